@@ -1,0 +1,3 @@
+//! Records, files, tokens and batches.
+
+pub mod ragged;

@@ -1,0 +1,1 @@
+//! Evaluation: judging, win rates, reward-model accuracy, localisation, statistics.

@@ -1,0 +1,15 @@
+//! finegrain: alignment of language models with fine-grained (token-level) supervision.
+//!
+//! The map of the modules and the flow of data are in docs/architecture.md.
+
+pub mod data;
+pub mod error;
+pub mod eval;
+pub mod model;
+pub mod ops;
+pub mod pipeline;
+pub mod plugins;
+pub mod sandbox;
+pub mod train;
+
+pub use error::{Error, Result};

@@ -1,0 +1,3 @@
+//! The finegrain command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The LLaMA model: parameters, forward pass, heads, checkpoints, generation.

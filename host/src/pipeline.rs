@@ -1,0 +1,3 @@
+//! Stages, their store and what surrounds them.
+
+pub mod context;

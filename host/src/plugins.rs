@@ -1,0 +1,1 @@
+//! Plugins on the host side: discovery, trust, loading, instances.

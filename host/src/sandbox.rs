@@ -1,0 +1,1 @@
+//! The embedded sandbox: a task with ground truth.

@@ -1,0 +1,1 @@
+//! Training: optimizer, schedules, SFT, reward model, PPO.

@@ -1,0 +1,1 @@
+//! Advantage estimator: generalised advantage estimation.

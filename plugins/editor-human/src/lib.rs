@@ -1,0 +1,1 @@
+//! Editor: imports edits that people have written, from JSONL.

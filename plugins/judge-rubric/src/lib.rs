@@ -1,0 +1,1 @@
+//! Judge of the sandbox: compares two responses by the hidden rubric.

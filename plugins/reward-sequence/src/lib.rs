@@ -1,0 +1,1 @@
+//! Reward scheme: one reward a response, on its last token (PPO-RLHF).

@@ -1,0 +1,50 @@
+//! Editors: minimal edits that make a response better.
+
+use crate::batch::TextBatch;
+use crate::context::CallContext;
+use crate::error::Result;
+use crate::kinds::Plugin;
+
+/// A batch of responses to be edited.
+#[derive(Clone, Copy, Debug)]
+pub struct EditRequests<'a> {
+    /// A name per row that stays the same from run to run.
+    pub ids: TextBatch<'a>,
+    /// The prompts.
+    pub prompts: TextBatch<'a>,
+    /// The responses as they are.
+    pub responses: TextBatch<'a>,
+}
+
+/// What came of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EditOutcome {
+    /// The edited response, whole.
+    Edited(String),
+    /// The response needs no edit.
+    Unchanged,
+    /// The editor declined, with its reason.
+    Refused(String),
+    /// The editor tried and failed, with the error.
+    Failed(String),
+}
+
+/// Takes outcomes as soon as they are there, in any order, once per row. The host stores each at once.
+pub trait EditSink {
+    /// The outcome of row `row`.
+    ///
+    /// # Errors
+    /// A row that is not in the batch, or that was pushed before.
+    fn push(&mut self, row: usize, outcome: EditOutcome) -> Result<()>;
+}
+
+/// An editor.
+pub trait Editor: Plugin {
+    /// Edits the responses; every row is pushed exactly once.
+    fn edit(
+        &self,
+        requests: &EditRequests<'_>,
+        sink: &mut dyn EditSink,
+        context: &CallContext<'_>,
+    ) -> Result<()>;
+}
