@@ -1,0 +1,329 @@
+//! The words of the language as tables. Every word belongs to exactly one class, so a word alone tells its class.
+
+/// Topics: a name for the prompt and the nouns that are on topic. Topic `i ^ 1` is the one that demonstrations confuse
+/// with topic `i`.
+const TOPICS: [(&str, [&str; 10]); 8] = [
+    (
+        "sea",
+        [
+            "wave", "shell", "harbor", "sailor", "dolphin", "anchor", "reef", "pearl", "tide",
+            "gull",
+        ],
+    ),
+    (
+        "sky",
+        [
+            "cloud", "star", "comet", "kite", "swallow", "rainbow", "moon", "breeze", "lark",
+            "thunder",
+        ],
+    ),
+    (
+        "garden",
+        [
+            "rose",
+            "hedge",
+            "fountain",
+            "gardener",
+            "bee",
+            "tulip",
+            "trellis",
+            "lawn",
+            "butterfly",
+            "spade",
+        ],
+    ),
+    (
+        "forest",
+        [
+            "oak", "fern", "deer", "owl", "moss", "hunter", "fox", "brook", "acorn", "trail",
+        ],
+    ),
+    (
+        "kitchen",
+        [
+            "kettle", "spoon", "cook", "oven", "loaf", "soup", "apron", "plate", "pepper", "butter",
+        ],
+    ),
+    (
+        "farm",
+        [
+            "barn", "tractor", "farmer", "horse", "plough", "hen", "meadow", "fence", "lamb",
+            "haystack",
+        ],
+    ),
+    (
+        "city",
+        [
+            "tram", "bridge", "tower", "market", "driver", "lamp", "square", "station", "cafe",
+            "statue",
+        ],
+    ),
+    (
+        "school",
+        [
+            "teacher", "pupil", "desk", "chalk", "book", "bell", "lesson", "ruler", "notebook",
+            "corridor",
+        ],
+    ),
+];
+
+/// Tones: a name for the prompt and the adjectives in that tone (none starts with a vowel: they follow `a`). Tone
+/// `i ^ 1` is the one that demonstrations confuse with tone `i`.
+const TONES: [(&str, [&str; 10]); 4] = [
+    (
+        "kind",
+        [
+            "gentle", "warm", "caring", "tender", "friendly", "soft", "sweet", "loving", "helpful",
+            "patient",
+        ],
+    ),
+    (
+        "playful",
+        [
+            "silly", "bouncy", "giggly", "cheeky", "zany", "funny", "jolly", "wacky", "bubbly",
+            "frisky",
+        ],
+    ),
+    (
+        "plain",
+        [
+            "small", "grey", "simple", "quiet", "common", "flat", "modest", "basic", "bare", "dull",
+        ],
+    ),
+    (
+        "grand",
+        [
+            "mighty",
+            "vast",
+            "noble",
+            "splendid",
+            "royal",
+            "glorious",
+            "towering",
+            "majestic",
+            "brilliant",
+            "proud",
+        ],
+    ),
+];
+
+/// Verbs: the form that agrees with the singular subject, and the bare form, which never does.
+const VERBS: [(&str, &str); 12] = [
+    ("greets", "greet"),
+    ("follows", "follow"),
+    ("carries", "carry"),
+    ("finds", "find"),
+    ("watches", "watch"),
+    ("guards", "guard"),
+    ("lifts", "lift"),
+    ("visits", "visit"),
+    ("passes", "pass"),
+    ("paints", "paint"),
+    ("hides", "hide"),
+    ("holds", "hold"),
+];
+
+/// Ordinals of the points.
+pub(crate) const ORDINALS: [&str; 4] = ["first", "second", "third", "fourth"];
+
+/// Numbers of points, as the prompt writes them.
+pub(crate) const COUNTS: [&str; 4] = ["one", "two", "three", "four"];
+
+/// The other words of prompts; `the` stands in responses too.
+const PROMPT_WORDS: [&str; 6] = ["write", "point", "points", "about", "from", "to"];
+
+/// The other words of responses.
+const RESPONSE_WORDS: [&str; 3] = ["the", "a", "."];
+
+/// A topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Topic(usize);
+
+impl Topic {
+    /// How many topics there are.
+    pub const COUNT: usize = TOPICS.len();
+
+    /// Topic number `index`, below [`Topic::COUNT`].
+    pub(crate) fn nth(index: usize) -> Self {
+        debug_assert!(index < Self::COUNT);
+        Self(index)
+    }
+
+    /// The topic of this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        TOPICS.iter().position(|topic| topic.0 == name).map(Self)
+    }
+
+    /// Its name in prompts.
+    pub fn name(self) -> &'static str {
+        TOPICS[self.0].0
+    }
+
+    /// The nouns that are on topic.
+    pub fn nouns(self) -> &'static [&'static str] {
+        &TOPICS[self.0].1
+    }
+
+    /// The topic that demonstrations confuse with this one.
+    pub(crate) fn neighbour(self) -> Self {
+        Self(self.0 ^ 1)
+    }
+}
+
+/// A tone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tone(usize);
+
+impl Tone {
+    /// How many tones there are.
+    pub const COUNT: usize = TONES.len();
+
+    /// Tone number `index`, below [`Tone::COUNT`].
+    pub(crate) fn nth(index: usize) -> Self {
+        debug_assert!(index < Self::COUNT);
+        Self(index)
+    }
+
+    /// The tone of this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        TONES.iter().position(|tone| tone.0 == name).map(Self)
+    }
+
+    /// Its name in prompts.
+    pub fn name(self) -> &'static str {
+        TONES[self.0].0
+    }
+
+    /// The adjectives in this tone.
+    pub fn adjectives(self) -> &'static [&'static str] {
+        &TONES[self.0].1
+    }
+
+    /// The tone that demonstrations confuse with this one.
+    pub(crate) fn neighbour(self) -> Self {
+        Self(self.0 ^ 1)
+    }
+}
+
+/// What a word of a response can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// The ordinal of point number `.0`, from 0.
+    Ordinal(usize),
+    The,
+    A,
+    Stop,
+    Adjective(Tone),
+    Noun(Topic),
+    /// A verb that agrees with the subject.
+    Verb,
+    /// A verb that does not; `.0` is the form that does.
+    BareVerb(&'static str),
+    /// No word of a response.
+    Other,
+}
+
+/// The class of a word, and its static text where it is a word of a response.
+pub(crate) fn classify(word: &str) -> Class {
+    match word {
+        "the" => return Class::The,
+        "a" => return Class::A,
+        "." => return Class::Stop,
+        _ => {}
+    }
+    if let Some(number) = ORDINALS.iter().position(|&ordinal| ordinal == word) {
+        return Class::Ordinal(number);
+    }
+    for number in 0..Tone::COUNT {
+        if TONES[number].1.contains(&word) {
+            return Class::Adjective(Tone(number));
+        }
+    }
+    for number in 0..Topic::COUNT {
+        if TOPICS[number].1.contains(&word) {
+            return Class::Noun(Topic(number));
+        }
+    }
+    for (verb, bare) in VERBS {
+        if verb == word {
+            return Class::Verb;
+        }
+        if bare == word {
+            return Class::BareVerb(verb);
+        }
+    }
+    Class::Other
+}
+
+/// The verbs in the form that agrees with the subject.
+pub(crate) fn verbs() -> impl ExactSizeIterator<Item = &'static str> {
+    VERBS.iter().map(|verb| verb.0)
+}
+
+/// The form of a verb that does not agree with the subject.
+pub(crate) fn bare_form(verb: &str) -> Option<&'static str> {
+    VERBS
+        .iter()
+        .find(|forms| forms.0 == verb)
+        .map(|forms| forms.1)
+}
+
+/// Every word of prompts and responses, each once, in an order that never changes (it numbers the tokens).
+pub fn vocabulary() -> Vec<&'static str> {
+    let mut words = Vec::new();
+    words.extend(RESPONSE_WORDS);
+    words.extend(PROMPT_WORDS);
+    words.extend(COUNTS);
+    words.extend(ORDINALS);
+    words.extend(TONES.iter().map(|tone| tone.0));
+    words.extend(TOPICS.iter().map(|topic| topic.0));
+    words.extend(TONES.iter().flat_map(|tone| tone.1));
+    words.extend(TOPICS.iter().flat_map(|topic| topic.1));
+    words.extend(VERBS.iter().flat_map(|&(verb, bare)| [verb, bare]));
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_word_is_in_the_vocabulary_once() {
+        let words = vocabulary();
+        let distinct: BTreeSet<_> = words.iter().collect();
+        assert_eq!(distinct.len(), words.len());
+        assert!(words.len() <= 200, "{} words", words.len());
+        assert!(
+            words
+                .iter()
+                .all(|word| word.split_whitespace().eq([*word]) && !word.is_empty())
+        );
+    }
+
+    #[test]
+    fn classes_are_told_from_the_word_alone() {
+        assert_eq!(classify("third"), Class::Ordinal(2));
+        assert_eq!(
+            classify("shell"),
+            Class::Noun(Topic::named("sea").expect("a topic"))
+        );
+        assert_eq!(
+            classify("bare"),
+            Class::Adjective(Tone::named("plain").expect("a tone"))
+        );
+        assert_eq!(classify("hold"), Class::BareVerb("holds"));
+        assert_eq!(classify("sea"), Class::Other);
+        assert_eq!(classify(""), Class::Other);
+    }
+
+    #[test]
+    fn adjectives_fit_behind_the_article() {
+        for number in 0..Tone::COUNT {
+            for adjective in Tone::nth(number).adjectives() {
+                assert!(!adjective.starts_with(['a', 'e', 'i', 'o', 'u']));
+            }
+        }
+    }
+}
