@@ -10,6 +10,7 @@ pub mod context;
 pub mod error;
 pub mod info;
 pub mod kinds;
+pub mod preference;
 pub mod rng;
 
 pub use batch::{Ragged, TextBatch};
