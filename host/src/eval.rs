@@ -1,1 +1,3 @@
 //! Evaluation: judging, win rates, reward-model accuracy, localisation, statistics.
+
+pub mod statistics;
