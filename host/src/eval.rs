@@ -1,3 +1,8 @@
 //! Evaluation: judging, win rates, reward-model accuracy, localisation, statistics.
 
+pub mod judging;
+pub mod length_control;
+pub mod over_seeds;
+pub mod paired_difference;
 pub mod statistics;
+pub mod win_rate;

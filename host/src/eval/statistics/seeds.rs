@@ -20,24 +20,24 @@ pub enum Sharing {
 
 /// Values per seed and unit; `None` where a seed has no value for a unit (a judge failed).
 #[derive(Clone, Debug, PartialEq)]
-pub struct SeedValues {
+pub struct SeedValues<T = f64> {
     /// One row per seed; under [`Sharing::Shared`] all rows have the same columns.
-    rows: Vec<Vec<Option<f64>>>,
+    rows: Vec<Vec<Option<T>>>,
     sharing: Sharing,
 }
 
-impl SeedValues {
+impl<T: Copy> SeedValues<T> {
     /// One list of (id, value) per seed.
     ///
     /// # Errors
     /// An id that a seed has twice.
     pub fn new<'a, L>(seeds: impl IntoIterator<Item = L>, sharing: Sharing) -> Result<Self>
     where
-        L: IntoIterator<Item = (&'a str, Option<f64>)>,
+        L: IntoIterator<Item = (&'a str, Option<T>)>,
     {
         // Columns in the order of first appearance: the same for the same input, whatever the ids are.
         let mut columns: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut rows: Vec<Vec<Option<f64>>> = Vec::new();
+        let mut rows: Vec<Vec<Option<T>>> = Vec::new();
         for list in seeds {
             if sharing == Sharing::PerSeed {
                 columns.clear();
@@ -92,11 +92,18 @@ impl SeedValues {
         }
     }
 
-    /// The values of all seeds, one after the other.
-    pub fn values(&self) -> impl Iterator<Item = f64> {
-        self.rows.iter().flatten().copied().flatten()
+    /// The values of a seed by unit. Panics where there is no such seed.
+    pub fn row(&self, seed: usize) -> &[Option<T>] {
+        &self.rows[seed]
     }
 
+    /// The values of all seeds, one after the other.
+    pub fn values(&self) -> impl Iterator<Item = T> {
+        self.rows.iter().flatten().copied().flatten()
+    }
+}
+
+impl SeedValues {
     /// The mean over seeds of each seed's mean; `None` of no values.
     ///
     /// One seed: s / √n (ddof 1) and the percentile interval over units. Several: standard error and interval of the
