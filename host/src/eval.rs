@@ -1,4 +1,5 @@
-//! Evaluation: judging, win rates, reward-model accuracy, localisation, statistics.
+//! Evaluation: judging, win rates, reward-model accuracy, localisation, efficiency. Every figure is defined in
+//! docs/evaluation.md.
 
 pub mod efficiency;
 pub mod judging;
@@ -9,3 +10,12 @@ pub mod paired_difference;
 pub mod reward_accuracy;
 pub mod statistics;
 pub mod win_rate;
+
+pub use efficiency::{Efficiency, EvaluationPoint, Milestone, first_reaching};
+pub use judging::{Contest, Judge, Outcome, judge_both_orders};
+pub use length_control::LengthControl;
+pub use localisation::{Localisation, Mark, MarkedResponse};
+pub use over_seeds::{OverSeeds, Seeded};
+pub use paired_difference::{PairedDifference, Support};
+pub use reward_accuracy::{Accuracy, AccuracyCell, PairSource, RankedPair};
+pub use win_rate::{SeedOutcomes, WinRate};

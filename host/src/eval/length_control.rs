@@ -335,7 +335,7 @@ mod tests {
             LengthControl::over_seeds(&[first, second], Sharing::PerSeed, &bootstrap()).unwrap();
         let rates: Vec<f64> = over.seeds.iter().map(|s| s.value.unwrap().rate).collect();
         let overall = over.overall.unwrap();
-        assert_eq!(overall.value, (rates[0] + rates[1]) / 2.0);
+        assert_eq!(overall.value, f64::midpoint(rates[0], rates[1]));
         assert_eq!(overall.n, 12);
         assert!(overall.interval.unwrap().contains(overall.value));
     }

@@ -280,7 +280,7 @@ mod tests {
             (0.5625, 6)
         );
         let longer = Accuracy::longer_over_seeds(&seeds, Sharing::PerSeed, &bootstrap).unwrap();
-        assert_eq!(longer.overall.unwrap().value, (0.625 + 0.0) / 2.0);
+        assert_eq!(longer.overall.unwrap().value, 0.312_5);
         assert_eq!(longer.seeds[1].value.rate, Some(0.0));
     }
 }

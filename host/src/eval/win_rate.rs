@@ -198,7 +198,7 @@ pub(super) mod tests {
             value: outcomes(&preferences),
         });
         let over = WinRate::over_seeds(&seeds, Sharing::Shared, &bootstrap()).unwrap();
-        assert!((over.overall.unwrap().value - (2.0 / 3.0 + 0.25) / 2.0).abs() < 1e-12);
+        assert!((over.overall.unwrap().value - 11.0 / 24.0).abs() < 1e-12);
         assert_eq!(over.overall.unwrap().n, 4);
         assert_eq!(over.seeds[1].seed, 2);
         assert_eq!(over.seeds[1].value.rate, Some(0.25));
