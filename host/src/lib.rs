@@ -9,6 +9,7 @@ pub mod model;
 pub mod ops;
 pub mod pipeline;
 pub mod plugins;
+pub mod report;
 pub mod sandbox;
 pub mod train;
 

@@ -1,0 +1,30 @@
+//! What `compare` found, as a value, and as terminal tables, Markdown and JSON.
+//!
+//! [`comparison`] holds the figures; `win_rates`, `reward_models` and `costs` lay Tables 1, 2 and 3 out as
+//! [`sheet`]s; [`tables`] and [`markdown`] print sheets. JSON is the value itself, by serde.
+
+pub mod comparison;
+mod costs;
+mod figures;
+pub mod markdown;
+mod reward_models;
+mod sheet;
+pub mod tables;
+mod win_rates;
+
+pub use comparison::{
+    ComparisonResult, CostRow, LocalisationCell, LongerCell, RewardModels, RunCost, Variant,
+    WinRateRow,
+};
+
+use sheet::Sheet;
+
+/// All sheets, in the order of the tables.
+fn sheets(result: &ComparisonResult) -> Vec<Sheet> {
+    [
+        win_rates::sheets(result),
+        reward_models::sheets(result),
+        costs::sheets(result),
+    ]
+    .concat()
+}

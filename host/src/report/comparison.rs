@@ -1,0 +1,469 @@
+//! The complete result of a comparison: the value behind the printed tables, and the JSON that a program reads.
+//!
+//! Everything is a plain struct of finite numbers; what could not be measured is `null`. Rates are fractions, times are
+//! seconds.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::eval::statistics::{Bootstrap, Sharing};
+use crate::eval::{
+    Accuracy, AccuracyCell, Efficiency, EvaluationPoint, LengthControl, Localisation, Milestone,
+    OverSeeds, PairSource, PairedDifference, SeedOutcomes, Seeded, WinRate, first_reaching,
+};
+
+/// What `compare` found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ComparisonResult {
+    /// Version of this layout: [`ComparisonResult::FORMAT`].
+    pub format: u32,
+    /// Who judged.
+    pub judge: String,
+    /// Whose responses the variants were compared with.
+    pub reference: String,
+    /// The seeds of the runs; every variant ran under every one.
+    pub seeds: Vec<u64>,
+    /// Name of the variant that the others are compared with.
+    pub baseline: String,
+    /// The variants, in the order of the tables.
+    pub variants: Vec<Variant>,
+    /// Table 1, in the order of `variants`.
+    pub win_rates: Vec<WinRateRow>,
+    /// Table 2.
+    pub reward_models: RewardModels,
+    /// Table 3, in the order of `variants`.
+    pub costs: Vec<CostRow>,
+    /// What a reader should know beside the tables, whole sentences.
+    pub notes: Vec<String>,
+}
+
+impl ComparisonResult {
+    /// The version that this code writes and reads.
+    pub const FORMAT: u32 = 1;
+
+    /// The result as JSON, indented, with a newline at the end.
+    ///
+    /// # Errors
+    /// None that a result of finite numbers can cause.
+    pub fn to_json(&self) -> Result<String> {
+        let json = serde_json::to_string_pretty(self).map_err(|error| {
+            Error::internal(format!("cannot write the comparison as JSON: {error}"))
+        })?;
+        Ok(json + "\n")
+    }
+
+    /// A result from its JSON.
+    ///
+    /// # Errors
+    /// JSON that is no comparison, or one of another version.
+    pub fn from_json(json: &str) -> Result<Self> {
+        let result: Self = serde_json::from_str(json)
+            .map_err(|error| Error::input(format!("not a comparison: {error}")))?;
+        if result.format != Self::FORMAT {
+            return Err(Error::input(format!(
+                "the comparison has format {}; format {} is accepted",
+                result.format,
+                Self::FORMAT
+            )));
+        }
+        Ok(result)
+    }
+}
+
+/// What was compared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variant {
+    /// Name, from its configuration.
+    pub name: String,
+    /// What its reward model was trained on; `None` where its reward scheme needs no reward model.
+    pub trained_on: Option<PairSource>,
+    /// Its reward scheme.
+    pub scheme: String,
+}
+
+/// A row of Table 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WinRateRow {
+    /// Name of the variant.
+    pub variant: String,
+    /// Its win rate against the reference.
+    pub win_rate: OverSeeds<WinRate>,
+    /// Its win rate at equal lengths.
+    pub length_controlled: OverSeeds<Option<LengthControl>>,
+    /// Its win rate minus the baseline's, paired on prompts; `None` for the baseline itself.
+    pub difference: Option<PairedDifference>,
+}
+
+impl WinRateRow {
+    /// The row of a variant from its outcomes under every seed; `baseline` holds the baseline's outcomes under the same
+    /// seeds, `None` for the baseline itself. Rows of one table share a bootstrap, so that they share resamples.
+    ///
+    /// # Errors
+    /// Seeds that differ between variant and baseline, or a prompt id that a seed has twice.
+    pub fn new(
+        variant: impl Into<String>,
+        outcomes: &[SeedOutcomes],
+        baseline: Option<&[SeedOutcomes]>,
+        sharing: Sharing,
+        bootstrap: &Bootstrap,
+    ) -> Result<Self> {
+        let difference =
+            |baseline| PairedDifference::over_seeds(outcomes, baseline, sharing, bootstrap);
+        Ok(Self {
+            variant: variant.into(),
+            win_rate: WinRate::over_seeds(outcomes, sharing, bootstrap)?,
+            length_controlled: LengthControl::over_seeds(outcomes, sharing, bootstrap)?,
+            difference: baseline.map(difference).transpose()?,
+        })
+    }
+}
+
+/// Table 2.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RewardModels {
+    /// The 2×2 of every scheme; the table has a row per (trained on, scheme), in the order of first appearance.
+    pub cells: Vec<AccuracyCell>,
+    /// What "the longer response is better" scores on the same test pairs.
+    pub longer_is_better: Vec<LongerCell>,
+    /// Where the reward models put their rewards.
+    pub localisation: Vec<LocalisationCell>,
+}
+
+/// The longer-is-better baseline on one kind of test pairs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LongerCell {
+    /// The test pairs.
+    pub tested_on: PairSource,
+    /// Its accuracy.
+    pub accuracy: OverSeeds<Accuracy>,
+}
+
+/// How well the rewards of one reward model find marked tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LocalisationCell {
+    /// What the reward model was trained on.
+    pub trained_on: PairSource,
+    /// The reward scheme that it was trained with.
+    pub scheme: String,
+    /// The figure.
+    pub localisation: OverSeeds<Localisation>,
+}
+
+/// A row of Table 3.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CostRow {
+    /// Name of the variant.
+    pub variant: String,
+    /// What each seed's run cost.
+    pub seeds: Vec<Seeded<RunCost>>,
+}
+
+/// What one run cost.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunCost {
+    /// Wall time of training the reward model; `None` where the reward scheme needs none.
+    pub reward_model_seconds: Option<f64>,
+    /// Wall time of PPO, without evaluations.
+    pub ppo_seconds: f64,
+    /// How fast it reached its own best; `None` where it was never evaluated.
+    pub efficiency: Option<Efficiency>,
+    /// When it had caught up with the best score of the baseline's run under the same seed; `None` where it never did, for
+    /// the baseline itself, and where either was never evaluated.
+    pub to_baseline_best: Option<Milestone>,
+}
+
+impl RunCost {
+    /// The cost of a run with the evaluations of its PPO stage, the first one before training; `baseline` holds those of
+    /// the baseline under the same seed, `None` for the baseline itself.
+    ///
+    /// # Errors
+    /// Steps that do not rise, or scores or times that are not finite.
+    pub fn new(
+        reward_model_seconds: Option<f64>,
+        ppo_seconds: f64,
+        evaluations: &[EvaluationPoint],
+        baseline: Option<&[EvaluationPoint]>,
+    ) -> Result<Self> {
+        let best = baseline
+            .map(Efficiency::of)
+            .transpose()?
+            .flatten()
+            .map(|e| e.best_score);
+        Ok(Self {
+            reward_model_seconds,
+            ppo_seconds,
+            efficiency: Efficiency::of(evaluations)?,
+            to_baseline_best: best.and_then(|best| first_reaching(evaluations, best)),
+        })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::eval::Mark;
+    use crate::eval::statistics::{Estimate, Interval};
+
+    fn estimate(value: f64, low: f64, high: f64, n: usize) -> Estimate {
+        let interval = Some(Interval { low, high });
+        Estimate {
+            value,
+            se: Some((high - low) / 3.92),
+            interval,
+            n,
+        }
+    }
+
+    fn win_rate(rate: f64, low: f64, high: f64) -> WinRate {
+        WinRate {
+            rate: Some(rate),
+            se: Some((high - low) / 3.92),
+            interval: Some(Interval { low, high }),
+            n: 803,
+            wins: 370,
+            ties: 9,
+            losses: 424,
+            flips: 9,
+            identical: 1,
+            failures: 2,
+            mean_length_model: Some(412.4),
+            mean_length_reference: Some(395.6),
+        }
+    }
+
+    fn row(variant: &str, seeds: &[(u64, f64)], overall: (f64, f64, f64)) -> WinRateRow {
+        let (rate, low, high) = overall;
+        let control = LengthControl {
+            rate: rate - 0.01,
+            se: Some(0.018),
+            interval: Some(Interval {
+                low: low - 0.01,
+                high: high - 0.01,
+            }),
+            slope: 0.4,
+            n: 803,
+        };
+        WinRateRow {
+            variant: variant.to_owned(),
+            win_rate: OverSeeds {
+                seeds: seeds
+                    .iter()
+                    .map(|&(seed, r)| Seeded {
+                        seed,
+                        value: win_rate(r, r - 0.035, r + 0.035),
+                    })
+                    .collect(),
+                overall: Some(estimate(rate, low, high, 803)),
+            },
+            length_controlled: OverSeeds {
+                seeds: seeds
+                    .iter()
+                    .map(|&(seed, _)| Seeded {
+                        seed,
+                        value: Some(control),
+                    })
+                    .collect(),
+                overall: Some(estimate(rate - 0.01, low - 0.01, high - 0.01, 803)),
+            },
+            difference: None,
+        }
+    }
+
+    fn difference(
+        value: f64,
+        low: f64,
+        high: f64,
+        p_value: Option<f64>,
+    ) -> Option<PairedDifference> {
+        Some(PairedDifference {
+            difference: Some(value),
+            se: Some((high - low) / 3.92),
+            interval: Some(Interval { low, high }),
+            n: 803,
+            better: 300,
+            worse: 250,
+            equal: 253,
+            p_value,
+        })
+    }
+
+    fn accuracy(rate: f64, n: usize, seeds: &[u64]) -> OverSeeds<Accuracy> {
+        let overall = estimate(rate, rate - 0.03, rate + 0.03, n);
+        let one = Accuracy {
+            rate: Some(rate),
+            interval: overall.interval,
+            n,
+            ties: 1,
+            mean_margin: Some(0.25),
+        };
+        OverSeeds {
+            seeds: seeds
+                .iter()
+                .map(|&seed| Seeded { seed, value: one })
+                .collect(),
+            overall: Some(overall),
+        }
+    }
+
+    fn localisation(auc: f64, seeds: &[u64]) -> OverSeeds<Localisation> {
+        let overall = estimate(auc, auc - 0.02, auc + 0.02, 200);
+        let one = Localisation {
+            mark: Mark::Defective,
+            pooled: Some(overall),
+            per_response: Some(Estimate {
+                value: auc + 0.01,
+                ..overall
+            }),
+            responses: 200,
+            tokens: 4000,
+            marked_tokens: 500,
+        };
+        OverSeeds {
+            seeds: seeds
+                .iter()
+                .map(|&seed| Seeded { seed, value: one })
+                .collect(),
+            overall: Some(overall),
+        }
+    }
+
+    fn evaluations(scores: &[f64]) -> Vec<EvaluationPoint> {
+        crate::eval::efficiency::tests::points(scores)
+    }
+
+    fn cost(
+        seeds: &[u64],
+        reward_model: Option<f64>,
+        scores: &[f64],
+        baseline: Option<&[f64]>,
+    ) -> Vec<Seeded<RunCost>> {
+        let baseline = baseline.map(evaluations);
+        let cost = RunCost::new(
+            reward_model,
+            151.0,
+            &evaluations(scores),
+            baseline.as_deref(),
+        )
+        .unwrap();
+        seeds
+            .iter()
+            .map(|&seed| Seeded { seed, value: cost })
+            .collect()
+    }
+
+    /// A result with the three variants of the paper, under these seeds.
+    pub(in crate::report) fn example(seeds: &[u64]) -> ComparisonResult {
+        use PairSource::{Edits, Pairs};
+        let spread = |rate: f64| -> Vec<(u64, f64)> {
+            let centre = (seeds.len() - 1) as f64 / 2.0;
+            let offset = |i: usize| 0.01 * (i as f64 - centre);
+            let rates = seeds
+                .iter()
+                .enumerate()
+                .map(|(i, &seed)| (seed, rate + offset(i)));
+            rates.collect()
+        };
+        let p = (seeds.len() == 1).then_some(0.0364);
+        let mut win_rates = vec![
+            row("PPO-RLHF", &spread(0.465), (0.465, 0.43, 0.50)),
+            row("fine-grained PPO", &spread(0.512), (0.512, 0.477, 0.547)),
+            row(
+                "fine-grained token-level PPO",
+                &spread(0.516),
+                (0.516, 0.481, 0.551),
+            ),
+        ];
+        win_rates[1].difference = difference(0.047, 0.003, 0.091, p);
+        win_rates[2].difference = difference(0.051, -0.002, 0.104, p);
+        let cell = |trained_on, scheme: &str, tested_on, rate, n| AccuracyCell {
+            trained_on,
+            scheme: scheme.to_owned(),
+            tested_on,
+            accuracy: accuracy(rate, n, seeds),
+        };
+        let variant = |name: &str, trained_on, scheme: &str| Variant {
+            name: name.to_owned(),
+            trained_on: Some(trained_on),
+            scheme: scheme.to_owned(),
+        };
+        ComparisonResult {
+            format: ComparisonResult::FORMAT,
+            judge: "rubric".to_owned(),
+            reference: "the SFT policy".to_owned(),
+            seeds: seeds.to_vec(),
+            baseline: "PPO-RLHF".to_owned(),
+            variants: vec![
+                variant("PPO-RLHF", Pairs, "sequence"),
+                variant("fine-grained PPO", Edits, "sequence"),
+                variant("fine-grained token-level PPO", Edits, "token-average"),
+            ],
+            win_rates,
+            reward_models: RewardModels {
+                cells: vec![
+                    cell(Pairs, "sequence", Pairs, 0.582, 751),
+                    cell(Pairs, "sequence", Edits, 0.64, 389),
+                    cell(Edits, "sequence", Pairs, 0.55, 751),
+                    cell(Edits, "sequence", Edits, 0.852, 389),
+                    cell(Edits, "token-average", Edits, 0.87, 389),
+                ],
+                longer_is_better: vec![LongerCell {
+                    tested_on: Pairs,
+                    accuracy: accuracy(0.622, 751, seeds),
+                }],
+                localisation: vec![LocalisationCell {
+                    trained_on: Edits,
+                    scheme: "token-average".to_owned(),
+                    localisation: localisation(0.81, seeds),
+                }],
+            },
+            costs: vec![
+                CostRow {
+                    variant: "PPO-RLHF".to_owned(),
+                    seeds: cost(seeds, Some(11.5), &[0.5, 0.55, 0.62, 0.6], None),
+                },
+                CostRow {
+                    variant: "fine-grained PPO".to_owned(),
+                    seeds: cost(
+                        seeds,
+                        Some(13.0),
+                        &[0.5, 0.64, 0.699, 0.7],
+                        Some(&[0.5, 0.62]),
+                    ),
+                },
+                CostRow {
+                    variant: "fine-grained token-level PPO".to_owned(),
+                    seeds: cost(seeds, None, &[0.5, 0.4], Some(&[0.5, 0.62])),
+                },
+            ],
+            notes: vec![
+                "The sandbox is a test bed: its figures say nothing about natural language."
+                    .to_owned(),
+            ],
+        }
+    }
+
+    #[test]
+    fn json_keeps_every_figure() {
+        for seeds in [&[1][..], &[1, 2, 3]] {
+            let result = example(seeds);
+            let json = result.to_json().unwrap();
+            assert!(json.ends_with("}\n"));
+            assert_eq!(ComparisonResult::from_json(&json).unwrap(), result);
+        }
+    }
+
+    #[test]
+    fn json_of_another_version_is_refused() {
+        let mut result = example(&[1]);
+        result.format = 7;
+        let error = ComparisonResult::from_json(&result.to_json().unwrap()).unwrap_err();
+        assert_eq!(
+            (error.to_string().as_str(), error.exit_code()),
+            ("the comparison has format 7; format 1 is accepted", 2)
+        );
+        assert_eq!(
+            ComparisonResult::from_json("{}").unwrap_err().exit_code(),
+            2
+        );
+    }
+}
