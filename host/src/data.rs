@@ -1,3 +1,4 @@
 //! Records, files, tokens and batches.
 
 pub mod ragged;
+pub mod tokenizer;

@@ -1,3 +1,4 @@
 //! Stages, their store and what surrounds them.
 
+pub mod atomic;
 pub mod context;

@@ -1,0 +1,47 @@
+//! A small model and a batch for the unit tests of this folder.
+
+use candle_core::Device;
+use finegrain_sdk::rng::Stream;
+
+use super::{Llama, LlamaConfig};
+use crate::data::ragged::TokenBatch;
+use crate::error::Result;
+
+/// Two layers, grouped key/value heads, a head size that is not C / H, and a vocabulary of 11.
+pub(super) fn config(tied: bool) -> LlamaConfig {
+    LlamaConfig {
+        vocab_size: 11,
+        hidden_size: 12,
+        intermediate_size: 20,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 6,
+        max_position_embeddings: 32,
+        rms_norm_eps: 1e-5,
+        rope_theta: 500.0,
+        tie_word_embeddings: tied,
+        bos_token_id: Some(1),
+        eos_token_id: vec![2],
+    }
+}
+
+/// A model whose weights are 20 times the fresh ones', so that its distributions are far from uniform.
+pub(super) fn model(tied: bool) -> Result<Llama> {
+    let model = Llama::new(config(tied), &Stream::new(7).child("model"), &Device::Cpu)?;
+    for (name, var) in model.parameters() {
+        if !name.contains("norm") {
+            var.set(&var.as_detached_tensor().affine(20.0, 0.0)?)?;
+        }
+    }
+    Ok(model)
+}
+
+/// Rows of different lengths, one without a response.
+pub(super) fn batch() -> TokenBatch {
+    let mut batch = TokenBatch::new();
+    batch.push(&[1, 4, 5], &[6, 7, 2]);
+    batch.push(&[1], &[9, 8]);
+    batch.push(&[1, 10, 3], &[]);
+    batch
+}
