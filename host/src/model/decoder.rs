@@ -1,0 +1,257 @@
+//! A LLaMA's weights laid out for generation on the CPU, and one step of it: some tokens of some rows, in plain slices.
+//!
+//! The same arithmetic as `llama`, but with a cache, without a graph, and without an allocation inside the loop. Every
+//! token's result depends on its row alone; see `packed`.
+//!
+//! Legend: E entries of a step, C channels, F feed-forward, H heads, K key/value heads, D head size, V vocabulary.
+
+use candle_core::Tensor;
+
+use super::config::LlamaConfig;
+use super::kv_cache::KvCache;
+use super::llama::Llama;
+use super::packed::PackedMatrix;
+use super::vector::{self, mul_add};
+use crate::error::Result;
+
+/// The weights of a model for generation. Building one copies them, so later updates of the model do not reach it.
+pub struct Decoder {
+    config: LlamaConfig,
+    embedding: Vec<f32>,
+    layers: Vec<Layer>,
+    norm: Vec<f32>,
+    head: PackedMatrix,
+    /// (max_position_embeddings, D/2) each.
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+struct Layer {
+    input_norm: Vec<f32>,
+    /// Queries, keys and values below each other: (H·D + 2·K·D, C).
+    qkv: PackedMatrix,
+    output: PackedMatrix,
+    post_norm: Vec<f32>,
+    /// Gate and up below each other: (2·F, C).
+    gate_up: PackedMatrix,
+    down: PackedMatrix,
+}
+
+/// One token to feed: which cache its row has, its id, and where in the row it stands.
+#[derive(Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) slot: usize,
+    pub(super) id: u32,
+    pub(super) position: usize,
+}
+
+/// Buffers of a step, kept from one to the next.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// The residual stream, (E, C).
+    x: Vec<f32>,
+    normed: Vec<f32>,
+    wide: Vec<f32>,
+    narrow: Vec<f32>,
+    update: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+impl Decoder {
+    /// Copies the weights of a model, from whatever device they lie on.
+    pub fn new(model: &Llama) -> Result<Self> {
+        let config = model.config().clone();
+        let flat = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
+        let layers = (0..config.num_hidden_layers)
+            .map(|index| {
+                let [input_norm, q, k, v, o, post_norm, gate, up, down] =
+                    model.layer_tensors(index);
+                Ok(Layer {
+                    input_norm: flat(input_norm)?,
+                    qkv: PackedMatrix::new(&[q, k, v])?,
+                    output: PackedMatrix::new(&[o])?,
+                    post_norm: flat(post_norm)?,
+                    gate_up: PackedMatrix::new(&[gate, up])?,
+                    down: PackedMatrix::new(&[down])?,
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let half = config.head_dim / 2;
+        let angles: Vec<f64> = (0..config.max_position_embeddings * half)
+            .map(|i| {
+                let (position, pair) = ((i / half) as f64, (i % half) as f64);
+                position * config.rope_theta.powf(-pair / half as f64)
+            })
+            .collect();
+        Ok(Self {
+            embedding: flat(model.embedding_weight())?,
+            layers,
+            norm: flat(model.norm_weight())?,
+            head: PackedMatrix::new(&[model.output_weight()])?,
+            cos: angles.iter().map(|angle| angle.cos() as f32).collect(),
+            sin: angles.iter().map(|angle| angle.sin() as f32).collect(),
+            config,
+        })
+    }
+
+    /// The model's sizes.
+    pub fn config(&self) -> &LlamaConfig {
+        &self.config
+    }
+
+    /// Bytes of weights that a step reads.
+    pub(super) fn bytes(&self) -> usize {
+        let layer = self.layers.first().map_or(0, |layer| {
+            layer.qkv.len() + layer.output.len() + layer.gate_up.len() + layer.down.len()
+        });
+        size_of::<f32>() * (self.layers.len() * layer + self.head.len())
+    }
+
+    /// Feeds tokens: afterwards their keys and values are in the caches and their states in `scratch`. Entries of the
+    /// same slot follow each other in the order of their positions, without gaps.
+    pub(super) fn forward(&self, entries: &[Entry], caches: &mut [KvCache], scratch: &mut Scratch) {
+        let c = self.config.hidden_size;
+        let eps = self.config.rms_norm_eps as f32;
+        let Scratch {
+            x,
+            normed,
+            wide,
+            narrow,
+            update,
+            ..
+        } = scratch;
+        x.clear();
+        for entry in entries {
+            x.extend_from_slice(&self.embedding[entry.id as usize * c..][..c]);
+        }
+        for (index, layer) in self.layers.iter().enumerate() {
+            norm_rows(x, &layer.input_norm, eps, normed);
+            layer.qkv.multiply(normed, wide);
+            self.attention(index, entries, caches, wide, narrow);
+            layer.output.multiply(narrow, update);
+            vector::add(x, update);
+
+            norm_rows(x, &layer.post_norm, eps, normed);
+            layer.gate_up.multiply(normed, wide);
+            let f = self.config.intermediate_size;
+            narrow.resize(entries.len() * f, 0.0);
+            for (row, out) in wide.chunks_exact(2 * f).zip(narrow.chunks_exact_mut(f)) {
+                vector::swiglu(&row[..f], &row[f..], out);
+            }
+            layer.down.multiply(narrow, update);
+            vector::add(x, update);
+        }
+    }
+
+    /// qkv (E, H·D + 2·K·D) → out (E, H·D), storing keys and values as it goes.
+    fn attention(
+        &self,
+        layer: usize,
+        entries: &[Entry],
+        caches: &mut [KvCache],
+        qkv: &mut [f32],
+        out: &mut Vec<f32>,
+    ) {
+        let d = self.config.head_dim;
+        let queries = self.config.num_attention_heads * d;
+        let keys = self.config.num_key_value_heads * d;
+        out.resize(entries.len() * queries, 0.0);
+        let rows = qkv.chunks_exact_mut(queries + 2 * keys);
+        for ((entry, row), out) in entries.iter().zip(rows).zip(out.chunks_exact_mut(queries)) {
+            let (turned, value) = row.split_at_mut(queries + keys);
+            for head in turned.chunks_exact_mut(d) {
+                self.rope(head, entry.position);
+            }
+            let (query, key) = turned.split_at(queries);
+            let cache = &mut caches[entry.slot];
+            cache.store(layer, entry.position, key, value);
+            cache.attend(layer, entry.position, query, out);
+        }
+    }
+
+    /// Turns the pairs (i, i + D/2) of one head, (D,), by its position's angles.
+    fn rope(&self, head: &mut [f32], position: usize) {
+        let half = head.len() / 2;
+        let (cos, sin) = (&self.cos[position * half..], &self.sin[position * half..]);
+        let (first, second) = head.split_at_mut(half);
+        for (((a, b), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+            let turned = mul_add(*a, *cos, -(*b * sin));
+            *b = mul_add(*b, *cos, *a * sin);
+            *a = turned;
+        }
+    }
+
+    /// Logits of the chosen entries of the last [`Decoder::forward`], in their order: rows of V.
+    pub(super) fn logits<'s>(
+        &self,
+        chosen: impl Iterator<Item = usize>,
+        scratch: &'s mut Scratch,
+    ) -> std::slice::ChunksExact<'s, f32> {
+        let c = self.config.hidden_size;
+        let Scratch {
+            x,
+            narrow,
+            normed,
+            logits,
+            ..
+        } = scratch;
+        narrow.clear();
+        for entry in chosen {
+            narrow.extend_from_slice(&x[entry * c..][..c]);
+        }
+        norm_rows(narrow, &self.norm, self.config.rms_norm_eps as f32, normed);
+        self.head.multiply(normed, logits);
+        logits.chunks_exact(self.head.outputs())
+    }
+}
+
+fn norm_rows(x: &[f32], weight: &[f32], eps: f32, out: &mut Vec<f32>) {
+    let c = weight.len();
+    out.resize(x.len(), 0.0);
+    for (x, out) in x.chunks_exact(c).zip(out.chunks_exact_mut(c)) {
+        vector::rms_norm(x, weight, eps, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::ragged::TokenBatch;
+    use crate::model::fixture;
+    use crate::ops;
+
+    /// The logits of a row fed in pieces are those of the differentiable model.
+    #[test]
+    fn logits_are_those_of_the_model() -> Result<()> {
+        for tied in [true, false] {
+            let model = fixture::model(tied)?;
+            let ids = [1, 4, 5, 9, 10, 3, 3];
+            let mut batch = TokenBatch::new();
+            batch.push(&ids, &[]);
+            let hidden = model.frozen().hidden(&batch)?;
+            let expected = ops::linear(&hidden, model.output_weight())?.to_vec2::<f32>()?;
+
+            let decoder = Decoder::new(&model)?;
+            let mut caches = [KvCache::new(model.config(), ids.len())];
+            let mut scratch = Scratch::default();
+            let mut logits: Vec<Vec<f32>> = Vec::new();
+            for piece in [0..3, 3..4, 4..7] {
+                let length = piece.len();
+                let entries: Vec<_> = piece
+                    .map(|position| Entry {
+                        slot: 0,
+                        id: ids[position],
+                        position,
+                    })
+                    .collect();
+                decoder.forward(&entries, &mut caches, &mut scratch);
+                logits.extend(decoder.logits(0..length, &mut scratch).map(<[f32]>::to_vec));
+            }
+            assert_eq!(logits.len(), expected.len());
+            for (ours, model) in logits.iter().flatten().zip(expected.iter().flatten()) {
+                assert!((ours - model).abs() < 2e-5, "{ours} {model}");
+            }
+        }
+        Ok(())
+    }
+}
