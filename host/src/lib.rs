@@ -2,6 +2,7 @@
 //!
 //! The map of the modules and the flow of data are in docs/architecture.md.
 
+mod builtins;
 pub mod data;
 pub mod error;
 pub mod eval;

@@ -42,6 +42,7 @@ impl Default for Capabilities {
 
 /// Metadata of a plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PluginInfo {
     /// One line: what it does.
     pub summary: String,

@@ -1,0 +1,64 @@
+//! An editor as the host calls it.
+
+use finegrain_sdk::CallContext;
+use finegrain_sdk::abi::editor::EditorObject;
+use finegrain_sdk::kinds::{EditOutcome, EditRequests, EditSink};
+
+use super::sink::RowSink;
+use super::{Handle, instance_accessors};
+use crate::error::Result;
+
+/// An instance of an editor.
+pub struct EditorInstance {
+    pub(super) handle: Handle,
+    object: EditorObject,
+}
+
+instance_accessors!(EditorInstance);
+
+impl EditSink for RowSink<'_, EditOutcome> {
+    fn push(&mut self, row: usize, outcome: EditOutcome) -> finegrain_sdk::Result<()> {
+        RowSink::push(self, row, outcome, None)
+    }
+}
+
+impl EditorInstance {
+    pub(crate) fn new(handle: Handle, object: EditorObject) -> Self {
+        Self { handle, object }
+    }
+
+    /// Edits a batch of responses. `store` gets each outcome as soon as it is there, in the plugin's order, once per row;
+    /// what it has stored stays stored where the call fails later.
+    ///
+    /// # Errors
+    /// An error of `store`; a failure of the plugin; a row that was pushed twice, never, or is not in the batch.
+    pub fn edit(
+        &self,
+        requests: &EditRequests<'_>,
+        context: &CallContext<'_>,
+        store: &mut dyn FnMut(usize, EditOutcome) -> Result<()>,
+    ) -> Result<()> {
+        let mut sink = RowSink::new(requests.ids.rows(), store);
+        let outcome = self.handle.call(context, |context| {
+            self.object.edit(requests, &mut sink, context)
+        });
+        sink.finish(&self.handle, context, outcome)
+    }
+
+    /// Edits a batch of responses and returns the outcomes in the order of the rows.
+    ///
+    /// # Errors
+    /// As [`EditorInstance::edit`].
+    pub fn edit_all(
+        &self,
+        requests: &EditRequests<'_>,
+        context: &CallContext<'_>,
+    ) -> Result<Vec<EditOutcome>> {
+        let mut outcomes = vec![EditOutcome::Unchanged; requests.ids.rows()];
+        self.edit(requests, context, &mut |row, outcome| {
+            outcomes[row] = outcome;
+            Ok(())
+        })?;
+        Ok(outcomes)
+    }
+}

@@ -1,0 +1,174 @@
+//! Editors across the boundary. Outcomes go back one by one through the host's sink, so that each is stored at once.
+
+use abi_stable::sabi_types::RMut;
+use abi_stable::std_types::{RBox, RResult, RStr, RString};
+use abi_stable::type_level::downcasting::TD_Opaque;
+use abi_stable::{StableAbi, sabi_trait};
+
+use crate::abi::batch::{TextAbi, same_len};
+use crate::abi::context::{self, ContextAbi};
+use crate::abi::entry::{EntryAbi, Instance};
+use crate::abi::error::{ErrorAbi, ResultAbi, received};
+use crate::abi::guard::guarded;
+use crate::context::CallContext;
+use crate::descriptor::Descriptor;
+use crate::error::{Error, ErrorCode, Result};
+use crate::info::Capabilities;
+use crate::kinds::{EditOutcome, EditRequests, EditSink, Editor};
+use crate::options;
+
+/// [`EditRequests`].
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct EditRequestsAbi<'a> {
+    ids: TextAbi<'a>,
+    prompts: TextAbi<'a>,
+    responses: TextAbi<'a>,
+}
+
+/// Which [`EditOutcome`]; the host refuses a number that it does not know.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, StableAbi)]
+pub struct OutcomeAbi(pub u32);
+
+impl OutcomeAbi {
+    const EDITED: Self = Self(0);
+    const UNCHANGED: Self = Self(1);
+    const REFUSED: Self = Self(2);
+    const FAILED: Self = Self(3);
+}
+
+/// The host's sink.
+#[sabi_trait]
+pub trait EditSinkAbi {
+    /// The outcome of a row: `text` is the response, the reason or the error.
+    #[sabi(last_prefix_field)]
+    fn push(&mut self, row: u64, outcome: OutcomeAbi, text: RStr<'_>) -> RResult<(), ErrorAbi>;
+}
+
+/// An [`Editor`].
+#[sabi_trait]
+pub trait EditorAbi: Send + Sync {
+    /// [`Capabilities`] of this instance as JSON.
+    fn capabilities(&self) -> RResult<RString, ErrorAbi>;
+
+    /// Pushes one outcome per row into the sink.
+    #[sabi(last_prefix_field)]
+    fn edit(
+        &self,
+        requests: EditRequestsAbi<'_>,
+        sink: EditSinkAbi_TO<'_, RMut<'_, ()>>,
+        context: ContextAbi<'_>,
+    ) -> RResult<(), ErrorAbi>;
+}
+
+/// The trait object that crosses.
+pub type EditorBox = EditorAbi_TO<'static, RBox<()>>;
+
+/// Plugin side: the host's sink as the author sees it.
+struct RemoteSink<'a, 'b>(EditSinkAbi_TO<'a, RMut<'b, ()>>);
+
+impl EditSink for RemoteSink<'_, '_> {
+    fn push(&mut self, row: usize, outcome: EditOutcome) -> Result<()> {
+        let (code, text) = match outcome {
+            EditOutcome::Edited(text) => (OutcomeAbi::EDITED, text),
+            EditOutcome::Unchanged => (OutcomeAbi::UNCHANGED, String::new()),
+            EditOutcome::Refused(text) => (OutcomeAbi::REFUSED, text),
+            EditOutcome::Failed(text) => (OutcomeAbi::FAILED, text),
+        };
+        received(self.0.push(row as u64, code, text.as_str().into()))
+    }
+}
+
+/// Host side: a sink of the host as it crosses.
+struct LocalSink<'a>(&'a mut dyn EditSink);
+
+impl EditSinkAbi for LocalSink<'_> {
+    fn push(&mut self, row: u64, outcome: OutcomeAbi, text: RStr<'_>) -> RResult<(), ErrorAbi> {
+        guarded(|| {
+            let text = text.to_string();
+            let outcome = match outcome {
+                OutcomeAbi::EDITED => EditOutcome::Edited(text),
+                OutcomeAbi::UNCHANGED => EditOutcome::Unchanged,
+                OutcomeAbi::REFUSED => EditOutcome::Refused(text),
+                OutcomeAbi::FAILED => EditOutcome::Failed(text),
+                OutcomeAbi(code) => {
+                    let message = format!("pushed an outcome with the unknown code {code}");
+                    return Err(Error::new(ErrorCode::INVALID_OUTPUT, message));
+                }
+            };
+            self.0.push(row as usize, outcome)
+        })
+    }
+}
+
+/// Plugin side.
+struct Adapter<T>(Instance<T>);
+
+impl<T: Editor> EditorAbi for Adapter<T> {
+    fn capabilities(&self) -> RResult<RString, ErrorAbi> {
+        guarded(|| options::to_json(&self.0.capabilities()))
+    }
+
+    fn edit(
+        &self,
+        requests: EditRequestsAbi<'_>,
+        sink: EditSinkAbi_TO<'_, RMut<'_, ()>>,
+        context: ContextAbi<'_>,
+    ) -> RResult<(), ErrorAbi> {
+        guarded(|| {
+            let requests = EditRequests {
+                ids: requests.ids.receive()?,
+                prompts: requests.prompts.receive()?,
+                responses: requests.responses.receive()?,
+            };
+            let rows = requests.ids.rows();
+            same_len("the batch of prompts", requests.prompts.rows(), rows)?;
+            same_len("the batch of responses", requests.responses.rows(), rows)?;
+            context::receive(&context, |context| {
+                self.0.edit(&requests, &mut RemoteSink(sink), context)
+            })
+        })
+    }
+}
+
+extern "C" fn construct<T: Editor>(options: RStr<'_>) -> ResultAbi<EditorBox> {
+    guarded(|| {
+        let instance = Instance::new(T::new(options::parse(options.as_str())?)?);
+        Ok(EditorBox::from_value(Adapter(instance), TD_Opaque))
+    })
+}
+
+/// Plugin side: the entry of `T`.
+pub(crate) fn entry<T: Editor>(descriptor: &Descriptor) -> Result<EntryAbi<EditorBox>> {
+    EntryAbi::new(descriptor, construct::<T>)
+}
+
+/// Host side: an instance of an editor, called with the author's types.
+pub struct EditorObject(pub EditorBox);
+
+impl EditorObject {
+    /// [`crate::Plugin::capabilities`].
+    pub fn capabilities(&self) -> Result<Capabilities> {
+        options::from_json(&received(self.0.capabilities())?)
+    }
+
+    /// [`Editor::edit`].
+    pub fn edit(
+        &self,
+        requests: &EditRequests<'_>,
+        sink: &mut dyn EditSink,
+        context: &CallContext<'_>,
+    ) -> Result<()> {
+        let requests = EditRequestsAbi {
+            ids: requests.ids.into(),
+            prompts: requests.prompts.into(),
+            responses: requests.responses.into(),
+        };
+        let mut sink = LocalSink(sink);
+        received(context::send(context, |context| {
+            let sink = EditSinkAbi_TO::from_ptr(RMut::new(&mut sink), TD_Opaque);
+            self.0.edit(requests, sink, context)
+        }))
+    }
+}
