@@ -3,5 +3,11 @@
 
 pub mod adamw;
 pub mod batching;
+pub mod forward;
 pub mod gradients;
+pub mod ppo;
+pub mod reward_model;
+pub mod rollout_batch;
+pub mod sampling;
 pub mod schedule;
+pub mod sft;

@@ -57,12 +57,12 @@ impl Default for OptimizerConfig {
 }
 
 impl OptimizerConfig {
-    /// Refuses constants that AdamW cannot use.
-    pub fn validate(&self) -> Result<()> {
+    /// Refuses constants that AdamW cannot use; `section` is where they stand in the configuration.
+    pub fn validate(&self, section: &str) -> Result<()> {
         for (key, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
             if !(0.0..1.0).contains(&beta) {
                 return Err(Error::input(format!(
-                    "optimizer.{key} is {beta}; it must be at least 0 and below 1"
+                    "{section}.{key}: {beta} is not accepted; at least 0 and below 1 is"
                 )));
             }
         }
@@ -73,7 +73,7 @@ impl OptimizerConfig {
         ] {
             if !(value >= 0.0 && value.is_finite()) {
                 return Err(Error::input(format!(
-                    "optimizer.{key} is {value}; it must be finite and not negative"
+                    "{section}.{key}: {value} is not accepted; a finite number of at least 0 is"
                 )));
             }
         }
@@ -112,7 +112,6 @@ impl AdamW {
     /// # Errors
     /// A parameter that is not f32.
     pub fn new(parameters: Vec<(String, Var)>, config: &OptimizerConfig) -> Result<Self> {
-        config.validate()?;
         let moments = parameters
             .iter()
             .map(|(name, var)| {
@@ -361,10 +360,7 @@ mod tests {
             .iter()
             .map(|g| g * (t as f32 - 1.5))
             .collect();
-        let b: Vec<f32> = [2.0f32, -0.5]
-            .iter()
-            .map(|g| g / (t as f32 + 1.0))
-            .collect();
+        let b: Vec<f32> = [2.0f32, -0.5].iter().map(|g| g / (t as f32 + 1.0)).collect();
         (surrogate(&parameters[0].1, &w).unwrap() + surrogate(&parameters[1].1, &b).unwrap())
             .unwrap()
     }
@@ -448,10 +444,7 @@ mod tests {
                 let copy: Vec<(String, Var)> = straight
                     .iter()
                     .map(|(name, var)| {
-                        (
-                            name.clone(),
-                            Var::from_tensor(&var.copy().unwrap()).unwrap(),
-                        )
+                        (name.clone(), Var::from_tensor(&var.copy().unwrap()).unwrap())
                     })
                     .collect();
                 saved = Some((copy, optimizer.steps(), optimizer.state().unwrap()));
@@ -489,12 +482,6 @@ mod tests {
             beta1: 1.0,
             ..OptimizerConfig::default()
         };
-        assert!(
-            config
-                .validate()
-                .unwrap_err()
-                .to_string()
-                .contains("optimizer.beta1 is 1")
-        );
+        assert!(config.validate("sft.optimizer").unwrap_err().to_string().contains("sft.optimizer.beta1: 1"));
     }
 }

@@ -38,11 +38,11 @@ pub struct ScheduleConfig {
 }
 
 impl ScheduleConfig {
-    /// Refuses a ratio outside [0, 1].
-    pub fn validate(&self) -> Result<()> {
+    /// Refuses a ratio outside [0, 1]; `section` is where the schedule stands in the configuration.
+    pub fn validate(&self, section: &str) -> Result<()> {
         if !(0.0..=1.0).contains(&self.warmup_ratio) {
             return Err(Error::input(format!(
-                "schedule.warmup_ratio is {}; it must lie in [0, 1]",
+                "{section}.warmup_ratio: {} is outside 0 to 1",
                 self.warmup_ratio
             )));
         }
@@ -89,12 +89,7 @@ mod tests {
                 [
                     &rise[..],
                     &[
-                        0.857_142_9,
-                        0.714_285_7,
-                        0.571_428_6,
-                        0.428_571_4,
-                        0.285_714_3,
-                        0.142_857_1,
+                        0.857_142_9, 0.714_285_7, 0.571_428_6, 0.428_571_4, 0.285_714_3, 0.142_857_1,
                         0.0,
                     ],
                 ]
@@ -106,12 +101,7 @@ mod tests {
                 [
                     &rise[..],
                     &[
-                        0.950_484_4,
-                        0.811_744_9,
-                        0.611_260_5,
-                        0.388_739_5,
-                        0.188_255_1,
-                        0.049_515_6,
+                        0.950_484_4, 0.811_744_9, 0.611_260_5, 0.388_739_5, 0.188_255_1, 0.049_515_6,
                         0.0,
                     ],
                 ]

@@ -1,0 +1,17 @@
+//! Proximal policy optimisation with a reward for every token. Equations, switches and presets: docs/ppo.md.
+//!
+//! `train` holds the loop; `kl`, `whiten`, `losses` and `rewards` are pure functions on slices.
+
+pub mod config;
+pub mod kl;
+pub mod losses;
+mod metrics;
+pub mod rewards;
+pub mod rollout;
+pub mod train;
+pub mod update;
+pub mod whiten;
+
+pub use config::PpoConfig;
+pub use rollout::WeightedSource;
+pub use train::{PpoInputs, PpoReport, run};

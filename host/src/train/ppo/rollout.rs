@@ -1,0 +1,206 @@
+//! One rollout: responses of the current policy, and everything about them that stays fixed while the policy is updated.
+//! Legend: B responses, M response tokens of the rollout; slices of length M are flat.
+
+use finegrain_sdk::kinds::Trajectories;
+use finegrain_sdk::rng::Stream;
+
+use super::config::PpoConfig;
+use super::kl::KlPlacement;
+use super::rewards::{self, Channel};
+use super::whiten::{Mean, whiten};
+use crate::data::ragged::{RaggedVec, TokenBatch};
+use crate::error::{Context, Error, Result};
+use crate::model::{Llama, ScoredModel, generate};
+use crate::pipeline::context::StageContext;
+use crate::plugins::instance::AdvantageInstance;
+use crate::train::batching::walk;
+use crate::train::forward::{self, check_finite};
+use crate::train::rollout_batch::{Decode, RewardSource, RolloutBatch, log};
+
+/// A reward scheme and its weight in the sum of the channels.
+pub struct WeightedSource<'a> {
+    /// What its token rewards are multiplied by.
+    pub weight: f32,
+    /// The scheme and its reward model.
+    pub source: RewardSource<'a>,
+}
+
+/// The models that a rollout passes through.
+pub struct Models<'a> {
+    /// The policy that samples.
+    pub policy: &'a Llama,
+    /// The frozen policy from which the divergence is measured.
+    pub reference: &'a Llama,
+    /// The critic, where the advantage estimator needs one.
+    pub critic: Option<&'a ScoredModel>,
+}
+
+/// A rollout with its rewards.
+pub struct Rollout {
+    /// Prompts and responses, B rows.
+    pub batch: TokenBatch,
+    /// Rows `groups[g]..groups[g + 1]` answer the same prompt.
+    pub groups: Vec<u64>,
+    /// Response offsets, (B + 1).
+    pub offsets: Vec<u64>,
+    /// 1 per response that ended with EOS.
+    pub ended: Vec<u8>,
+    /// log π_old by the training forward pass, (M,).
+    pub old_logprobs: Vec<f32>,
+    /// log π_ref, (M,).
+    pub ref_logprobs: Vec<f32>,
+    /// Entropy of π_old, (M,).
+    pub entropy: Vec<f32>,
+    /// V_old, (M,).
+    pub values: Option<Vec<f32>>,
+    /// The parts of the reward.
+    pub channels: Vec<Channel>,
+}
+
+impl Rollout {
+    /// log π_old − log π_ref, (M,).
+    pub fn log_ratios(&self) -> Vec<f32> {
+        let pairs = self.old_logprobs.iter().zip(&self.ref_logprobs);
+        pairs.map(|(old, reference)| old - reference).collect()
+    }
+
+    /// M.
+    pub fn response_tokens(&self) -> usize {
+        self.old_logprobs.len()
+    }
+}
+
+/// The prompts of step `step`, each `samples_per_prompt` times in a row: shuffled epochs over all prompts.
+pub fn draw_prompts<'p>(
+    prompts: &'p [Vec<u32>],
+    config: &PpoConfig,
+    stream: &Stream,
+    step: u64,
+) -> Vec<&'p Vec<u32>> {
+    let per_step = (config.rollout_rows / config.samples_per_prompt) as u64;
+    walk(prompts.len(), stream, step * per_step..(step + 1) * per_step)
+        .into_iter()
+        .flat_map(|prompt| std::iter::repeat_n(&prompts[prompt], config.samples_per_prompt))
+        .collect()
+}
+
+/// Samples responses at `step` and takes their log-probabilities, values and rewards. `eos` ends a response; `kl_coef` is
+/// β now.
+pub fn collect(
+    models: &Models<'_>,
+    sources: &[WeightedSource<'_>],
+    prompts: &[Vec<u32>],
+    decode: &Decode<'_>,
+    eos: &[u32],
+    config: &PpoConfig,
+    kl_coef: f64,
+    step: u64,
+    context: &StageContext<'_>,
+) -> Result<Rollout> {
+    let drawn = draw_prompts(prompts, config, &context.stream.child("prompts"), step);
+    let drawn: Vec<Vec<u32>> = drawn.into_iter().cloned().collect();
+    let stream = context.stream.child("responses").index(step);
+    let responses = generate(models.policy, &drawn, &config.sampling.with_eos(eos), &stream, context.cancel)?;
+    let mut batch = TokenBatch::new();
+    for (row, (prompt, response)) in drawn.iter().zip(&responses).enumerate() {
+        if response.ids.is_empty() {
+            return Err(Error::internal(format!("row {row} of the rollout has no response token")));
+        }
+        batch.push(prompt, &response.ids);
+    }
+    let budget = config.micro_batch_tokens;
+    let temperature = config.sampling.temperature;
+    let (old_logprobs, entropy) = forward::log_probs(models.policy, &batch, temperature, budget)?;
+    let (ref_logprobs, _) = forward::log_probs(models.reference, &batch, temperature, budget)?;
+    let values = models
+        .critic
+        .map(|critic| forward::values(critic, &batch, budget))
+        .transpose()?;
+
+    let rollouts = RolloutBatch::new(&batch, eos, decode)?;
+    let offsets = rollouts.offsets().to_vec();
+    let rows: Vec<usize> = (0..batch.rows()).collect();
+    check_finite("the log-probability", &old_logprobs, &offsets, &rows)?;
+    check_finite("the reference's log-probability", &ref_logprobs, &offsets, &rows)?;
+    if let Some(values) = &values {
+        check_finite("the value", values, &offsets, &rows)?;
+    }
+    let mut channels = Vec::new();
+    for WeightedSource { weight, source } in sources {
+        let mut rewards = source
+            .token_rewards(&batch, &rollouts, budget, step, context)
+            .context(format!("reward {}", source.name))?;
+        rewards.iter_mut().for_each(|reward| *reward *= weight);
+        channels.push(Channel {
+            name: source.name.to_owned(),
+            rewards,
+        });
+    }
+    let ended = rollouts.ended().to_vec();
+    let penalty = rewards::missing_eos(
+        config.missing_eos,
+        config.missing_eos_penalty,
+        &mut channels,
+        &offsets,
+        &ended,
+    );
+    channels.extend(penalty);
+    let mut rollout = Rollout {
+        groups: (0..=batch.rows() as u64)
+            .step_by(config.samples_per_prompt)
+            .collect(),
+        batch,
+        offsets,
+        ended,
+        old_logprobs,
+        ref_logprobs,
+        entropy,
+        values,
+        channels,
+    };
+    if config.kl_placement == KlPlacement::Reward {
+        let channel = rewards::kl_channel(&rollout.log_ratios(), config.kl_estimator, kl_coef);
+        rollout.channels.push(channel);
+    }
+    Ok(rollout)
+}
+
+/// What the update takes from the rewards.
+pub struct Targets {
+    /// Total rewards before whitening, (M,).
+    pub rewards: Vec<f32>,
+    /// A_t, whitened where the configuration says so, (M,).
+    pub advantages: Vec<f32>,
+    /// R_t, taken before the advantages are whitened, (M,).
+    pub returns: Vec<f32>,
+}
+
+/// Adds the channels up, whitens, and asks the estimator.
+pub fn targets(
+    rollout: &Rollout,
+    estimator: &AdvantageInstance,
+    config: &PpoConfig,
+    step: u64,
+    context: &StageContext<'_>,
+) -> Result<Targets> {
+    let total = rewards::total(&rollout.channels, rollout.response_tokens());
+    let mut whitened = total.clone();
+    whiten(&mut whitened, config.reward_whitening, Mean::Keep);
+    let ragged = |values: Vec<f32>| RaggedVec::from_parts(values, rollout.offsets.clone());
+    let whitened = ragged(whitened)?;
+    let values = rollout.values.clone().map(ragged).transpose()?;
+    let trajectories = Trajectories {
+        rewards: whitened.view(),
+        values: values.as_ref().map(RaggedVec::view),
+        groups: &rollout.groups,
+    };
+    let call_log = log(context);
+    let call = context.call("advantage", step, &call_log);
+    let (mut advantages, returns) = estimator.estimate(&trajectories, &call)?;
+    whiten(&mut advantages, config.advantage_whitening, Mean::Remove);
+    Ok(Targets {
+        rewards: total,
+        advantages,
+        returns,
+    })
+}
