@@ -124,7 +124,7 @@ macro_rules! export_plugin {
             static HEADER: $crate::abi::abi_stable::library::LibHeader = unsafe {
                 $crate::abi::abi_stable::library::LibHeader::from_constructor::<
                     $crate::abi::root::PluginModRef,
-                >(root, $crate::abi::abi_stable::library::development_utils::CheckTypeLayout::Yes)
+                >(root, $crate::abi::abi_stable::library::CheckTypeLayout::Yes)
             };
 
             const STAMP: &[&str] = &[
