@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use finegrain_sdk::rng::{ChaCha8Rng, Stream};
 use rand::RngExt as _;
 use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::decoder::{Decoder, Entry, Scratch};
 use super::kv_cache::KvCache;
@@ -27,18 +29,28 @@ const STEP_TOKENS: usize = 128;
 const SHARED_BYTES: usize = 32 << 20;
 
 /// How responses are sampled.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Sampling {
     /// Divides the logits; 0 takes the likeliest token.
+    #[schemars(range(min = 0.0))]
     pub temperature: f64,
     /// Draws among this many likeliest tokens; 0 means all.
     pub top_k: usize,
     /// Draws among the smallest set of likeliest tokens with at least this probability, in (0, 1]; 1 means all.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub top_p: f64,
     /// Tokens after which a response is cut, EOS included.
     pub max_new_tokens: usize,
-    /// Tokens that end a response; with none, every response is cut.
+    /// Token ids that end a response; with none, those of the model's config.json.
     pub eos: Vec<u32>,
+}
+
+impl Default for Sampling {
+    /// The model's own distribution, 64 tokens at most.
+    fn default() -> Self {
+        Self::at_temperature(1.0, 64, Vec::new())
+    }
 }
 
 /// One response.
@@ -72,17 +84,17 @@ impl Sampling {
         }
     }
 
-    /// Refuses settings outside their ranges.
-    pub fn validate(&self) -> Result<()> {
+    /// Refuses settings outside their ranges; `key` is where they were set, such as `ppo.sampling`.
+    pub fn validate(&self, key: &str) -> Result<()> {
         if !(self.temperature.is_finite() && self.temperature >= 0.0) {
             return Err(Error::input(format!(
-                "temperature is {}; accepted: 0 (the likeliest token) or a number above 0",
+                "{key}.temperature is {}; accepted: 0 (the likeliest token) or a number above 0",
                 self.temperature
             )));
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return Err(Error::input(format!(
-                "top_p is {}; accepted: above 0 and at most 1",
+                "{key}.top_p is {}; accepted: above 0 and at most 1",
                 self.top_p
             )));
         }
@@ -119,7 +131,7 @@ impl Decoder {
         stream: &Stream,
         cancel: &AtomicBool,
     ) -> Result<Vec<Generated>> {
-        sampling.validate()?;
+        sampling.validate("sampling")?;
         for (row, prompt) in prompts.iter().enumerate() {
             if prompt.is_empty() {
                 return Err(
@@ -152,6 +164,10 @@ impl Decoder {
             decoder: self,
             prompts,
             sampling,
+            eos: match sampling.eos.as_slice() {
+                [] => &self.config().eos_token_id,
+                eos => eos,
+            },
             stream,
             cancel,
             next: AtomicUsize::new(0),
@@ -174,6 +190,7 @@ struct Work<'a> {
     decoder: &'a Decoder,
     prompts: &'a [Vec<u32>],
     sampling: &'a Sampling,
+    eos: &'a [u32],
     stream: &'a Stream,
     cancel: &'a AtomicBool,
     /// The next prompt that nobody has taken.
@@ -293,7 +310,7 @@ impl<'a> Work<'a> {
             .map_err(|error| error.context(format!("row {}", row.index)))?;
         out.ids.push(id);
         out.logprobs.push(logprob);
-        out.ended = self.sampling.eos.contains(&id);
+        out.ended = self.eos.contains(&id);
         row.done = out.ended || out.ids.len() == self.sampling.max_new_tokens;
         Ok(())
     }
@@ -379,7 +396,8 @@ mod tests {
     fn greedy_is_the_likeliest_token_of_a_full_recomputation() -> Result<()> {
         let model = fixture::model(true)?;
         let (prompt, length) = (vec![1, 7], 12);
-        let greedy = Sampling::greedy(length, vec![]);
+        // No token of the vocabulary ends this one.
+        let greedy = Sampling::greedy(length, vec![u32::MAX]);
         let rows = generate(
             &model,
             std::slice::from_ref(&prompt),
