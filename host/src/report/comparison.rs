@@ -269,13 +269,8 @@ pub(super) mod tests {
         }
     }
 
-    fn difference(
-        value: f64,
-        low: f64,
-        high: f64,
-        p_value: Option<f64>,
-    ) -> Option<PairedDifference> {
-        Some(PairedDifference {
+    fn difference(value: f64, low: f64, high: f64, p_value: Option<f64>) -> PairedDifference {
+        PairedDifference {
             difference: Some(value),
             se: Some((high - low) / 3.92),
             interval: Some(Interval { low, high }),
@@ -284,7 +279,7 @@ pub(super) mod tests {
             worse: 250,
             equal: 253,
             p_value,
-        })
+        }
     }
 
     fn accuracy(rate: f64, n: usize, seeds: &[u64]) -> OverSeeds<Accuracy> {
@@ -373,8 +368,8 @@ pub(super) mod tests {
                 (0.516, 0.481, 0.551),
             ),
         ];
-        win_rates[1].difference = difference(0.047, 0.003, 0.091, p);
-        win_rates[2].difference = difference(0.051, -0.002, 0.104, p);
+        win_rates[1].difference = Some(difference(0.047, 0.003, 0.091, p));
+        win_rates[2].difference = Some(difference(0.051, -0.002, 0.104, p));
         let cell = |trained_on, scheme: &str, tested_on, rate, n| AccuracyCell {
             trained_on,
             scheme: scheme.to_owned(),

@@ -6,6 +6,9 @@ use super::sheet::Sheet;
 use crate::eval::statistics::mean;
 use crate::eval::{EvaluationPoint, Milestone};
 
+/// Picks one milestone of a run.
+type Pick = fn(&RunCost) -> Option<Milestone>;
+
 /// Table 3: three lines a variant, one a milestone.
 pub(super) fn sheets(result: &ComparisonResult) -> Vec<Sheet> {
     let mut sheet = Sheet::new(
@@ -22,7 +25,7 @@ pub(super) fn sheets(result: &ComparisonResult) -> Vec<Sheet> {
     );
     sheet.text_columns.push(3);
     for row in &result.costs {
-        let milestones: [(&str, fn(&RunCost) -> Option<Milestone>); 3] = [
+        let milestones: [(&str, Pick); 3] = [
             ("best", |c| c.efficiency?.to_best),
             ("95% of gain", |c| c.efficiency?.to_95_percent),
             ("baseline's best", |c| c.to_baseline_best),
@@ -73,7 +76,7 @@ fn totals(row: &CostRow) -> [String; 3] {
 }
 
 /// The milestone's name, and how many seeds reached it where not all did.
-fn reached(row: &CostRow, name: &str, of: fn(&RunCost) -> Option<Milestone>) -> String {
+fn reached(row: &CostRow, name: &str, of: Pick) -> String {
     let reached = row.seeds.iter().filter(|s| of(&s.value).is_some()).count();
     if reached == row.seeds.len() || reached == 0 {
         name.to_owned()
@@ -83,7 +86,7 @@ fn reached(row: &CostRow, name: &str, of: fn(&RunCost) -> Option<Milestone>) -> 
 }
 
 /// Wall time, samples and optimizer steps, each as the span between two evaluations.
-fn milestone(row: &CostRow, of: fn(&RunCost) -> Option<Milestone>) -> [String; 3] {
+fn milestone(row: &CostRow, of: Pick) -> [String; 3] {
     let found: Vec<Milestone> = row.seeds.iter().filter_map(|s| of(&s.value)).collect();
     let span = |figure: fn(&EvaluationPoint) -> f64| {
         let ends: Vec<f64> = found.iter().map(|m| figure(&m.at)).collect();

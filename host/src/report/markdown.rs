@@ -57,10 +57,11 @@ fn section(sheet: &Sheet) -> String {
 }
 
 fn bullets(sentences: &[String]) -> String {
-    sentences
+    let lines: Vec<String> = sentences
         .iter()
-        .map(|sentence| format!("- {}\n", escape(sentence)))
-        .collect()
+        .map(|s| format!("- {}\n", escape(s)))
+        .collect();
+    lines.concat()
 }
 
 /// Text that means itself in a cell: names come from configurations.
