@@ -8,6 +8,8 @@ pub mod localisation;
 pub mod over_seeds;
 pub mod paired_difference;
 pub mod reward_accuracy;
+pub mod reward_judge;
+pub mod sequence_rewards;
 pub mod statistics;
 pub mod win_rate;
 
@@ -18,4 +20,6 @@ pub use localisation::{Localisation, Mark, MarkedResponse};
 pub use over_seeds::{OverSeeds, Seeded};
 pub use paired_difference::{PairedDifference, Support};
 pub use reward_accuracy::{Accuracy, AccuracyCell, PairSource, RankedPair};
+pub use reward_judge::RewardJudge;
+pub use sequence_rewards::{ScoredText, SequenceReward, sequence_rewards};
 pub use win_rate::{SeedOutcomes, WinRate};
