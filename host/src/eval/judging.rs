@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::ragged::TextVec;
 use crate::error::{Context, Error, Result};
+use crate::plugins::JudgeInstance;
 
 /// Whoever compares two responses: a plugin instance, or a reward model.
 pub trait Judge {
@@ -21,6 +22,24 @@ pub trait Judge {
         comparisons: &Comparisons<'_>,
         context: &CallContext<'_>,
     ) -> Result<Vec<(Verdict, String)>>;
+}
+
+impl Judge for JudgeInstance {
+    fn name(&self) -> String {
+        self.identity().name.clone()
+    }
+
+    fn compare(
+        &self,
+        comparisons: &Comparisons<'_>,
+        context: &CallContext<'_>,
+    ) -> Result<Vec<(Verdict, String)>> {
+        let judgements = self.compare_all(comparisons, context)?;
+        Ok(judgements
+            .into_iter()
+            .map(|j| (j.verdict, j.reason))
+            .collect())
+    }
 }
 
 /// A response of the model and one of the reference to the same prompt.

@@ -1,10 +1,11 @@
 //! A trained reward model as a judge, for data that no rubric or annotator judges.
 //!
-//! Its preference for `b` is σ(R_b − R_a), the Bradley–Terry probability that its loss was trained to give. It scores each
+//! Its preference for `b` is σ(R(b) − R(a)), the Bradley–Terry probability that its loss was trained to give. It scores each
 //! response alone, so it has no position bias and never flips. It is not independent of rewards that were optimised
 //! against it or its like: train it on a split of its own.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use finegrain_sdk::CallContext;
 use finegrain_sdk::kinds::{Comparisons, Verdict};
@@ -23,10 +24,10 @@ pub struct RewardJudge<S> {
 }
 
 impl<S: SequenceReward> RewardJudge<S> {
-    /// A judge from a trained reward model; its parameters take no gradients any more.
+    /// A judge from a trained reward model.
     pub fn new(model: ScoredModel, tokenizer: Tokenizer, scheme: S) -> Self {
         Self {
-            model: model.frozen(),
+            model,
             tokenizer,
             scheme,
         }
@@ -79,16 +80,17 @@ impl<S: SequenceReward> Judge for RewardJudge<S> {
         for row in rows.clone() {
             let prompt = comparisons.prompts.row(row);
             for response in [comparisons.a.row(row), comparisons.b.row(row)] {
-                if !places.contains_key(&(prompt, response)) {
-                    let place = self.encode(prompt, response)?.map(|text| {
+                if let Entry::Vacant(place) = places.entry((prompt, response)) {
+                    place.insert(self.encode(prompt, response)?.map(|text| {
                         texts.push(text);
                         texts.len() - 1
-                    });
-                    places.insert((prompt, response), place);
+                    }));
                 }
             }
         }
-        let rewards = sequence_rewards(&self.model, &self.scheme, &texts, context)?;
+        // Without gradients: nothing is kept for a backward pass.
+        let model = self.model.frozen();
+        let rewards = sequence_rewards(&model, &self.scheme, &texts, context)?;
         let reward = |row: usize, response| {
             let place = places[&(comparisons.prompts.row(row), response)].as_ref();
             place

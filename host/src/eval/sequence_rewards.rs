@@ -6,6 +6,7 @@ use finegrain_sdk::kinds::Rollouts;
 use crate::data::ragged::{RaggedVec, TextVec, TokenBatch};
 use crate::error::{Error, Result};
 use crate::model::ScoredModel;
+use crate::plugins::RewardInstance;
 
 /// The part of a reward scheme that turns token scores into a reward per response.
 pub trait SequenceReward {
@@ -18,6 +19,20 @@ pub trait SequenceReward {
         rollouts: &Rollouts<'_>,
         context: &CallContext<'_>,
     ) -> Result<Vec<f32>>;
+}
+
+impl SequenceReward for RewardInstance {
+    fn name(&self) -> String {
+        self.identity().name.clone()
+    }
+
+    fn sequence_reward(
+        &self,
+        rollouts: &Rollouts<'_>,
+        context: &CallContext<'_>,
+    ) -> Result<Vec<f32>> {
+        RewardInstance::sequence_reward(self, rollouts, context)
+    }
 }
 
 /// A response to be scored, as text and as the tokens that the model sees.
