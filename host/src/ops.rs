@@ -4,13 +4,19 @@
 //! positions. Formulas, memory and backward passes of all of them: docs/operations.md.
 
 pub mod attention;
+mod element;
 pub mod embedding;
+mod exp;
 pub mod gather;
+#[cfg(test)]
+mod gradient_check;
+mod lanes;
 pub mod linear;
 pub mod log_prob;
 pub mod rms_norm;
 pub mod rope;
 mod shape;
+mod storage;
 pub mod swiglu;
 
 pub use attention::attention;

@@ -1,10 +1,31 @@
 //! Causal softmax attention inside each row of a ragged batch, with grouped key/value heads (Ainslie et al. 2023).
 //! Legend: N tokens, H heads, K key/value heads, D head size.
+//!
+//! o_i = Σ_{j ≤ i} p_ij v_j with p_i = softmax_j(q_i·k_j / √D) over the keys of the same row. Scores of eight queries are
+//! held at a time, never (L, L); keys and values are not expanded to H heads. What is kept for the backward pass is the
+//! log of the sum of exponentials of every query's scores, (N, H), from which it computes the weights again.
+//!
+//! A row's result depends on nothing outside the row, and a token's on nothing after it, to the bit.
 
-use candle_core::{D, Tensor};
+use std::sync::OnceLock;
 
+use candle_core::{CpuStorage, CustomOp3, D, Layout, Shape, Tensor, bail};
+
+use self::backward::{Given, backward};
+use self::forward::forward;
+use self::pack::Sizes;
+use super::element::{Element, with_element};
 use super::shape;
+use super::storage::{Held, slice};
 use crate::error::{Error, Result};
+
+mod backward;
+mod forward;
+mod pack;
+mod tasks;
+#[cfg(test)]
+mod tests;
+mod tile;
 
 const OP: &str = "attention";
 
@@ -13,9 +34,8 @@ const OP: &str = "attention";
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, offsets: &[u64]) -> Result<Tensor> {
     let (tokens, heads, size) = shape::heads(OP, "q", q)?;
     let (k_tokens, kv_heads, k_size) = shape::heads(OP, "k", k)?;
-    shape::same_kind(OP, ("q", q), ("k", k))?;
-    shape::same_kind(OP, ("k", k), ("v", v))?;
-    if k_tokens != tokens || k_size != size || kv_heads == 0 || heads % kv_heads != 0 {
+    let dtype = shape::elements(OP, &[("q", q), ("k", k), ("v", v)])?;
+    if k_tokens != tokens || k_size != size || size == 0 || kv_heads == 0 || heads % kv_heads != 0 {
         return Err(shape::mismatch(OP, ("q", q), ("k", k)));
     }
     if v.dims() != k.dims() {
@@ -30,7 +50,20 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, offsets: &[u64]) -> Result<
             offsets.last(),
         )));
     }
-    reference(q, k, v, offsets)
+    let sizes = Sizes {
+        heads,
+        kv_heads,
+        size,
+    };
+    let (q, k, v) = (q.contiguous()?, k.contiguous()?, v.contiguous()?);
+    with_element!(OP, dtype, T => {
+        let op = Attention::<T> {
+            offsets: offsets.to_vec(),
+            sizes,
+            log_sums: OnceLock::new(),
+        };
+        Ok(q.apply_op3(&k, &v, op)?)
+    })
 }
 
 /// The same by plain tensor operations, row by row.
@@ -64,4 +97,66 @@ pub fn reference(q: &Tensor, k: &Tensor, v: &Tensor, offsets: &[u64]) -> Result<
         rows.push(out.reshape((heads, len, size))?.transpose(0, 1)?);
     }
     Ok(Tensor::cat(&rows, 0)?)
+}
+
+struct Attention<T> {
+    offsets: Vec<u64>,
+    sizes: Sizes,
+    /// (N, H), written by the forward pass for the backward pass.
+    log_sums: OnceLock<Vec<T>>,
+}
+
+impl<T: Element> CustomOp3 for Attention<T> {
+    fn name(&self) -> &'static str {
+        OP
+    }
+
+    fn cpu_fwd(
+        &self,
+        q: &CpuStorage,
+        q_layout: &Layout,
+        k: &CpuStorage,
+        k_layout: &Layout,
+        v: &CpuStorage,
+        v_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let operands = [
+            slice(q, q_layout)?,
+            slice(k, k_layout)?,
+            slice(v, v_layout)?,
+        ];
+        let (out, log_sums) = forward::<T>(operands, &self.offsets, self.sizes);
+        // The operation is made for one call, so nothing was kept before.
+        self.log_sums.get_or_init(|| log_sums);
+        Ok((T::to_cpu_storage_owned(out), q_layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        out: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let Some(log_sums) = self.log_sums.get() else {
+            bail!("{OP}: a backward pass before the forward pass");
+        };
+        let grad = grad.contiguous()?;
+        let held = [q, k, v, out, &grad].map(Held::new);
+        let given = Given::<T> {
+            q: held[0].slice()?,
+            k: held[1].slice()?,
+            v: held[2].slice()?,
+            out: held[3].slice()?,
+            grad: held[4].slice()?,
+            log_sums,
+        };
+        let [dq, dk, dv] = backward(&given, &self.offsets, self.sizes);
+        Ok((
+            Some(Tensor::from_vec(dq, q.shape(), q.device())?),
+            Some(Tensor::from_vec(dk, k.shape(), k.device())?),
+            Some(Tensor::from_vec(dv, v.shape(), v.device())?),
+        ))
+    }
 }

@@ -1,6 +1,6 @@
 //! Checks of operands before an operation runs, so that an error names the operation and what it was given.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use crate::error::{Error, Result};
 
@@ -35,20 +35,28 @@ pub(super) fn mismatch(op: &str, left: (&str, &Tensor), right: (&str, &Tensor)) 
     ))
 }
 
-/// Refuses operands of different element types or devices.
-pub(super) fn same_kind(op: &str, left: (&str, &Tensor), right: (&str, &Tensor)) -> Result<()> {
-    if left.1.dtype() == right.1.dtype() && left.1.device().same_device(right.1.device()) {
-        return Ok(());
+/// Refuses operands that the kernels cannot take: not on the CPU, not f32 or f64, or not all of one element type.
+pub(super) fn elements(op: &str, operands: &[(&str, &Tensor)]) -> Result<DType> {
+    let (first_name, first) = operands[0];
+    for &(name, tensor) in operands {
+        if !tensor.device().is_cpu() {
+            return Err(Error::internal(format!(
+                "{op} has no CUDA version yet: {name} lies on {:?}",
+                tensor.device().location()
+            ))
+            .hint("run with the device set to cpu"));
+        }
+        if !matches!(tensor.dtype(), DType::F32 | DType::F64) || tensor.dtype() != first.dtype() {
+            return Err(Error::internal(format!(
+                "{op}: {first_name} is {:?} {:?}, {name} is {:?} {:?}; all F32 or all F64 is accepted",
+                first.dtype(),
+                first.dims(),
+                tensor.dtype(),
+                tensor.dims()
+            )));
+        }
     }
-    Err(Error::internal(format!(
-        "{op}: {} is {:?} on {:?}, {} is {:?} on {:?}",
-        left.0,
-        left.1.dtype(),
-        left.1.device().location(),
-        right.0,
-        right.1.dtype(),
-        right.1.device().location()
-    )))
+    Ok(first.dtype())
 }
 
 /// Refuses an index that is not below `limit`.

@@ -1,0 +1,107 @@
+//! The element types that the operations run in: f32 for training, f64 for checks of gradients.
+
+use std::ops::Neg;
+
+use candle_core::WithDType;
+
+use super::exp::exp;
+
+/// A floating-point element with the functions the kernels need.
+pub(super) trait Element: WithDType + Default + Neg<Output = Self> {
+    /// −∞, which `exp` takes to exactly zero.
+    const NEG_INFINITY: Self;
+    /// +∞.
+    const INFINITY: Self;
+
+    /// e^self; for f32 a polynomial that loops vectorise ([`exp`]).
+    fn exp(self) -> Self;
+    /// The natural logarithm.
+    fn ln(self) -> Self;
+    /// The square root.
+    fn sqrt(self) -> Self;
+    /// self · factor + addend, rounded once where the machine does that in one instruction. Elsewhere a correctly
+    /// rounded one would be a call into the C library per element, so it is rounded twice.
+    fn fma(self, factor: Self, addend: Self) -> Self;
+}
+
+/// Whether the target multiplies and adds in one instruction.
+const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
+
+impl Element for f32 {
+    const NEG_INFINITY: Self = f32::NEG_INFINITY;
+    const INFINITY: Self = f32::INFINITY;
+
+    #[inline]
+    fn exp(self) -> Self {
+        exp(self)
+    }
+
+    #[inline]
+    fn ln(self) -> Self {
+        f32::ln(self)
+    }
+
+    #[inline]
+    fn sqrt(self) -> Self {
+        f32::sqrt(self)
+    }
+
+    #[inline]
+    fn fma(self, factor: Self, addend: Self) -> Self {
+        if FUSED {
+            self.mul_add(factor, addend)
+        } else {
+            self * factor + addend
+        }
+    }
+}
+
+impl Element for f64 {
+    const NEG_INFINITY: Self = f64::NEG_INFINITY;
+    const INFINITY: Self = f64::INFINITY;
+
+    #[inline]
+    fn exp(self) -> Self {
+        f64::exp(self)
+    }
+
+    #[inline]
+    fn ln(self) -> Self {
+        f64::ln(self)
+    }
+
+    #[inline]
+    fn sqrt(self) -> Self {
+        f64::sqrt(self)
+    }
+
+    #[inline]
+    fn fma(self, factor: Self, addend: Self) -> Self {
+        if FUSED {
+            self.mul_add(factor, addend)
+        } else {
+            self * factor + addend
+        }
+    }
+}
+
+/// Runs `$body` with `$T` standing for the element type of `$dtype`; the caller has checked that it is one.
+macro_rules! with_element {
+    ($op:expr, $dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            candle_core::DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            candle_core::DType::F64 => {
+                type $T = f64;
+                $body
+            }
+            other => Err(crate::error::Error::internal(format!(
+                "{}: operands are {other:?}, F32 and F64 are accepted",
+                $op
+            ))),
+        }
+    };
+}
+pub(super) use with_element;
