@@ -101,20 +101,29 @@ pub(crate) fn align(prompt: &Prompt, slots: &[Slot], words: &[&str]) -> Vec<Step
     steps
 }
 
-/// Marks every content word that an earlier slot already holds.
+/// Marks every content word that was said before in a slot that it filled. A noun that the prompt asks for counts as
+/// said from its slot on, whatever stands there.
 fn mark_repetitions(steps: &mut [Step], slots: &[Slot], words: &[&str]) {
     let mut said: Vec<&str> = Vec::new();
     for step in steps {
-        let Step::Filled { word, slot, fault } = step else {
-            continue;
-        };
-        if fault.is_some() || !slots[*slot].is_content() {
-            continue;
-        }
-        if said.contains(&words[*word]) {
-            *fault = Some(DefectKind::Repeated);
-        } else {
-            said.push(words[*word]);
+        match step {
+            Step::Filled { slot, .. } | Step::Missing { slot, .. }
+                if let Slot::Noun(Some(noun)) = slots[*slot] =>
+            {
+                said.push(noun);
+            }
+            Step::Filled {
+                word,
+                slot,
+                fault: fault @ None,
+            } if slots[*slot].is_free() => {
+                if said.contains(&words[*word]) {
+                    *fault = Some(DefectKind::Repeated);
+                } else {
+                    said.push(words[*word]);
+                }
+            }
+            _ => {}
         }
     }
 }

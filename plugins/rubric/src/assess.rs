@@ -22,11 +22,11 @@ pub enum DefectKind {
     WrongTone,
     /// An ordinal that is not this point's.
     WrongOrdinal,
-    /// A noun of the topic where the prompt wants a certain other one, or one that the prompt wants elsewhere.
-    WrongPlace,
+    /// A noun of the topic where the prompt asks for a certain other one.
+    WrongNoun,
     /// A verb that does not agree with its subject.
     Agreement,
-    /// A content word that an earlier slot already holds.
+    /// A content word that the response has said before.
     Repeated,
     /// A word that cannot stand in this kind of slot at all.
     Malformed,
@@ -43,7 +43,7 @@ impl DefectKind {
             Self::OffTopic => "off topic",
             Self::WrongTone => "wrong tone",
             Self::WrongOrdinal => "wrong ordinal",
-            Self::WrongPlace => "wrong place",
+            Self::WrongNoun => "wrong noun",
             Self::Agreement => "agreement",
             Self::Repeated => "repeated",
             Self::Malformed => "malformed",
@@ -210,8 +210,8 @@ mod tests {
             ("wave", "cloud", 7, OffTopic),
             ("warm", "silly", 6, WrongTone),
             ("second", "third", 9, WrongOrdinal),
-            ("shell", "reef", 3, WrongPlace),
-            ("sailor", "shell", 12, WrongPlace),
+            ("shell", "reef", 3, WrongNoun),
+            ("sailor", "shell", 12, Repeated),
             ("finds", "find", 13, Agreement),
             ("finds", "greets", 13, Repeated),
             ("tender", "warm", 11, Repeated),
@@ -224,6 +224,17 @@ mod tests {
             assert_eq!(defects(&response), [(at, at + 1, kind, 1)], "{response}");
             assert_eq!(assess_text(&response).score, 16.0 / 18.0);
         }
+    }
+
+    #[test]
+    fn a_noun_that_the_prompt_asks_for_is_right_in_its_place_and_said_from_there_on() {
+        // Said before its place: both stand.
+        assert_eq!(defects(&GOOD.replace("wave", "harbor")), []);
+        // Said after a place that holds another: both are wrong.
+        assert_eq!(
+            defects(&GOOD.replace("shell", "reef").replace("wave", "shell")),
+            [(3, 4, WrongNoun, 1), (7, 8, Repeated, 1)]
+        );
     }
 
     #[test]

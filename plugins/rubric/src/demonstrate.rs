@@ -53,7 +53,7 @@ struct Writer<'a, D> {
     prompt: &'a Prompt,
     defect_rate: f64,
     draw: &'a mut D,
-    /// Content words of the text so far that were right.
+    /// The words of the text so far that are right.
     said: Vec<&'static str>,
     text: Vec<&'static str>,
 }
@@ -82,7 +82,7 @@ impl<D: FnMut() -> u64> Writer<'_, D> {
         let unsaid: Vec<&'static str> = words
             .iter()
             .copied()
-            .filter(|word| !self.said.contains(word))
+            .filter(|word| !slot.is_free() || !self.said.contains(word))
             .collect();
         let right = self.pick(&unsaid);
         if self.is_defective() {
@@ -90,9 +90,7 @@ impl<D: FnMut() -> u64> Writer<'_, D> {
             self.text.extend(wrong);
         } else {
             self.text.push(right);
-            if slot.is_content() {
-                self.said.push(right);
-            }
+            self.said.push(right);
         }
     }
 
@@ -112,8 +110,19 @@ impl<D: FnMut() -> u64> Writer<'_, D> {
         match slot {
             Slot::Ordinal(number) => Some(ORDINALS[(number + 1) % ORDINALS.len()]),
             Slot::Adjective if choice == 0 => None,
-            _ if choice == 1 && slot.is_content() && !said.is_empty() => Some(self.pick(&said)),
+            _ if choice == 1 && slot.is_free() && !said.is_empty() => Some(self.pick(&said)),
             Slot::Adjective => Some(self.pick(self.prompt.tone().neighbour().adjectives())),
+            Slot::Noun(Some(asked)) if choice < 2 => {
+                let others: Vec<&'static str> = self
+                    .prompt
+                    .topic()
+                    .nouns()
+                    .iter()
+                    .copied()
+                    .filter(|&noun| noun != asked)
+                    .collect();
+                Some(self.pick(&others))
+            }
             Slot::Noun(_) => Some(self.pick(self.prompt.topic().neighbour().nouns())),
             Slot::Verb => bare_form(right),
             Slot::The | Slot::A | Slot::Stop => {
@@ -172,6 +181,7 @@ mod tests {
         assert!((0.14..0.16).contains(&rate), "{rate}");
         let expected = [
             DefectKind::OffTopic,
+            DefectKind::WrongNoun,
             DefectKind::WrongTone,
             DefectKind::WrongOrdinal,
             DefectKind::Agreement,

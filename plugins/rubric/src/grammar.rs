@@ -22,9 +22,10 @@ pub(crate) enum Slot {
 }
 
 impl Slot {
-    /// Whether its word may stand in the response only once.
-    pub(crate) fn is_content(self) -> bool {
-        matches!(self, Self::Adjective | Self::Noun(_) | Self::Verb)
+    /// Whether its word may be none that the response has said before. A noun that the prompt asks for here is right
+    /// here, said before or not.
+    pub(crate) fn is_free(self) -> bool {
+        matches!(self, Self::Adjective | Self::Noun(None) | Self::Verb)
     }
 
     /// The words that fill it, repetitions aside.
@@ -36,13 +37,7 @@ impl Slot {
             Self::Stop => vec!["."],
             Self::Adjective => prompt.tone().adjectives().to_vec(),
             Self::Noun(Some(noun)) => vec![noun],
-            Self::Noun(None) => {
-                let wanted_elsewhere = [prompt.first(), prompt.last()];
-                let nouns = prompt.topic().nouns().iter().copied();
-                nouns
-                    .filter(|&noun| !wanted_elsewhere.contains(&Some(noun)))
-                    .collect()
-            }
+            Self::Noun(None) => prompt.topic().nouns().to_vec(),
             Self::Verb => verbs().collect(),
         }
     }
@@ -85,11 +80,9 @@ pub(crate) fn fault(slot: Slot, word: &str, class: Class, prompt: &Prompt) -> Op
             if topic != prompt.topic() {
                 return Some(DefectKind::OffTopic);
             }
-            let fits = match wanted {
-                Some(noun) => noun == word,
-                None => ![prompt.first(), prompt.last()].contains(&Some(word)),
-            };
-            (!fits).then_some(DefectKind::WrongPlace)
+            wanted
+                .is_some_and(|noun| noun != word)
+                .then_some(DefectKind::WrongNoun)
         }
         (Slot::Verb, Class::BareVerb(_)) => Some(DefectKind::Agreement),
         _ => Some(DefectKind::Malformed),

@@ -217,7 +217,7 @@ mod tests {
             })
             .collect();
         assert_eq!(texts.len(), Prompt::count());
-        assert_eq!(Prompt::count(), 4 * 4 * 8 * (1 + 10 + 10 + 90));
+        assert_eq!(Prompt::count(), 4 * 4 * 6 * (1 + 14 + 14 + 14 * 13));
         assert_eq!(Prompt::nth(Prompt::count()), None);
     }
 

@@ -67,7 +67,7 @@ fn substitute(
     let unsaid: Vec<&'static str> = words
         .iter()
         .copied()
-        .filter(|word| !slot.is_content() || !said.contains(word))
+        .filter(|word| !slot.is_free() || !said.contains(word))
         .collect();
     assert!(
         !unsaid.is_empty(),
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn the_key_decides_between_words_that_would_do() {
-        let prompt = "write one plain point about the farm"
+        let prompt = "write one plain point about the city"
             .parse()
             .expect("a prompt");
         let repairs: std::collections::BTreeSet<String> =

@@ -2,19 +2,31 @@
 
 /// Topics: a name for the prompt and the nouns that are on topic. Topic `i ^ 1` is the one that demonstrations confuse
 /// with topic `i`.
-const TOPICS: [(&str, [&str; 10]); 8] = [
+const TOPICS: [(&str, [&str; 14]); 6] = [
     (
         "sea",
         [
-            "wave", "shell", "harbor", "sailor", "dolphin", "anchor", "reef", "pearl", "tide",
+            "wave",
+            "shell",
+            "harbor",
+            "sailor",
+            "dolphin",
+            "anchor",
+            "reef",
+            "pearl",
+            "tide",
             "gull",
+            "sail",
+            "crab",
+            "beach",
+            "lighthouse",
         ],
     ),
     (
         "sky",
         [
             "cloud", "star", "comet", "kite", "swallow", "rainbow", "moon", "breeze", "lark",
-            "thunder",
+            "thunder", "sunset", "balloon", "pilot", "sunrise",
         ],
     ),
     (
@@ -30,64 +42,57 @@ const TOPICS: [(&str, [&str; 10]); 8] = [
             "lawn",
             "butterfly",
             "spade",
+            "daisy",
+            "snail",
+            "pond",
+            "blossom",
         ],
     ),
     (
         "forest",
         [
             "oak", "fern", "deer", "owl", "moss", "hunter", "fox", "brook", "acorn", "trail",
+            "squirrel", "pine", "hollow", "mushroom",
         ],
     ),
     (
         "kitchen",
         [
-            "kettle", "spoon", "cook", "oven", "loaf", "soup", "apron", "plate", "pepper", "butter",
-        ],
-    ),
-    (
-        "farm",
-        [
-            "barn", "tractor", "farmer", "horse", "plough", "hen", "meadow", "fence", "lamb",
-            "haystack",
+            "kettle", "spoon", "cook", "oven", "loaf", "soup", "apron", "plate", "pepper",
+            "butter", "bowl", "recipe", "jar", "pancake",
         ],
     ),
     (
         "city",
         [
             "tram", "bridge", "tower", "market", "driver", "lamp", "square", "station", "cafe",
-            "statue",
-        ],
-    ),
-    (
-        "school",
-        [
-            "teacher", "pupil", "desk", "chalk", "book", "bell", "lesson", "ruler", "notebook",
-            "corridor",
+            "statue", "taxi", "subway", "mayor", "theatre",
         ],
     ),
 ];
 
 /// Tones: a name for the prompt and the adjectives in that tone (none starts with a vowel: they follow `a`). Tone
 /// `i ^ 1` is the one that demonstrations confuse with tone `i`.
-const TONES: [(&str, [&str; 10]); 4] = [
+const TONES: [(&str, [&str; 12]); 4] = [
     (
         "kind",
         [
             "gentle", "warm", "caring", "tender", "friendly", "soft", "sweet", "loving", "helpful",
-            "patient",
+            "patient", "cheerful", "kindly",
         ],
     ),
     (
         "playful",
         [
             "silly", "bouncy", "giggly", "cheeky", "zany", "funny", "jolly", "wacky", "bubbly",
-            "frisky",
+            "frisky", "goofy", "perky",
         ],
     ),
     (
         "plain",
         [
-            "small", "grey", "simple", "quiet", "common", "flat", "modest", "basic", "bare", "dull",
+            "small", "grey", "simple", "quiet", "common", "flat", "modest", "basic", "bare",
+            "dull", "brief", "standard",
         ],
     ),
     (
@@ -103,6 +108,8 @@ const TONES: [(&str, [&str; 10]); 4] = [
             "majestic",
             "brilliant",
             "proud",
+            "regal",
+            "stately",
         ],
     ),
 ];
