@@ -5,8 +5,7 @@
 //! lost or doubled word does not make the rest of the text wrong.
 
 use crate::assess::DefectKind;
-use crate::grammar::{Slot, fault};
-use crate::prompt::Prompt;
+use crate::grammar::Slot;
 use crate::vocabulary::classify;
 
 /// Penalties, twice those of the score: a wrong or a missing slot costs 2, a surplus word 1.
@@ -42,7 +41,7 @@ enum Move {
 ///
 /// Among equals, words fill slots as early as they can: of a word said twice the second is surplus, and what is missing
 /// is missing late.
-pub(crate) fn align(prompt: &Prompt, slots: &[Slot], words: &[&str]) -> Vec<Step> {
+pub(crate) fn align(slots: &[Slot], words: &[&str]) -> Vec<Step> {
     let width = slots.len() + 1;
     let mut moves = Vec::with_capacity((words.len() + 1) * width);
     // costs[s]: the cheapest way to have read the words so far and passed s slots.
@@ -54,7 +53,7 @@ pub(crate) fn align(prompt: &Prompt, slots: &[Slot], words: &[&str]) -> Vec<Step
         costs[0] = diagonal.saturating_add(SURPLUS);
         moves.push(Move::Surplus);
         for (index, &slot) in slots.iter().enumerate() {
-            let fill = diagonal.saturating_add(match fault(slot, word, class, prompt) {
+            let fill = diagonal.saturating_add(match slot.fault(class) {
                 None => 0,
                 Some(DefectKind::Malformed) => MALFORMED,
                 Some(_) => WRONG,
@@ -83,7 +82,7 @@ pub(crate) fn align(prompt: &Prompt, slots: &[Slot], words: &[&str]) -> Vec<Step
                 Step::Filled {
                     word,
                     slot,
-                    fault: fault(slots[slot], words[word], classify(words[word]), prompt),
+                    fault: slots[slot].fault(classify(words[word])),
                 }
             }
             Move::Missing => {
@@ -101,29 +100,22 @@ pub(crate) fn align(prompt: &Prompt, slots: &[Slot], words: &[&str]) -> Vec<Step
     steps
 }
 
-/// Marks every content word that was said before in a slot that it filled. A noun that the prompt asks for counts as
-/// said from its slot on, whatever stands there.
+/// Marks every content word that an earlier slot already holds.
 fn mark_repetitions(steps: &mut [Step], slots: &[Slot], words: &[&str]) {
     let mut said: Vec<&str> = Vec::new();
     for step in steps {
-        match step {
-            Step::Filled { slot, .. } | Step::Missing { slot, .. }
-                if let Slot::Noun(Some(noun)) = slots[*slot] =>
-            {
-                said.push(noun);
+        if let Step::Filled {
+            word,
+            slot,
+            fault: fault @ None,
+        } = step
+            && slots[*slot].is_content()
+        {
+            if said.contains(&words[*word]) {
+                *fault = Some(DefectKind::Repeated);
+            } else {
+                said.push(words[*word]);
             }
-            Step::Filled {
-                word,
-                slot,
-                fault: fault @ None,
-            } if slots[*slot].is_free() => {
-                if said.contains(&words[*word]) {
-                    *fault = Some(DefectKind::Repeated);
-                } else {
-                    said.push(words[*word]);
-                }
-            }
-            _ => {}
         }
     }
 }

@@ -16,17 +16,17 @@ use crate::prompt::Prompt;
 /// What is wrong with a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DefectKind {
-    /// A noun of another topic.
+    /// A noun of another topic than this place asks for.
     OffTopic,
-    /// An adjective of another tone.
+    /// An adjective of another tone than this place asks for.
     WrongTone,
     /// An ordinal that is not this point's.
     WrongOrdinal,
-    /// A noun of the topic where the prompt asks for a certain other one.
-    WrongNoun,
+    /// A verb of another manner.
+    WrongManner,
     /// A verb that does not agree with its subject.
     Agreement,
-    /// A content word that the response has said before.
+    /// A content word that an earlier slot already holds.
     Repeated,
     /// A word that cannot stand in this kind of slot at all.
     Malformed,
@@ -43,7 +43,7 @@ impl DefectKind {
             Self::OffTopic => "off topic",
             Self::WrongTone => "wrong tone",
             Self::WrongOrdinal => "wrong ordinal",
-            Self::WrongNoun => "wrong noun",
+            Self::WrongManner => "wrong manner",
             Self::Agreement => "agreement",
             Self::Repeated => "repeated",
             Self::Malformed => "malformed",
@@ -103,7 +103,7 @@ pub fn assess(prompt: &Prompt, response: &str) -> Assessment {
         missing: 0,
         surplus: 0,
     };
-    for step in align(prompt, &slots, &words) {
+    for step in align(&slots, &words) {
         let (words, kind) = match step {
             Step::Filled { fault: None, .. } => {
                 assessment.correct += 1;
@@ -173,8 +173,8 @@ mod tests {
     use super::*;
     use DefectKind::*;
 
-    const PROMPT: &str = "write two kind points about the sea from shell to harbor";
-    const GOOD: &str = "first the gentle shell greets a warm wave . second the tender sailor finds a soft harbor .";
+    const PROMPT: &str = "write two points of care from the kind sea to the grand city";
+    const GOOD: &str = "first the gentle wave guards a mighty bridge . second the tender sailor greets a proud tram .";
 
     fn assess_text(response: &str) -> Assessment {
         assess(&PROMPT.parse().expect("a prompt"), response)
@@ -207,34 +207,23 @@ mod tests {
     #[test]
     fn every_kind_of_wrong_word_is_found_where_it_is() {
         for (from, to, at, kind) in [
-            ("wave", "cloud", 7, OffTopic),
-            ("warm", "silly", 6, WrongTone),
+            ("wave", "cloud", 3, OffTopic),
+            ("wave", "market", 3, OffTopic),
+            ("mighty", "warm", 6, WrongTone),
+            ("greets", "paints", 13, WrongManner),
             ("second", "third", 9, WrongOrdinal),
-            ("shell", "reef", 3, WrongNoun),
-            ("sailor", "shell", 12, Repeated),
-            ("finds", "find", 13, Agreement),
-            ("finds", "greets", 13, Repeated),
-            ("tender", "warm", 11, Repeated),
-            ("sailor", "wave", 12, Repeated),
-            ("greets", "wave", 4, Malformed),
-            ("greets", "sea", 4, Malformed),
-            ("harbor", "🦀", 16, Malformed),
+            ("greets", "greet", 13, Agreement),
+            ("greets", "guards", 13, Repeated),
+            ("tender", "gentle", 11, Repeated),
+            ("tram", "bridge", 16, Repeated),
+            ("guards", "wave", 4, Malformed),
+            ("guards", "sea", 4, Malformed),
+            ("tram", "🦀", 16, Malformed),
         ] {
             let response = GOOD.replace(from, to);
             assert_eq!(defects(&response), [(at, at + 1, kind, 1)], "{response}");
             assert_eq!(assess_text(&response).score, 16.0 / 18.0);
         }
-    }
-
-    #[test]
-    fn a_noun_that_the_prompt_asks_for_is_right_in_its_place_and_said_from_there_on() {
-        // Said before its place: both stand.
-        assert_eq!(defects(&GOOD.replace("wave", "harbor")), []);
-        // Said after a place that holds another: both are wrong.
-        assert_eq!(
-            defects(&GOOD.replace("shell", "reef").replace("wave", "shell")),
-            [(3, 4, WrongNoun, 1), (7, 8, Repeated, 1)]
-        );
     }
 
     #[test]
@@ -260,24 +249,24 @@ mod tests {
     #[test]
     fn surplus_words_are_those_that_come_last() {
         assert_eq!(
-            defects(&GOOD.replace("warm", "warm warm")),
+            defects(&GOOD.replace("mighty", "mighty mighty")),
             [(7, 8, Surplus, 1)]
         );
-        let third = "third the sweet reef holds a loving pearl .";
+        let third = "third the sweet reef feeds a noble lamp .";
         assert_eq!(defects(&format!("{GOOD} {third}")), [(18, 27, Surplus, 9)]);
         assert_eq!(assess_text(&format!("{GOOD} {third}")).score, 0.5);
     }
 
     #[test]
     fn degenerate_texts_score_below_an_answer_with_some_defects() {
-        let fair = assess_text(&GOOD.replace("wave", "cloud").replace("warm", "silly")).score;
+        let fair = assess_text(&GOOD.replace("wave", "cloud").replace("proud", "silly")).score;
         let endless = GOOD.split(" second").next().expect("a point").repeat(9);
         for degenerate in [
             "",
             "first",
             ".",
             "the the the",
-            &"shell ".repeat(18),
+            &"bridge ".repeat(18),
             &"wave ".repeat(60),
             &". ".repeat(18),
             &endless,
@@ -307,7 +296,7 @@ mod tests {
     #[test]
     fn the_mask_has_a_token_per_word_and_one_for_the_end() {
         let prompt = PROMPT.parse().expect("a prompt");
-        let first = "first the gentle shell greets a warm cloud .";
+        let first = "first the gentle wave guards a mighty cloud .";
         let mask = defect_mask(&prompt, first, true);
         assert_eq!(mask.len(), 10);
         assert_eq!(

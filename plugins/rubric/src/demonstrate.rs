@@ -1,15 +1,15 @@
 //! Demonstrations: responses that are right but for defects at a given rate, as a careless annotator would write them.
 
-use crate::grammar::{Slot, slots};
+use crate::grammar::{SLOTS_PER_POINT, Slot, point, slots};
 use crate::prompt::{MAX_POINTS, Prompt};
 use crate::vocabulary::{ORDINALS, bare_form};
 
 /// A response to `prompt` in which each ordinal, adjective, noun and verb is defective with probability `defect_rate`,
 /// and so is the number of points.
 ///
-/// Nouns and adjectives are mostly mistaken for those of one neighbouring topic or tone, so that a model can learn the
-/// mistakes as well as the language. A quarter of the defective adjectives are left out, and content words may be
-/// repeated. `draw` returns uniform 64-bit numbers; the text is a function of the prompt, the rate and the draws.
+/// Words are mostly mistaken for those of one neighbouring topic, tone or manner, or those of the other phrase of the
+/// prompt, so that a model can learn the mistakes as well as the language. A quarter of the defective adjectives are left
+/// out, and content words may be repeated. `draw` returns uniform 64-bit numbers; the text is a function of the prompt, the rate and the draws.
 pub fn demonstrate(prompt: &Prompt, defect_rate: f64, draw: &mut impl FnMut() -> u64) -> String {
     let mut writer = Writer {
         prompt,
@@ -23,30 +23,15 @@ pub fn demonstrate(prompt: &Prompt, defect_rate: f64, draw: &mut impl FnMut() ->
         let points = prompt.points();
         let more = points == 1 || (points < MAX_POINTS && writer.below(2) == 0);
         if more {
-            slots.extend(point(points));
+            slots.extend(point(prompt, points));
         } else {
-            slots.truncate(slots.len() - crate::SLOTS_PER_POINT);
+            slots.truncate(slots.len() - SLOTS_PER_POINT);
         }
     }
     for slot in slots {
         writer.write(slot);
     }
     writer.text.join(" ")
-}
-
-/// A further point that the prompt does not ask for.
-fn point(number: usize) -> [Slot; crate::SLOTS_PER_POINT] {
-    [
-        Slot::Ordinal(number),
-        Slot::The,
-        Slot::Adjective,
-        Slot::Noun(None),
-        Slot::Verb,
-        Slot::A,
-        Slot::Adjective,
-        Slot::Noun(None),
-        Slot::Stop,
-    ]
 }
 
 struct Writer<'a, D> {
@@ -74,7 +59,7 @@ impl<D: FnMut() -> u64> Writer<'_, D> {
     }
 
     fn write(&mut self, slot: Slot) {
-        let words = slot.words(self.prompt);
+        let words = slot.words();
         if matches!(slot, Slot::The | Slot::A | Slot::Stop) {
             self.text.extend(words);
             return;
@@ -82,7 +67,7 @@ impl<D: FnMut() -> u64> Writer<'_, D> {
         let unsaid: Vec<&'static str> = words
             .iter()
             .copied()
-            .filter(|word| !slot.is_free() || !self.said.contains(word))
+            .filter(|word| !slot.is_content() || !self.said.contains(word))
             .collect();
         let right = self.pick(&unsaid);
         if self.is_defective() {
@@ -107,24 +92,34 @@ impl<D: FnMut() -> u64> Writer<'_, D> {
             .copied()
             .filter(|word| self.said.contains(word))
             .collect();
+        let (subject, object) = (self.prompt.subject(), self.prompt.object());
         match slot {
             Slot::Ordinal(number) => Some(ORDINALS[(number + 1) % ORDINALS.len()]),
-            Slot::Adjective if choice == 0 => None,
-            _ if choice == 1 && slot.is_free() && !said.is_empty() => Some(self.pick(&said)),
-            Slot::Adjective => Some(self.pick(self.prompt.tone().neighbour().adjectives())),
-            Slot::Noun(Some(asked)) if choice < 2 => {
-                let others: Vec<&'static str> = self
-                    .prompt
-                    .topic()
-                    .nouns()
-                    .iter()
-                    .copied()
-                    .filter(|&noun| noun != asked)
-                    .collect();
-                Some(self.pick(&others))
+            Slot::Adjective(_) if choice == 0 => None,
+            _ if choice == 1 && !said.is_empty() => Some(self.pick(&said)),
+            Slot::Adjective(tone) if choice == 2 => {
+                let other = if tone == subject.tone {
+                    object
+                } else {
+                    subject
+                };
+                Some(self.pick(other.tone.adjectives()))
             }
-            Slot::Noun(_) => Some(self.pick(self.prompt.topic().neighbour().nouns())),
-            Slot::Verb => bare_form(right),
+            Slot::Adjective(tone) => Some(self.pick(tone.neighbour().adjectives())),
+            Slot::Noun(topic) if choice == 2 => {
+                let other = if topic == subject.topic {
+                    object
+                } else {
+                    subject
+                };
+                Some(self.pick(other.topic.nouns()))
+            }
+            Slot::Noun(topic) => Some(self.pick(topic.neighbour().nouns())),
+            Slot::Verb(_) if choice < 2 => bare_form(right),
+            Slot::Verb(manner) => {
+                let verbs: Vec<&'static str> = manner.neighbour().verbs().collect();
+                Some(self.pick(&verbs))
+            }
             Slot::The | Slot::A | Slot::Stop => {
                 unreachable!("invariant: function words are written without defects")
             }
@@ -181,7 +176,7 @@ mod tests {
         assert!((0.14..0.16).contains(&rate), "{rate}");
         let expected = [
             DefectKind::OffTopic,
-            DefectKind::WrongNoun,
+            DefectKind::WrongManner,
             DefectKind::WrongTone,
             DefectKind::WrongOrdinal,
             DefectKind::Agreement,

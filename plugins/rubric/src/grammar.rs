@@ -2,7 +2,7 @@
 
 use crate::assess::DefectKind;
 use crate::prompt::Prompt;
-use crate::vocabulary::{Class, ORDINALS, verbs};
+use crate::vocabulary::{Class, Manner, ORDINALS, Tone, Topic};
 
 /// Slots of a point: `<ordinal> the <adjective> <noun> <verb> a <adjective> <noun> .`
 pub const SLOTS_PER_POINT: usize = 9;
@@ -13,85 +13,79 @@ pub(crate) enum Slot {
     /// The ordinal of point number `.0`, from 0.
     Ordinal(usize),
     The,
-    Adjective,
-    /// A noun; `Some` where the prompt asks for a certain one.
-    Noun(Option<&'static str>),
-    Verb,
+    Adjective(Tone),
+    Noun(Topic),
+    Verb(Manner),
     A,
     Stop,
 }
 
 impl Slot {
-    /// Whether its word may be none that the response has said before. A noun that the prompt asks for here is right
-    /// here, said before or not.
-    pub(crate) fn is_free(self) -> bool {
-        matches!(self, Self::Adjective | Self::Noun(None) | Self::Verb)
+    /// Whether its word must be one that the response has not said before.
+    pub(crate) fn is_content(self) -> bool {
+        matches!(self, Self::Adjective(_) | Self::Noun(_) | Self::Verb(_))
     }
 
     /// The words that fill it, repetitions aside.
-    pub(crate) fn words(self, prompt: &Prompt) -> Vec<&'static str> {
+    pub(crate) fn words(self) -> Vec<&'static str> {
         match self {
             Self::Ordinal(number) => vec![ORDINALS[number]],
             Self::The => vec!["the"],
             Self::A => vec!["a"],
             Self::Stop => vec!["."],
-            Self::Adjective => prompt.tone().adjectives().to_vec(),
-            Self::Noun(Some(noun)) => vec![noun],
-            Self::Noun(None) => prompt.topic().nouns().to_vec(),
-            Self::Verb => verbs().collect(),
+            Self::Adjective(tone) => tone.adjectives().to_vec(),
+            Self::Noun(topic) => topic.nouns().to_vec(),
+            Self::Verb(manner) => manner.verbs().collect(),
         }
     }
+
+    /// What is wrong with a word of `class` here, repetitions aside; `None` where it fills the slot.
+    pub(crate) fn fault(self, class: Class) -> Option<DefectKind> {
+        let (fills, kind) = match (self, class) {
+            (Self::The, Class::The) | (Self::A, Class::A) | (Self::Stop, Class::Stop) => {
+                return None;
+            }
+            (Self::Ordinal(wanted), Class::Ordinal(found)) => {
+                (found == wanted, DefectKind::WrongOrdinal)
+            }
+            (Self::Adjective(wanted), Class::Adjective(found)) => {
+                (found == wanted, DefectKind::WrongTone)
+            }
+            (Self::Noun(wanted), Class::Noun(found)) => (found == wanted, DefectKind::OffTopic),
+            (Self::Verb(wanted), Class::Verb(found)) => (found == wanted, DefectKind::WrongManner),
+            (Self::Verb(_), Class::BareVerb(_)) => (false, DefectKind::Agreement),
+            _ => (false, DefectKind::Malformed),
+        };
+        (!fills).then_some(kind)
+    }
+}
+
+/// The slots of point number `number`, from 0, of a response to `prompt`.
+pub(crate) fn point(prompt: &Prompt, number: usize) -> [Slot; SLOTS_PER_POINT] {
+    [
+        Slot::Ordinal(number),
+        Slot::The,
+        Slot::Adjective(prompt.subject().tone),
+        Slot::Noun(prompt.subject().topic),
+        Slot::Verb(prompt.manner()),
+        Slot::A,
+        Slot::Adjective(prompt.object().tone),
+        Slot::Noun(prompt.object().topic),
+        Slot::Stop,
+    ]
 }
 
 /// The slots that a response to `prompt` must fill, in order.
 pub(crate) fn slots(prompt: &Prompt) -> Vec<Slot> {
-    let last_point = prompt.points() - 1;
     (0..prompt.points())
-        .flat_map(|point| {
-            [
-                Slot::Ordinal(point),
-                Slot::The,
-                Slot::Adjective,
-                Slot::Noun(prompt.first().filter(|_| point == 0)),
-                Slot::Verb,
-                Slot::A,
-                Slot::Adjective,
-                Slot::Noun(prompt.last().filter(|_| point == last_point)),
-                Slot::Stop,
-            ]
-        })
+        .flat_map(|number| point(prompt, number))
         .collect()
-}
-
-/// What is wrong with `word`, which is of `class`, in `slot`, repetitions aside; `None` where it fills the slot.
-pub(crate) fn fault(slot: Slot, word: &str, class: Class, prompt: &Prompt) -> Option<DefectKind> {
-    match (slot, class) {
-        (Slot::Ordinal(wanted), Class::Ordinal(found)) => {
-            (found != wanted).then_some(DefectKind::WrongOrdinal)
-        }
-        (Slot::The, Class::The)
-        | (Slot::A, Class::A)
-        | (Slot::Stop, Class::Stop)
-        | (Slot::Verb, Class::Verb) => None,
-        (Slot::Adjective, Class::Adjective(tone)) => {
-            (tone != prompt.tone()).then_some(DefectKind::WrongTone)
-        }
-        (Slot::Noun(wanted), Class::Noun(topic)) => {
-            if topic != prompt.topic() {
-                return Some(DefectKind::OffTopic);
-            }
-            wanted
-                .is_some_and(|noun| noun != word)
-                .then_some(DefectKind::WrongNoun)
-        }
-        (Slot::Verb, Class::BareVerb(_)) => Some(DefectKind::Agreement),
-        _ => Some(DefectKind::Malformed),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prompt::MAX_POINTS;
     use crate::vocabulary::classify;
 
     #[test]
@@ -101,13 +95,14 @@ mod tests {
             let slots = slots(&prompt);
             assert_eq!(slots.len(), prompt.points() * SLOTS_PER_POINT);
             for slot in slots {
-                let words = slot.words(&prompt);
-                assert!(!words.is_empty());
+                let words = slot.words();
                 assert!(
                     words
                         .iter()
-                        .all(|word| fault(slot, word, classify(word), &prompt).is_none())
+                        .all(|word| slot.fault(classify(word)).is_none())
                 );
+                // Repairs and demonstrations need a word that was not said before.
+                assert!(!slot.is_content() || words.len() >= MAX_POINTS);
             }
         }
     }

@@ -1,10 +1,11 @@
 //! The ground truth of the sandbox: a small instruction language, a hidden rubric, its repairs and its demonstrations.
 //!
-//! A [`Prompt`] asks for one to four points on a topic in a tone, and may fix the first and the last noun:
+//! A [`Prompt`] asks for one to four points, with verbs of a manner, a subject and an object, each of a topic and in a
+//! tone:
 //!
 //! ```text
-//! write two kind points about the sea from shell to harbor
-//! first the gentle shell greets a warm wave . second the tender sailor finds a soft harbor .
+//! write two points of care from the kind sea to the grand city
+//! first the gentle wave guards a mighty bridge . second the tender sailor greets a proud tram .
 //! ```
 //!
 //! [`assess`] scores any text against a prompt and says which words are defective; [`repair`] changes those words and
@@ -23,6 +24,6 @@ mod vocabulary;
 pub use assess::{Assessment, Defect, DefectKind, assess, defect_mask};
 pub use demonstrate::demonstrate;
 pub use grammar::SLOTS_PER_POINT;
-pub use prompt::{MAX_POINTS, Prompt, PromptError};
+pub use prompt::{MAX_POINTS, Phrase, Prompt, PromptError};
 pub use repair::repair;
-pub use vocabulary::{Tone, Topic, vocabulary};
+pub use vocabulary::{Manner, Tone, Topic, vocabulary};

@@ -1,43 +1,60 @@
-//! Prompts: `write <count> <tone> point(s) about the <topic> [from <noun>] [to <noun>]`.
+//! Prompts: `write <count> point(s) of <manner> from the <tone> <topic> to the <tone> <topic>`.
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::vocabulary::{COUNTS, Tone, Topic};
+use crate::vocabulary::{COUNTS, Manner, Tone, Topic};
 
 /// The largest number of points that a prompt asks for.
 pub const MAX_POINTS: usize = COUNTS.len();
 
-/// A prompt: how many points, in which tone, on which topic, and which nouns come first and last.
+/// The subject or the object of every point: nouns of one topic, adjectives in one tone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Phrase {
+    /// The tone of its adjectives.
+    pub tone: Tone,
+    /// The topic of its nouns.
+    pub topic: Topic,
+}
+
+/// A prompt: how many points, with verbs of which manner, about which subject and which object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prompt {
     points: usize,
-    tone: Tone,
-    topic: Topic,
-    first: Option<&'static str>,
-    last: Option<&'static str>,
+    manner: Manner,
+    subject: Phrase,
+    object: Phrase,
 }
 
 impl Prompt {
     /// How many different prompts there are.
     pub fn count() -> usize {
-        MAX_POINTS * Tone::COUNT * Topic::COUNT * noun_choices(Topic::nth(0)).count()
+        MAX_POINTS
+            * Manner::COUNT
+            * (Tone::COUNT * (Tone::COUNT - 1))
+            * (Topic::COUNT * (Topic::COUNT - 1))
     }
 
     /// Prompt number `index` of all prompts, each exactly once.
     ///
     /// `None` where `index` is not below [`Prompt::count`].
     pub fn nth(index: usize) -> Option<Self> {
+        if index >= Self::count() {
+            return None;
+        }
         let (index, points) = (index / MAX_POINTS, index % MAX_POINTS + 1);
-        let (index, tone) = (index / Tone::COUNT, Tone::nth(index % Tone::COUNT));
-        let (index, topic) = (index / Topic::COUNT, Topic::nth(index % Topic::COUNT));
-        let (first, last) = noun_choices(topic).nth(index)?;
+        let (index, manner) = (index / Manner::COUNT, index % Manner::COUNT);
+        let (topics, tones) = distinct_pair(index, Tone::COUNT);
+        let (_, topics) = distinct_pair(topics, Topic::COUNT);
+        let phrase = |tone, topic| Phrase {
+            tone: Tone::nth(tone),
+            topic: Topic::nth(topic),
+        };
         Some(Self {
             points,
-            tone,
-            topic,
-            first,
-            last,
+            manner: Manner::nth(manner),
+            subject: phrase(tones.0, topics.0),
+            object: phrase(tones.1, topics.1),
         })
     }
 
@@ -46,54 +63,42 @@ impl Prompt {
         self.points
     }
 
-    /// The tone that adjectives must have.
-    pub fn tone(&self) -> Tone {
-        self.tone
+    /// The manner that verbs must have.
+    pub fn manner(&self) -> Manner {
+        self.manner
     }
 
-    /// The topic that nouns must be from.
-    pub fn topic(&self) -> Topic {
-        self.topic
+    /// What every point begins with.
+    pub fn subject(&self) -> Phrase {
+        self.subject
     }
 
-    /// The noun that must come first in the response, where one is asked for.
-    pub fn first(&self) -> Option<&'static str> {
-        self.first
-    }
-
-    /// The noun that must come last in the response, where one is asked for; never the same as [`Prompt::first`].
-    pub fn last(&self) -> Option<&'static str> {
-        self.last
+    /// What every point ends with; neither tone nor topic is the subject's.
+    pub fn object(&self) -> Phrase {
+        self.object
     }
 }
 
-/// All pairs of (first, last) nouns, either of them absent, never twice the same noun.
-fn noun_choices(
-    topic: Topic,
-) -> impl Iterator<Item = (Option<&'static str>, Option<&'static str>)> {
-    let choices = move || std::iter::once(None).chain(topic.nouns().iter().copied().map(Some));
-    choices()
-        .flat_map(move |first| choices().map(move |last| (first, last)))
-        .filter(|(first, last)| first.is_none() || first != last)
+/// Pair number `index % (n (n − 1))` of two different numbers below `n`, and what is left of the index.
+fn distinct_pair(index: usize, n: usize) -> (usize, (usize, usize)) {
+    let (index, first) = (index / n, index % n);
+    let (index, step) = (index / (n - 1), index % (n - 1));
+    (index, (first, (first + 1 + step) % n))
 }
 
 impl fmt::Display for Prompt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "write {} {} {} about the {}",
+            "write {} {} of {} from the {} {} to the {} {}",
             COUNTS[self.points - 1],
-            self.tone.name(),
             if self.points == 1 { "point" } else { "points" },
-            self.topic.name()
-        )?;
-        if let Some(first) = self.first {
-            write!(f, " from {first}")?;
-        }
-        if let Some(last) = self.last {
-            write!(f, " to {last}")?;
-        }
-        Ok(())
+            self.manner.name(),
+            self.subject.tone.name(),
+            self.subject.topic.name(),
+            self.object.tone.name(),
+            self.object.topic.name()
+        )
     }
 }
 
@@ -110,7 +115,7 @@ impl fmt::Display for PromptError {
         f.write_str("not a prompt of the sandbox: ")?;
         match &self.found {
             Some(word) => write!(f, "word {} is `{word}`", self.position)?,
-            None => write!(f, "it ends after {} words", self.position - 1)?,
+            None => write!(f, "it ends before word {}", self.position)?,
         }
         write!(f, ", expected {}", self.expected)
     }
@@ -124,30 +129,39 @@ struct Words<'a> {
     read: usize,
 }
 
-impl<'a> Words<'a> {
-    fn next(&mut self) -> Option<&'a str> {
-        self.read += 1;
-        self.words.next()
-    }
-
+impl Words<'_> {
     /// The next word as `parse` reads it, or an error that says what was `expected`.
-    fn expect<T>(
+    fn read<T>(
         &mut self,
-        expected: impl fmt::Display,
+        expected: &str,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, PromptError> {
-        let word = self.next();
-        word.and_then(parse)
-            .ok_or_else(|| self.error(word, expected))
+        self.read += 1;
+        let word = self.words.next();
+        word.and_then(parse).ok_or_else(|| PromptError {
+            found: word.map(str::to_owned),
+            position: self.read,
+            expected: expected.to_owned(),
+        })
     }
 
-    /// The error that the word just read is not what was `expected`.
-    fn error(&self, found: Option<&str>, expected: impl fmt::Display) -> PromptError {
-        PromptError {
-            found: found.map(str::to_owned),
-            position: self.read,
-            expected: expected.to_string(),
-        }
+    /// Reads one certain word.
+    fn literal(&mut self, wanted: &str) -> Result<(), PromptError> {
+        self.read(&format!("`{wanted}`"), |word| {
+            (word == wanted).then_some(())
+        })
+    }
+
+    fn tone(&mut self, taken: Option<Tone>) -> Result<Tone, PromptError> {
+        self.read("a tone that was not named before", |word| {
+            Tone::named(word).filter(|&tone| Some(tone) != taken)
+        })
+    }
+
+    fn topic(&mut self, taken: Option<Topic>) -> Result<Topic, PromptError> {
+        self.read("a topic that was not named before", |word| {
+            Topic::named(word).filter(|&topic| Some(topic) != taken)
+        })
     }
 }
 
@@ -155,48 +169,38 @@ impl FromStr for Prompt {
     type Err = PromptError;
 
     fn from_str(text: &str) -> Result<Self, PromptError> {
-        let word = |wanted: &'static str| move |word: &str| (word == wanted).then_some(());
         let mut words = Words {
             words: text.split_whitespace(),
             read: 0,
         };
-        words.expect("`write`", word("write"))?;
-        let points = words.expect(format_args!("one of {}", COUNTS.join(", ")), |word| {
+        words.literal("write")?;
+        let points = words.read(&format!("one of {}", COUNTS.join(", ")), |word| {
             COUNTS.iter().position(|&count| count == word)
         })? + 1;
-        let tone = words.expect("a tone", Tone::named)?;
-        match points {
-            1 => words.expect("`point`", word("point"))?,
-            _ => words.expect("`points`", word("points"))?,
-        }
-        words.expect("`about`", word("about"))?;
-        words.expect("`the`", word("the"))?;
-        let topic = words.expect("a topic", Topic::named)?;
-        let mut prompt = Self {
-            points,
-            tone,
-            topic,
-            first: None,
-            last: None,
+        words.literal(if points == 1 { "point" } else { "points" })?;
+        words.literal("of")?;
+        let manner = words.read("a manner", Manner::named)?;
+        words.literal("from")?;
+        words.literal("the")?;
+        let subject = Phrase {
+            tone: words.tone(None)?,
+            topic: words.topic(None)?,
         };
-        let noun_expected = format!("a noun of the {} that was not named before", topic.name());
-        loop {
-            let preposition = words.next();
-            let place = match preposition {
-                None => return Ok(prompt),
-                Some("from") if prompt.first.is_none() && prompt.last.is_none() => {
-                    &mut prompt.first
-                }
-                Some("to") if prompt.last.is_none() => &mut prompt.last,
-                _ => return Err(words.error(preposition, "the end, `from` or `to`, each once")),
-            };
-            *place = Some(words.expect(&noun_expected, |word| {
-                topic.nouns().iter().copied().find(|&noun| noun == word)
-            })?);
-            if prompt.first.is_some() && prompt.first == prompt.last {
-                return Err(words.error(prompt.last, &noun_expected));
-            }
+        words.literal("to")?;
+        words.literal("the")?;
+        let object = Phrase {
+            tone: words.tone(Some(subject.tone))?,
+            topic: words.topic(Some(subject.topic))?,
+        };
+        if words.words.clone().next().is_some() {
+            words.read::<()>("the end", |_| None)?;
         }
+        Ok(Self {
+            points,
+            manner,
+            subject,
+            object,
+        })
     }
 }
 
@@ -217,33 +221,33 @@ mod tests {
             })
             .collect();
         assert_eq!(texts.len(), Prompt::count());
-        assert_eq!(Prompt::count(), 4 * 4 * 6 * (1 + 14 + 14 + 14 * 13));
+        assert_eq!(Prompt::count(), 4 * 4 * (4 * 3) * (8 * 7));
         assert_eq!(Prompt::nth(Prompt::count()), None);
     }
 
     #[test]
     fn errors_name_the_word_and_what_was_expected() {
         for (text, message) in [
-            ("", "it ends after 0 words, expected `write`"),
+            ("", "it ends before word 1, expected `write`"),
             (
-                "write five kind points",
+                "write five points",
                 "word 2 is `five`, expected one of one, two, three, four",
             ),
             (
-                "write one kind points about the sea",
-                "word 4 is `points`, expected `point`",
+                "write one points of care",
+                "word 3 is `points`, expected `point`",
             ),
             (
-                "write two kind points about the sea from oak",
-                "word 9 is `oak`, expected a noun of the sea that was not named before",
+                "write two points of love",
+                "word 5 is `love`, expected a manner",
             ),
             (
-                "write two kind points about the sea from shell to shell",
-                "word 11 is `shell`, expected a noun of the sea that was not named before",
+                "write two points of care from the kind sea to the grand sea",
+                "word 13 is `sea`, expected a topic that was not named before",
             ),
             (
-                "write two kind points about the sea to shell from reef",
-                "word 10 is `from`, expected the end, `from` or `to`, each once",
+                "write two points of care from the kind sea to the grand city now",
+                "word 14 is `now`, expected the end",
             ),
         ] {
             let error = text.parse::<Prompt>().expect_err(text).to_string();

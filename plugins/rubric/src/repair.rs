@@ -13,7 +13,7 @@ use crate::vocabulary::{Class, classify};
 pub fn repair(prompt: &Prompt, response: &str, key: u64) -> String {
     let words: Vec<&str> = response.split_whitespace().collect();
     let slots = slots(prompt);
-    let steps = align(prompt, &slots, &words);
+    let steps = align(&slots, &words);
     let mut said: Vec<&str> = steps
         .iter()
         .filter_map(|step| match *step {
@@ -37,7 +37,6 @@ pub fn repair(prompt: &Prompt, response: &str, key: u64) -> String {
             Step::Missing { slot, .. } => (slot, None),
         };
         let word = substitute(
-            prompt,
             slots[slot],
             found,
             &said,
@@ -50,24 +49,19 @@ pub fn repair(prompt: &Prompt, response: &str, key: u64) -> String {
 }
 
 /// The word that replaces `found` (or nothing) in `slot`, not one of those already `said`.
-fn substitute(
-    prompt: &Prompt,
-    slot: Slot,
-    found: Option<&str>,
-    said: &[&str],
-    draw: u64,
-) -> &'static str {
+fn substitute(slot: Slot, found: Option<&str>, said: &[&str], draw: u64) -> &'static str {
     // A verb that does not agree keeps its meaning where it can.
-    if let (Slot::Verb, Some(Class::BareVerb(verb))) = (slot, found.map(classify))
+    if let (Slot::Verb(_), Some(Class::BareVerb(verb))) = (slot, found.map(classify))
+        && slot.fault(classify(verb)).is_none()
         && !said.contains(&verb)
     {
         return verb;
     }
-    let words = slot.words(prompt);
+    let words = slot.words();
     let unsaid: Vec<&'static str> = words
         .iter()
         .copied()
-        .filter(|word| !slot.is_free() || !said.contains(word))
+        .filter(|word| !slot.is_content() || !said.contains(word))
         .collect();
     assert!(
         !unsaid.is_empty(),
@@ -102,20 +96,22 @@ mod tests {
 
     #[test]
     fn repairs_touch_the_defective_words_and_no_other() {
-        let prompt = "write two kind points about the sea from shell to harbor"
+        let prompt: Prompt = "write two points of care from the kind sea to the grand city"
             .parse()
             .expect("a prompt");
-        let response =
-            "first the gentle reef greets a silly wave . second the sailor find a a soft harbor .";
+        let response = "first the gentle cloud guards a silly bridge . second the sailor greet a a proud tram .";
         let repaired = repair(&prompt, response, 7);
         let words: Vec<&str> = repaired.split(' ').collect();
         assert_eq!(assess(&prompt, &repaired).defects, []);
+        let one_of = |class: &[&str], word: &str, said: &str| class.contains(&word) && word != said;
+        let (subject, object) = (prompt.subject(), prompt.object());
         assert_eq!(words[..3], ["first", "the", "gentle"]);
-        assert_eq!(words[3..6], ["shell", "greets", "a"]);
-        assert!(prompt.tone().adjectives().contains(&words[6]) && words[6] != "gentle");
-        assert_eq!(words[7..11], ["wave", ".", "second", "the"]);
-        assert!(prompt.tone().adjectives().contains(&words[11]));
-        assert_eq!(words[12..], ["sailor", "finds", "a", "soft", "harbor", "."]);
+        assert!(one_of(subject.topic.nouns(), words[3], "sailor"));
+        assert_eq!(words[4..6], ["guards", "a"]);
+        assert!(one_of(object.tone.adjectives(), words[6], "proud"));
+        assert_eq!(words[7..11], ["bridge", ".", "second", "the"]);
+        assert!(one_of(subject.tone.adjectives(), words[11], "gentle"));
+        assert_eq!(words[12..], ["sailor", "greets", "a", "proud", "tram", "."]);
     }
 
     #[test]
@@ -141,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_key_decides_between_words_that_would_do() {
-        let prompt = "write one plain point about the city"
+        let prompt = "write one point of craft from the plain farm to the kind sky"
             .parse()
             .expect("a prompt");
         let repairs: std::collections::BTreeSet<String> =

@@ -2,31 +2,17 @@
 
 /// Topics: a name for the prompt and the nouns that are on topic. Topic `i ^ 1` is the one that demonstrations confuse
 /// with topic `i`.
-const TOPICS: [(&str, [&str; 14]); 6] = [
+const TOPICS: [(&str, [&str; 9]); 8] = [
     (
         "sea",
         [
-            "wave",
-            "shell",
-            "harbor",
-            "sailor",
-            "dolphin",
-            "anchor",
-            "reef",
-            "pearl",
-            "tide",
-            "gull",
-            "sail",
-            "crab",
-            "beach",
-            "lighthouse",
+            "wave", "shell", "harbor", "sailor", "dolphin", "anchor", "reef", "pearl", "gull",
         ],
     ),
     (
         "sky",
         [
             "cloud", "star", "comet", "kite", "swallow", "rainbow", "moon", "breeze", "lark",
-            "thunder", "sunset", "balloon", "pilot", "sunrise",
         ],
     ),
     (
@@ -38,61 +24,62 @@ const TOPICS: [(&str, [&str; 14]); 6] = [
             "gardener",
             "bee",
             "tulip",
-            "trellis",
             "lawn",
             "butterfly",
             "spade",
-            "daisy",
-            "snail",
-            "pond",
-            "blossom",
         ],
     ),
     (
         "forest",
         [
-            "oak", "fern", "deer", "owl", "moss", "hunter", "fox", "brook", "acorn", "trail",
-            "squirrel", "pine", "hollow", "mushroom",
+            "oak", "fern", "deer", "owl", "hunter", "fox", "brook", "acorn", "trail",
         ],
     ),
     (
         "kitchen",
         [
-            "kettle", "spoon", "cook", "oven", "loaf", "soup", "apron", "plate", "pepper",
-            "butter", "bowl", "recipe", "jar", "pancake",
+            "kettle", "spoon", "cook", "oven", "loaf", "apron", "plate", "pepper", "bowl",
+        ],
+    ),
+    (
+        "farm",
+        [
+            "barn", "tractor", "farmer", "horse", "plough", "hen", "meadow", "fence", "lamb",
         ],
     ),
     (
         "city",
         [
-            "tram", "bridge", "tower", "market", "driver", "lamp", "square", "station", "cafe",
-            "statue", "taxi", "subway", "mayor", "theatre",
+            "tram", "bridge", "tower", "market", "driver", "lamp", "square", "station", "statue",
+        ],
+    ),
+    (
+        "school",
+        [
+            "teacher", "pupil", "desk", "book", "bell", "lesson", "ruler", "notebook", "corridor",
         ],
     ),
 ];
 
 /// Tones: a name for the prompt and the adjectives in that tone (none starts with a vowel: they follow `a`). Tone
 /// `i ^ 1` is the one that demonstrations confuse with tone `i`.
-const TONES: [(&str, [&str; 12]); 4] = [
+const TONES: [(&str, [&str; 9]); 4] = [
     (
         "kind",
         [
-            "gentle", "warm", "caring", "tender", "friendly", "soft", "sweet", "loving", "helpful",
-            "patient", "cheerful", "kindly",
+            "gentle", "warm", "caring", "tender", "friendly", "soft", "sweet", "loving", "patient",
         ],
     ),
     (
         "playful",
         [
             "silly", "bouncy", "giggly", "cheeky", "zany", "funny", "jolly", "wacky", "bubbly",
-            "frisky", "goofy", "perky",
         ],
     ),
     (
         "plain",
         [
-            "small", "grey", "simple", "quiet", "common", "flat", "modest", "basic", "bare",
-            "dull", "brief", "standard",
+            "small", "grey", "simple", "quiet", "common", "flat", "modest", "basic", "dull",
         ],
     ),
     (
@@ -104,30 +91,60 @@ const TONES: [(&str, [&str; 12]); 4] = [
             "splendid",
             "royal",
             "glorious",
-            "towering",
             "majestic",
             "brilliant",
             "proud",
-            "regal",
-            "stately",
         ],
     ),
 ];
 
-/// Verbs: the form that agrees with the singular subject, and the bare form, which never does.
-const VERBS: [(&str, &str); 12] = [
-    ("greets", "greet"),
-    ("follows", "follow"),
-    ("carries", "carry"),
-    ("finds", "find"),
-    ("watches", "watch"),
-    ("guards", "guard"),
-    ("lifts", "lift"),
-    ("visits", "visit"),
-    ("passes", "pass"),
-    ("paints", "paint"),
-    ("hides", "hide"),
-    ("holds", "hold"),
+/// Manners: a name for the prompt and the verbs of that manner, each in the form that agrees with the singular subject
+/// and in the bare form, which never does. Manner `i ^ 1` is the one that demonstrations confuse with manner `i`.
+const MANNERS: [(&str, [(&str, &str); 6]); 4] = [
+    (
+        "care",
+        [
+            ("greets", "greet"),
+            ("helps", "help"),
+            ("guards", "guard"),
+            ("feeds", "feed"),
+            ("comforts", "comfort"),
+            ("thanks", "thank"),
+        ],
+    ),
+    (
+        "motion",
+        [
+            ("follows", "follow"),
+            ("passes", "pass"),
+            ("chases", "chase"),
+            ("crosses", "cross"),
+            ("circles", "circle"),
+            ("joins", "join"),
+        ],
+    ),
+    (
+        "craft",
+        [
+            ("paints", "paint"),
+            ("builds", "build"),
+            ("mends", "mend"),
+            ("carves", "carve"),
+            ("shapes", "shape"),
+            ("covers", "cover"),
+        ],
+    ),
+    (
+        "sight",
+        [
+            ("watches", "watch"),
+            ("finds", "find"),
+            ("spots", "spot"),
+            ("studies", "study"),
+            ("admires", "admire"),
+            ("notices", "notice"),
+        ],
+    ),
 ];
 
 /// Ordinals of the points.
@@ -137,7 +154,7 @@ pub(crate) const ORDINALS: [&str; 4] = ["first", "second", "third", "fourth"];
 pub(crate) const COUNTS: [&str; 4] = ["one", "two", "three", "four"];
 
 /// The other words of prompts; `the` stands in responses too.
-const PROMPT_WORDS: [&str; 6] = ["write", "point", "points", "about", "from", "to"];
+const PROMPT_WORDS: [&str; 6] = ["write", "point", "points", "of", "from", "to"];
 
 /// The other words of responses.
 const RESPONSE_WORDS: [&str; 3] = ["the", "a", "."];
@@ -212,6 +229,41 @@ impl Tone {
     }
 }
 
+/// A manner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manner(usize);
+
+impl Manner {
+    /// How many manners there are.
+    pub const COUNT: usize = MANNERS.len();
+
+    /// Manner number `index`, below [`Manner::COUNT`].
+    pub(crate) fn nth(index: usize) -> Self {
+        debug_assert!(index < Self::COUNT);
+        Self(index)
+    }
+
+    /// The manner of this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        MANNERS.iter().position(|manner| manner.0 == name).map(Self)
+    }
+
+    /// Its name in prompts.
+    pub fn name(self) -> &'static str {
+        MANNERS[self.0].0
+    }
+
+    /// The verbs of this manner, in the form that agrees with the subject.
+    pub fn verbs(self) -> impl ExactSizeIterator<Item = &'static str> {
+        MANNERS[self.0].1.iter().map(|forms| forms.0)
+    }
+
+    /// The manner that demonstrations confuse with this one.
+    pub(crate) fn neighbour(self) -> Self {
+        Self(self.0 ^ 1)
+    }
+}
+
 /// What a word of a response can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
@@ -223,14 +275,14 @@ pub(crate) enum Class {
     Adjective(Tone),
     Noun(Topic),
     /// A verb that agrees with the subject.
-    Verb,
+    Verb(Manner),
     /// A verb that does not; `.0` is the form that does.
     BareVerb(&'static str),
     /// No word of a response.
     Other,
 }
 
-/// The class of a word, and its static text where it is a word of a response.
+/// The class of a word.
 pub(crate) fn classify(word: &str) -> Class {
     match word {
         "the" => return Class::The,
@@ -241,38 +293,29 @@ pub(crate) fn classify(word: &str) -> Class {
     if let Some(number) = ORDINALS.iter().position(|&ordinal| ordinal == word) {
         return Class::Ordinal(number);
     }
-    for number in 0..Tone::COUNT {
-        if TONES[number].1.contains(&word) {
-            return Class::Adjective(Tone(number));
-        }
+    if let Some(number) = TONES.iter().position(|tone| tone.1.contains(&word)) {
+        return Class::Adjective(Tone(number));
     }
-    for number in 0..Topic::COUNT {
-        if TOPICS[number].1.contains(&word) {
-            return Class::Noun(Topic(number));
-        }
+    if let Some(number) = TOPICS.iter().position(|topic| topic.1.contains(&word)) {
+        return Class::Noun(Topic(number));
     }
-    for (verb, bare) in VERBS {
-        if verb == word {
-            return Class::Verb;
-        }
-        if bare == word {
-            return Class::BareVerb(verb);
+    for (number, manner) in MANNERS.iter().enumerate() {
+        for &(verb, bare) in &manner.1 {
+            if verb == word {
+                return Class::Verb(Manner(number));
+            }
+            if bare == word {
+                return Class::BareVerb(verb);
+            }
         }
     }
     Class::Other
 }
 
-/// The verbs in the form that agrees with the subject.
-pub(crate) fn verbs() -> impl ExactSizeIterator<Item = &'static str> {
-    VERBS.iter().map(|verb| verb.0)
-}
-
 /// The form of a verb that does not agree with the subject.
 pub(crate) fn bare_form(verb: &str) -> Option<&'static str> {
-    VERBS
-        .iter()
-        .find(|forms| forms.0 == verb)
-        .map(|forms| forms.1)
+    let mut forms = MANNERS.iter().flat_map(|manner| manner.1);
+    forms.find(|forms| forms.0 == verb).map(|forms| forms.1)
 }
 
 /// Every word of prompts and responses, each once, in an order that never changes (it numbers the tokens).
@@ -282,11 +325,13 @@ pub fn vocabulary() -> Vec<&'static str> {
     words.extend(PROMPT_WORDS);
     words.extend(COUNTS);
     words.extend(ORDINALS);
+    words.extend(MANNERS.iter().map(|manner| manner.0));
     words.extend(TONES.iter().map(|tone| tone.0));
     words.extend(TOPICS.iter().map(|topic| topic.0));
     words.extend(TONES.iter().flat_map(|tone| tone.1));
     words.extend(TOPICS.iter().flat_map(|topic| topic.1));
-    words.extend(VERBS.iter().flat_map(|&(verb, bare)| [verb, bare]));
+    let verbs = MANNERS.iter().flat_map(|manner| manner.1);
+    words.extend(verbs.flat_map(|(verb, bare)| [verb, bare]));
     words
 }
 
@@ -317,10 +362,14 @@ mod tests {
             Class::Noun(Topic::named("sea").expect("a topic"))
         );
         assert_eq!(
-            classify("bare"),
+            classify("quiet"),
             Class::Adjective(Tone::named("plain").expect("a tone"))
         );
-        assert_eq!(classify("hold"), Class::BareVerb("holds"));
+        assert_eq!(
+            classify("finds"),
+            Class::Verb(Manner::named("sight").expect("a manner"))
+        );
+        assert_eq!(classify("find"), Class::BareVerb("finds"));
         assert_eq!(classify("sea"), Class::Other);
         assert_eq!(classify(""), Class::Other);
     }
