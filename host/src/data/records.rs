@@ -1,0 +1,322 @@
+//! The records that files hold between stages, one JSON object a line.
+
+use finegrain_sdk::kinds::EditOutcome;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// A record of a JSONL file.
+pub trait Record: Serialize + DeserializeOwned {
+    /// What it is, with its article, for messages.
+    const KIND: &'static str;
+
+    /// The fields that a line must have.
+    const REQUIRED: &'static [&'static str];
+
+    /// A name that is unique in its file.
+    fn id(&self) -> &str;
+
+    /// The texts that must not be blank, by field.
+    fn texts(&self) -> Vec<(&'static str, &str)>;
+}
+
+/// A prompt with a response that SFT imitates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Demonstration {
+    /// A name that is unique in its file.
+    pub id: String,
+    /// The prompt, before the template.
+    pub prompt: String,
+    /// The response.
+    pub response: String,
+}
+
+impl Record for Demonstration {
+    const KIND: &'static str = "a demonstration";
+    const REQUIRED: &'static [&'static str] = &["id", "prompt", "response"];
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn texts(&self) -> Vec<(&'static str, &str)> {
+        vec![("prompt", &self.prompt), ("response", &self.response)]
+    }
+}
+
+/// A prompt to be answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromptRecord {
+    /// A name that is unique in its file.
+    pub id: String,
+    /// The prompt, before the template.
+    pub prompt: String,
+}
+
+impl Record for PromptRecord {
+    const KIND: &'static str = "a prompt";
+    const REQUIRED: &'static [&'static str] = &["id", "prompt"];
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn texts(&self) -> Vec<(&'static str, &str)> {
+        vec![("prompt", &self.prompt)]
+    }
+}
+
+/// Where a pair comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PairSource {
+    /// Two independent responses, ranked by an annotator.
+    Ranked,
+    /// An original response (rejected) and its edit (chosen).
+    Edited,
+}
+
+/// Two responses to a prompt, one of them preferred.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair {
+    /// A name that is unique in its file.
+    pub id: String,
+    /// The prompt, before the template.
+    pub prompt: String,
+    /// The preferred response.
+    pub chosen: String,
+    /// The other response.
+    pub rejected: String,
+    /// Whether label noise turned the annotator's preference round.
+    #[serde(default)]
+    pub flipped: bool,
+    /// Where the pair comes from.
+    pub source: PairSource,
+}
+
+impl Record for Pair {
+    const KIND: &'static str = "a pair";
+    const REQUIRED: &'static [&'static str] = &["id", "prompt", "chosen", "rejected", "source"];
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn texts(&self) -> Vec<(&'static str, &str)> {
+        // A policy may answer nothing at all: its responses may be empty, and still be ranked and edited.
+        vec![("prompt", &self.prompt)]
+    }
+}
+
+/// What came of one request to an editor, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
+pub enum Outcome {
+    /// The edited response, whole.
+    Edited {
+        /// Its text.
+        response: String,
+    },
+    /// The response needs no edit.
+    Unchanged,
+    /// The editor declined.
+    Refused {
+        /// Its reason.
+        reason: String,
+    },
+    /// The editor tried and failed.
+    Failed {
+        /// The error.
+        error: String,
+    },
+}
+
+impl From<EditOutcome> for Outcome {
+    fn from(outcome: EditOutcome) -> Self {
+        match outcome {
+            EditOutcome::Edited(response) => Self::Edited { response },
+            EditOutcome::Unchanged => Self::Unchanged,
+            EditOutcome::Refused(reason) => Self::Refused { reason },
+            EditOutcome::Failed(error) => Self::Failed { error },
+        }
+    }
+}
+
+/// A response and what an editor made of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EditRecord {
+    /// The id of what was edited.
+    pub id: String,
+    /// The prompt, before the template.
+    pub prompt: String,
+    /// The response as it was.
+    pub original: String,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+impl Record for EditRecord {
+    const KIND: &'static str = "an edit";
+    const REQUIRED: &'static [&'static str] = &["id", "prompt", "original", "outcome"];
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn texts(&self) -> Vec<(&'static str, &str)> {
+        vec![("prompt", &self.prompt)]
+    }
+}
+
+impl EditRecord {
+    /// The pair (edited, original), where there is an edit.
+    pub fn pair(&self) -> Option<Pair> {
+        let Outcome::Edited { response } = &self.outcome else {
+            return None;
+        };
+        Some(Pair {
+            id: self.id.clone(),
+            prompt: self.prompt.clone(),
+            chosen: response.clone(),
+            rejected: self.original.clone(),
+            flipped: false,
+            source: PairSource::Edited,
+        })
+    }
+}
+
+/// Why a row is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SetAsideReason {
+    /// A field is not there, or not a text.
+    MissingField,
+    /// There is no prompt.
+    EmptyPrompt,
+    /// There is no response on one side.
+    EmptyResponse,
+    /// More words or tokens than the limit.
+    TooLong,
+    /// The edit changed nothing.
+    Identical,
+    /// The edit changed more than the limit: not an edit any more.
+    Rewritten,
+    /// The editor declined.
+    Refused,
+    /// The editor failed.
+    Failed,
+}
+
+impl SetAsideReason {
+    /// Its name, as files write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MissingField => "missing-field",
+            Self::EmptyPrompt => "empty-prompt",
+            Self::EmptyResponse => "empty-response",
+            Self::TooLong => "too-long",
+            Self::Identical => "identical",
+            Self::Rewritten => "rewritten",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A row that is not used, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetAside {
+    /// The row's id.
+    pub id: String,
+    /// Why.
+    pub reason: SetAsideReason,
+    /// What was found, in words; may be empty.
+    #[serde(default)]
+    pub detail: String,
+}
+
+impl Record for SetAside {
+    const KIND: &'static str = "a row set aside";
+    const REQUIRED: &'static [&'static str] = &["id", "reason"];
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn texts(&self) -> Vec<(&'static str, &str)> {
+        Vec::new()
+    }
+}
+
+impl SetAside {
+    /// A row that is not used.
+    pub fn new(id: impl Into<String>, reason: SetAsideReason, detail: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            reason,
+            detail: detail.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_survives_its_file() {
+        for (outcome, json) in [
+            (
+                EditOutcome::Edited("a b".into()),
+                r#"{"kind":"edited","response":"a b"}"#,
+            ),
+            (EditOutcome::Unchanged, r#"{"kind":"unchanged"}"#),
+            (
+                EditOutcome::Refused("no".into()),
+                r#"{"kind":"refused","reason":"no"}"#,
+            ),
+            (
+                EditOutcome::Failed("late".into()),
+                r#"{"kind":"failed","error":"late"}"#,
+            ),
+        ] {
+            let stored = Outcome::from(outcome);
+            assert_eq!(serde_json::to_string(&stored).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Outcome>(json).unwrap(), stored);
+        }
+    }
+
+    #[test]
+    fn only_an_edit_makes_a_pair_and_the_edit_is_preferred() {
+        let mut record = EditRecord {
+            id: "7".into(),
+            prompt: "p".into(),
+            original: "old".into(),
+            outcome: Outcome::Edited {
+                response: "new".into(),
+            },
+        };
+        let pair = record.pair().unwrap();
+        assert_eq!(
+            (&*pair.chosen, &*pair.rejected, pair.source),
+            ("new", "old", PairSource::Edited)
+        );
+        record.outcome = Outcome::Unchanged;
+        assert_eq!(record.pair(), None);
+    }
+
+    #[test]
+    fn reasons_are_written_by_their_names() {
+        for reason in [
+            SetAsideReason::MissingField,
+            SetAsideReason::EmptyPrompt,
+            SetAsideReason::EmptyResponse,
+            SetAsideReason::TooLong,
+            SetAsideReason::Identical,
+            SetAsideReason::Rewritten,
+            SetAsideReason::Refused,
+            SetAsideReason::Failed,
+        ] {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.name());
+        }
+    }
+}
