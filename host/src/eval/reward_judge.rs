@@ -128,6 +128,7 @@ mod tests {
     use super::*;
     use crate::eval::judging::{Contest, Outcome, judge_both_orders};
     use crate::model::{Llama, LlamaConfig, ScalarHead};
+    use crate::plugins::Registry;
 
     /// R = the score at the last token, as the `sequence` scheme has it.
     struct Last;
@@ -154,7 +155,7 @@ mod tests {
         }
     }
 
-    fn judge() -> RewardJudge<Last> {
+    fn judge<S: SequenceReward>(scheme: S) -> RewardJudge<S> {
         let config = LlamaConfig {
             vocab_size: 8,
             hidden_size: 8,
@@ -178,10 +179,10 @@ mod tests {
             "model": {"type": "WordLevel", "unk_token": "<unk>", "vocab":
                 {"<s>": 0, "</s>": 1, "<unk>": 2, "a": 3, "b": 4, "c": 5, "d": 6, "e": 7}}}"#;
         let tokenizer = Tokenizer::new(file.parse().unwrap(), "<s>", "</s>").unwrap();
-        RewardJudge::new(ScoredModel::new(backbone, head), tokenizer, Last)
+        RewardJudge::new(ScoredModel::new(backbone, head), tokenizer, scheme)
     }
 
-    fn outcomes(contests: &[(&str, &str)]) -> Vec<Outcome> {
+    fn outcomes_with(scheme: impl SequenceReward, contests: &[(&str, &str)]) -> Vec<Outcome> {
         let contests: Vec<Contest<'_>> = contests
             .iter()
             .map(|&(model, reference)| Contest {
@@ -199,7 +200,20 @@ mod tests {
             log: &|_, _| {},
             progress: &|_, _| {},
         };
-        judge_both_orders(&judge(), &contests, &context).unwrap()
+        judge_both_orders(&judge(scheme), &contests, &context).unwrap()
+    }
+
+    fn outcomes(contests: &[(&str, &str)]) -> Vec<Outcome> {
+        outcomes_with(Last, contests)
+    }
+
+    #[test]
+    fn a_plugin_gives_the_same_as_its_rule() {
+        let registry = Registry::built_in().unwrap();
+        let scheme = registry.reward("sequence", &serde_json::json!({})).unwrap();
+        assert_eq!(SequenceReward::name(&scheme), "sequence");
+        let contests = [("c", "d e"), ("a b", "e")];
+        assert_eq!(outcomes_with(scheme, &contests), outcomes(&contests));
     }
 
     #[test]
