@@ -5,6 +5,7 @@
 //! ```
 //! Built-in plugins enter at the registry and go through the same ABI objects from there on.
 
+pub mod describe;
 pub mod discover;
 pub mod identity;
 pub mod instance;

@@ -28,3 +28,6 @@ pub mod reward;
 pub mod root;
 
 pub use abi_stable;
+
+#[cfg(test)]
+mod layout;

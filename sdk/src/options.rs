@@ -37,7 +37,9 @@ fn without_position(error: &serde_json::Error) -> String {
 /// # Errors
 /// [`crate::ErrorCode::INVALID_OPTIONS`] where `O` does not serialise.
 pub fn defaults<O: Serialize + Default>() -> Result<Value> {
-    serde_json::to_value(O::default())
+    // Through text: 0.95_f32 is then 0.95, and not the nearest f32 in all the digits of an f64.
+    serde_json::to_string(&O::default())
+        .and_then(|text| serde_json::from_str(&text))
         .map_err(|error| Error::options(format!("the defaults are no JSON: {error}")))
 }
 
@@ -84,6 +86,23 @@ mod tests {
         assert_eq!(
             error.message,
             "option inner.steps[1]: invalid type: string \"two\", expected u32"
+        );
+    }
+
+    #[test]
+    fn defaults_keep_their_short_form() {
+        #[derive(Serialize)]
+        struct Short {
+            lambda: f32,
+        }
+        impl Default for Short {
+            fn default() -> Self {
+                Self { lambda: 0.95 }
+            }
+        }
+        assert_eq!(
+            defaults::<Short>().unwrap().to_string(),
+            r#"{"lambda":0.95}"#
         );
     }
 

@@ -133,6 +133,7 @@ fn first_difference(errors: &AbiInstabilityErrors) -> String {
         .stack_trace
         .iter()
         .filter_map(|place| property(&place.expected, "field_name:"))
+        .filter(|name| !is_wrapping(name))
         .collect();
     let mut text = path.join(".");
     if let Some(place) = error.stack_trace.last() {
@@ -145,6 +146,12 @@ fn first_difference(errors: &AbiInstabilityErrors) -> String {
         }
     }
     text
+}
+
+/// Whether a step on the way to a field is abi_stable's own and says nothing to a reader.
+fn is_wrapping(field: &str) -> bool {
+    let own = ["__returns", "buffer", "obj", "vtable"];
+    own.contains(&field) || field.starts_with("field_") || field.parse::<u32>().is_ok()
 }
 
 /// What a library that loads says about itself does not reach the host.

@@ -200,7 +200,7 @@ fn range(schema: &Value) -> String {
         ("exclusiveMaximum", "below"),
     ]
     .into_iter()
-    .filter_map(|(key, words)| Some(format!("{words} {}", schema.get(key)?)))
+    .filter_map(|(key, words)| Some(format!("{words} {}", schema.get(key)?.as_f64()?)))
     .collect();
     match bounds.is_empty() {
         true => String::new(),
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn a_value_out_of_range_is_refused_with_the_range() {
         assert!(message(&json!({"name": "x", "gamma": 1.5})).ends_with(
-            "option gamma of plugin advantage/gae (built-in) is 1.5; accepted is a number at least 0.0 and at most 1.0"
+            "option gamma of plugin advantage/gae (built-in) is 1.5; accepted is a number at least 0 and at most 1"
         ));
     }
 
