@@ -114,6 +114,29 @@ mod tests {
         assert_eq!(words[12..], ["sailor", "greets", "a", "proud", "tram", "."]);
     }
 
+    /// The example and the counts of docs/sandbox.md are what the code gives.
+    #[test]
+    fn the_documentation_shows_a_true_example() {
+        let page = include_str!("../../../docs/sandbox.md");
+        let line = |label: &str| {
+            let example = page.split("## An example").nth(1).expect("the example");
+            let mut lines = example.lines();
+            let line = lines
+                .find_map(|line| line.strip_prefix(label))
+                .expect(label);
+            line.trim()
+        };
+        let prompt = line("prompt").parse().expect("a prompt");
+        assert_eq!(assess(&prompt, line("response")).score, 0.5);
+        assert_eq!(repair(&prompt, line("response"), 0), line("repair"));
+        let counts = format!(
+            "{} prompts and {} words",
+            Prompt::count(),
+            vocabulary().len()
+        );
+        assert!(page.contains(&counts), "{counts}");
+    }
+
     #[test]
     fn any_text_is_repaired_and_a_second_repair_changes_nothing() {
         let vocabulary = vocabulary();
