@@ -360,7 +360,10 @@ mod tests {
             .iter()
             .map(|g| g * (t as f32 - 1.5))
             .collect();
-        let b: Vec<f32> = [2.0f32, -0.5].iter().map(|g| g / (t as f32 + 1.0)).collect();
+        let b: Vec<f32> = [2.0f32, -0.5]
+            .iter()
+            .map(|g| g / (t as f32 + 1.0))
+            .collect();
         (surrogate(&parameters[0].1, &w).unwrap() + surrogate(&parameters[1].1, &b).unwrap())
             .unwrap()
     }
@@ -444,7 +447,10 @@ mod tests {
                 let copy: Vec<(String, Var)> = straight
                     .iter()
                     .map(|(name, var)| {
-                        (name.clone(), Var::from_tensor(&var.copy().unwrap()).unwrap())
+                        (
+                            name.clone(),
+                            Var::from_tensor(&var.copy().unwrap()).unwrap(),
+                        )
                     })
                     .collect();
                 saved = Some((copy, optimizer.steps(), optimizer.state().unwrap()));
@@ -482,6 +488,12 @@ mod tests {
             beta1: 1.0,
             ..OptimizerConfig::default()
         };
-        assert!(config.validate("sft.optimizer").unwrap_err().to_string().contains("sft.optimizer.beta1: 1"));
+        assert!(
+            config
+                .validate("sft.optimizer")
+                .unwrap_err()
+                .to_string()
+                .contains("sft.optimizer.beta1: 1")
+        );
     }
 }

@@ -45,13 +45,21 @@ pub fn log_probs(
 }
 
 /// The reward model's score of every response token, (M,), read at the token.
-pub fn scores(model: &ScoredModel, batch: &TokenBatch, micro_batch_tokens: usize) -> Result<Vec<f32>> {
+pub fn scores(
+    model: &ScoredModel,
+    batch: &TokenBatch,
+    micro_batch_tokens: usize,
+) -> Result<Vec<f32>> {
     let model = model.frozen();
     gather(batch, micro_batch_tokens, |rows| model.scores(rows))
 }
 
 /// The critic's value before every response token, (M,), read one position earlier.
-pub fn values(model: &ScoredModel, batch: &TokenBatch, micro_batch_tokens: usize) -> Result<Vec<f32>> {
+pub fn values(
+    model: &ScoredModel,
+    batch: &TokenBatch,
+    micro_batch_tokens: usize,
+) -> Result<Vec<f32>> {
     let model = model.frozen();
     gather(batch, micro_batch_tokens, |rows| model.values(rows))
 }
@@ -94,9 +102,17 @@ mod tests {
 
     #[test]
     fn what_is_not_finite_is_named() {
-        let error = check_finite("the value", &[0.0, 1.0, f32::NAN], &[0, 1, 1, 3], &[7, 8, 9]).unwrap_err();
+        let error = check_finite(
+            "the value",
+            &[0.0, 1.0, f32::NAN],
+            &[0, 1, 1, 3],
+            &[7, 8, 9],
+        )
+        .unwrap_err();
         assert!(
-            error.to_string().contains("NaN at response token 1 of row 9"),
+            error
+                .to_string()
+                .contains("NaN at response token 1 of row 9"),
             "{error}"
         );
         check_finite("the value", &[0.0], &[0, 1], &[0]).unwrap();

@@ -176,12 +176,10 @@ mod tests {
             surrogate(a, &[1.0, -2.0]).unwrap().backward().unwrap(),
         )
         .unwrap();
-        let second = (surrogate(a, &[1.0, -2.0]).unwrap() + b.sqr().unwrap().sum_all().unwrap()).unwrap();
+        let second =
+            (surrogate(a, &[1.0, -2.0]).unwrap() + b.sqr().unwrap().sum_all().unwrap()).unwrap();
         sum.add(&parameters, second.backward().unwrap()).unwrap();
-        assert_eq!(
-            sum.get(0).unwrap().to_vec1::<f32>().unwrap(),
-            [2.0, -4.0]
-        );
+        assert_eq!(sum.get(0).unwrap().to_vec1::<f32>().unwrap(), [2.0, -4.0]);
         assert_eq!(sum.get(1).unwrap().to_vec1::<f32>().unwrap(), [6.0]);
         assert!(sum.get(2).is_none());
         assert!((sum.norm().unwrap() - 56f64.sqrt()).abs() < 1e-12);
@@ -211,6 +209,11 @@ mod tests {
     #[test]
     fn refuses_a_gradient_of_the_wrong_length() {
         let x = Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap();
-        assert!(surrogate(&x, &[1.0]).unwrap_err().to_string().contains("1 elements"));
+        assert!(
+            surrogate(&x, &[1.0])
+                .unwrap_err()
+                .to_string()
+                .contains("1 elements")
+        );
     }
 }

@@ -8,6 +8,8 @@ pub mod losses;
 mod metrics;
 pub mod rewards;
 pub mod rollout;
+#[cfg(test)]
+mod tests;
 pub mod train;
 pub mod update;
 pub mod whiten;

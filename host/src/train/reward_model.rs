@@ -12,7 +12,7 @@ use super::adamw::{AdamW, OptimizerConfig};
 use super::batching::{micro_batches, shuffled};
 use super::forward::{check_finite, scores};
 use super::gradients::surrogate;
-use super::rollout_batch::{Decode, RewardSource, RolloutBatch, log};
+use super::rollout_batch::{Decode, RewardSource, RolloutBatch, ended, log};
 use super::schedule::{Decay, ScheduleConfig};
 use crate::data::ragged::{RaggedVec, TokenBatch};
 use crate::error::{Context, Error, Result};
@@ -61,9 +61,14 @@ impl Default for RewardModelConfig {
 impl RewardModelConfig {
     /// Refuses values outside their ranges.
     pub fn validate(&self) -> Result<()> {
-        for (key, count) in [("epochs", self.epochs), ("batch_pairs", self.batch_pairs as u64)] {
+        for (key, count) in [
+            ("epochs", self.epochs),
+            ("batch_pairs", self.batch_pairs as u64),
+        ] {
             if count == 0 {
-                return Err(Error::input(format!("reward_model.{key}: 0 is not accepted; at least 1 is")));
+                return Err(Error::input(format!(
+                    "reward_model.{key}: 0 is not accepted; at least 1 is"
+                )));
             }
         }
         if !(self.learning_rate >= 0.0 && self.learning_rate.is_finite()) {
@@ -131,8 +136,6 @@ pub struct RewardModelInputs<'a> {
     pub held_out: &'a [TokenPair],
     /// From token ids to text, for schemes that read text.
     pub decode: &'a Decode<'a>,
-    /// The tokens that end a response.
-    pub eos: &'a [u32],
     /// The constants.
     pub config: &'a RewardModelConfig,
 }
@@ -142,7 +145,10 @@ pub struct RewardModelInputs<'a> {
 /// # Errors
 /// Pairs that break their contract, a plugin that fails, a number that is not finite (naming step and row), an
 /// interruption.
-pub fn run(inputs: &RewardModelInputs<'_>, context: &StageContext<'_>) -> Result<RewardModelReport> {
+pub fn run(
+    inputs: &RewardModelInputs<'_>,
+    context: &StageContext<'_>,
+) -> Result<RewardModelReport> {
     let config = inputs.config;
     config.validate()?;
     if inputs.train.is_empty() {
@@ -163,12 +169,16 @@ pub fn run(inputs: &RewardModelInputs<'_>, context: &StageContext<'_>) -> Result
     let mut held_out = Vec::new();
     let mut step = 0;
     for epoch in 0..config.epochs {
-        let order = shuffled(inputs.train.len(), &context.stream.child("batches").index(epoch));
+        let order = shuffled(
+            inputs.train.len(),
+            &context.stream.child("batches").index(epoch),
+        );
         for batch in order.chunks(config.batch_pairs) {
             context.check_cancelled()?;
             let lr = config.learning_rate * config.schedule.factor(step, steps);
             let named = format!("reward model step {step}");
-            let loss = accumulate(&model, &mut optimizer, inputs, batch, step, context).context(&named)?;
+            let loss =
+                accumulate(&model, &mut optimizer, inputs, batch, step, context).context(&named)?;
             let norm = optimizer.clip_and_step(lr).context(&named)?;
             step += 1;
             let metrics = [
@@ -177,7 +187,9 @@ pub fn run(inputs: &RewardModelInputs<'_>, context: &StageContext<'_>) -> Result
                 ("reward_model/grad_norm", norm),
             ];
             context.observer.metrics(step, &metrics);
-            context.observer.progress(step, steps, &format!("loss {loss:.4}"));
+            context
+                .observer
+                .progress(step, steps, &format!("loss {loss:.4}"));
         }
         if !inputs.held_out.is_empty() {
             let measured = measure(&model, inputs, step, context)?;
@@ -210,7 +222,9 @@ fn check(name: &str, pairs: &[TokenPair]) -> Result<()> {
         } else {
             continue;
         };
-        return Err(Error::input(format!("reward_model: {name} pair {row} {fault}")));
+        return Err(Error::input(format!(
+            "reward_model: {name} pair {row} {fault}"
+        )));
     }
     Ok(())
 }
@@ -224,7 +238,10 @@ fn accumulate(
     step: u64,
     context: &StageContext<'_>,
 ) -> Result<f64> {
-    let costs: Vec<usize> = batch.iter().map(|&row| inputs.train[row].tokens()).collect();
+    let costs: Vec<usize> = batch
+        .iter()
+        .map(|&row| inputs.train[row].tokens())
+        .collect();
     let mut total = 0.0;
     for micro in micro_batches(&costs, inputs.config.micro_batch_tokens) {
         let rows = &batch[micro];
@@ -269,8 +286,12 @@ fn preference_loss(
 ) -> Result<PairLoss> {
     let split = pairs.iter().map(|pair| pair.chosen.len()).sum();
     let (chosen_scores, rejected_scores) = scores.split_at(split);
-    let chosen = Side::new(pairs, chosen_scores, |pair| (&pair.chosen, &pair.chosen_changed))?;
-    let rejected = Side::new(pairs, rejected_scores, |pair| (&pair.rejected, &pair.rejected_changed))?;
+    let chosen = Side::new(pairs, chosen_scores, |pair| {
+        (&pair.chosen, &pair.chosen_changed)
+    })?;
+    let rejected = Side::new(pairs, rejected_scores, |pair| {
+        (&pair.rejected, &pair.rejected_changed)
+    })?;
     let pairs = ScoredPairs {
         chosen: chosen.view(),
         rejected: rejected.view(),
@@ -292,8 +313,14 @@ impl Side {
         scores: &[f32],
         side: fn(&TokenPair) -> (&Vec<u32>, &Vec<u8>),
     ) -> Result<Self> {
-        let ids: RaggedVec<u32> = pairs.iter().map(|pair| side(pair).0.iter().copied()).collect();
-        let changed = pairs.iter().map(|pair| side(pair).1.iter().copied()).collect();
+        let ids: RaggedVec<u32> = pairs
+            .iter()
+            .map(|pair| side(pair).0.iter().copied())
+            .collect();
+        let changed = pairs
+            .iter()
+            .map(|pair| side(pair).1.iter().copied())
+            .collect();
         Ok(Self {
             scores: RaggedVec::from_parts(scores.to_vec(), ids.offsets().to_vec())?,
             ids,
@@ -327,7 +354,8 @@ fn measure(
         scheme: inputs.scheme,
         model: Some(model),
     };
-    let rollouts = RolloutBatch::new(&tokens, inputs.eos, inputs.decode)?;
+    let eos = &model.backbone.config().eos_token_id;
+    let rollouts = RolloutBatch::new(&tokens, ended(&tokens, eos), inputs.decode)?;
     let rewards = source.sequence_rewards(&tokens, &rollouts, budget, step, context)?;
     let (chosen, rejected) = rewards.split_at(pairs.len());
     Ok(HeldOut {
@@ -349,4 +377,170 @@ pub fn accuracy(chosen: &[f32], rejected: &[f32]) -> f64 {
         }
     });
     right.sum::<f64>() / chosen.len() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use finegrain_sdk::rng::Stream;
+    use serde_json::json;
+
+    use super::*;
+    use crate::train::testing::{Recorder, context, decode, model, reward, weights};
+
+    /// Edits that replace every 9 by a 5.
+    fn pairs(rows: std::ops::Range<u32>) -> Vec<TokenPair> {
+        rows.map(|row| {
+            let rejected =
+                vec![3 + row % 4, 9, 6 + row % 2, 9, 2][..4 + (row % 2) as usize].to_vec();
+            let changed: Vec<u8> = rejected.iter().map(|&id| u8::from(id == 9)).collect();
+            TokenPair {
+                prompt: vec![1, 3 + row % 7],
+                chosen: rejected
+                    .iter()
+                    .map(|&id| if id == 9 { 5 } else { id })
+                    .collect(),
+                rejected,
+                chosen_changed: changed.clone(),
+                rejected_changed: changed,
+            }
+        })
+        .collect()
+    }
+
+    #[test]
+    fn both_schemes_learn_to_rank_held_out_pairs() {
+        for (name, options) in [
+            ("token-average", json!({"tokens": "changed"})),
+            ("token-average", json!({"tokens": "all"})),
+            ("sequence", json!({})),
+        ] {
+            let (backbone, scheme) = (model(1), reward(name, &options));
+            let train = |seed| {
+                let (cancel, recorder) = (AtomicBool::new(false), Recorder::default());
+                let inputs = RewardModelInputs {
+                    backbone: &backbone,
+                    scheme: &scheme,
+                    train: &pairs(0..48),
+                    held_out: &pairs(48..60),
+                    decode: &decode,
+                    config: &RewardModelConfig {
+                        epochs: 4,
+                        batch_pairs: 8,
+                        micro_batch_tokens: 40,
+                        learning_rate: 1e-2,
+                        ..RewardModelConfig::default()
+                    },
+                };
+                let report = run(&inputs, &context(seed, &cancel, &recorder)).unwrap();
+                assert_eq!((report.optimizer_steps, report.held_out.len()), (24, 4));
+                assert_eq!(recorder.all("reward_model/held_out_accuracy").len(), 4);
+                report
+            };
+            let report = train(1);
+            let last = report.held_out[3];
+            assert!(last.accuracy > 0.95 && last.loss < 0.5, "{name}: {last:?}");
+            let again = train(1);
+            assert_eq!(
+                weights(&report.model.parameters()),
+                weights(&again.model.parameters())
+            );
+            assert_ne!(
+                weights(&report.model.parameters()),
+                weights(&train(2).model.parameters())
+            );
+        }
+    }
+
+    #[test]
+    fn micro_batches_add_up_to_the_mean_of_the_batch() {
+        let backbone = model(1);
+        let before = weights(&backbone.parameters());
+        let scheme = reward("token-average", &json!({}));
+        let pairs = pairs(0..7);
+        let (cancel, recorder) = (AtomicBool::new(false), Recorder::default());
+        let context = context(1, &cancel, &recorder);
+        let step = |micro_batch_tokens| {
+            let config = RewardModelConfig {
+                micro_batch_tokens,
+                ..RewardModelConfig::default()
+            };
+            let inputs = RewardModelInputs {
+                backbone: &backbone,
+                scheme: &scheme,
+                train: &pairs,
+                held_out: &[],
+                decode: &decode,
+                config: &config,
+            };
+            let head = ScalarHead::random(16, &Stream::new(3), backbone.device()).unwrap();
+            let model = ScoredModel::new(backbone.deep_clone().unwrap(), head);
+            let constants = OptimizerConfig {
+                eps: 1.0,
+                ..OptimizerConfig::default()
+            };
+            let mut optimizer = AdamW::new(model.parameters(), &constants).unwrap();
+            let batch = [6, 0, 3, 2, 1];
+            let loss = accumulate(&model, &mut optimizer, &inputs, &batch, 0, &context).unwrap();
+            optimizer.clip_and_step(1.0).unwrap();
+            (loss, weights(&model.parameters()))
+        };
+        let (whole, parts) = (step(0), step(30));
+        assert!(
+            (whole.0 - parts.0).abs() < 1e-6,
+            "{} against {}",
+            whole.0,
+            parts.0
+        );
+        assert_ne!(whole.1, before);
+        for (a, b) in whole.1.iter().zip(&parts.1) {
+            assert!((a - b).abs() < 1e-6, "{a} against {b}");
+        }
+        assert_eq!(
+            weights(&backbone.parameters()),
+            before,
+            "the backbone is copied, not trained"
+        );
+    }
+
+    #[test]
+    fn pairs_that_break_their_contract_are_named() {
+        let (backbone, scheme) = (model(1), reward("token-average", &json!({})));
+        let (cancel, recorder) = (AtomicBool::new(false), Recorder::default());
+        let context = context(1, &cancel, &recorder);
+        let refused = |change: fn(&mut TokenPair), words: &str| {
+            let mut train = pairs(0..3);
+            change(&mut train[1]);
+            let inputs = RewardModelInputs {
+                backbone: &backbone,
+                scheme: &scheme,
+                train: &train,
+                held_out: &[],
+                decode: &decode,
+                config: &RewardModelConfig::default(),
+            };
+            let Err(error) = run(&inputs, &context) else {
+                panic!("{words} was accepted")
+            };
+            assert_eq!(
+                error.to_string(),
+                format!("reward_model: training pair 1 {words}")
+            );
+        };
+        refused(|pair| pair.chosen.clear(), "has a response of no tokens");
+        refused(|pair| pair.prompt.clear(), "has a prompt of no tokens");
+        refused(
+            |pair| _ = pair.chosen_changed.pop(),
+            "does not say for every token whether it changed",
+        );
+    }
+
+    #[test]
+    fn equal_rewards_count_one_half() {
+        assert_eq!(
+            accuracy(&[1.0, 0.0, 2.0, 3.0], &[0.0, 0.0, 3.0, 1.0]),
+            0.625
+        );
+    }
 }

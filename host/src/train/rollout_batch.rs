@@ -23,33 +23,23 @@ pub struct RolloutBatch {
 }
 
 impl RolloutBatch {
-    /// Decodes the texts of a batch. A response counts as ended where its last token is one of `eos`.
-    pub fn new(batch: &TokenBatch, eos: &[u32], decode: &Decode<'_>) -> Result<Self> {
+    /// Decodes the texts of a batch; `ended` is 1 per row whose response ended with EOS.
+    pub fn new(batch: &TokenBatch, ended: Vec<u8>, decode: &Decode<'_>) -> Result<Self> {
         let rows = 0..batch.rows();
         let prompts = rows.clone().map(|row| decode(batch.prompt(row)));
-        let responses = rows.clone().map(|row| decode(batch.response(row)));
+        let responses = rows.map(|row| decode(batch.response(row)));
         Ok(Self {
             ids: batch.responses(),
             prompt_ids: batch.prompts(),
             prompts: prompts.collect::<Result<Vec<_>>>()?.into_iter().collect(),
             responses: responses.collect::<Result<Vec<_>>>()?.into_iter().collect(),
-            ended: rows
-                .map(|row| {
-                    let last = batch.response(row).last();
-                    u8::from(last.is_some_and(|id| eos.contains(id)))
-                })
-                .collect(),
+            ended,
         })
     }
 
     /// Response offsets, rows + 1.
     pub fn offsets(&self) -> &[u64] {
         self.ids.offsets()
-    }
-
-    /// 1 per row whose response ended with EOS.
-    pub fn ended(&self) -> &[u8] {
-        &self.ended
     }
 
     /// The view that plugins take, with a reward model's scores; without a model they are zeros.
@@ -69,6 +59,16 @@ impl RolloutBatch {
             ended: &self.ended,
         })
     }
+}
+
+/// 1 per row whose response ends with one of `eos`.
+pub fn ended(batch: &TokenBatch, eos: &[u32]) -> Vec<u8> {
+    (0..batch.rows())
+        .map(|row| {
+            let last = batch.response(row).last();
+            u8::from(last.is_some_and(|id| eos.contains(id)))
+        })
+        .collect()
 }
 
 /// A reward scheme and the reward model that it reads, under the name of its reward channel.

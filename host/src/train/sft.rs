@@ -54,9 +54,14 @@ impl Default for SftConfig {
 impl SftConfig {
     /// Refuses values outside their ranges.
     pub fn validate(&self) -> Result<()> {
-        for (key, count) in [("epochs", self.epochs), ("batch_rows", self.batch_rows as u64)] {
+        for (key, count) in [
+            ("epochs", self.epochs),
+            ("batch_rows", self.batch_rows as u64),
+        ] {
             if count == 0 {
-                return Err(Error::input(format!("sft.{key}: 0 is not accepted; at least 1 is")));
+                return Err(Error::input(format!(
+                    "sft.{key}: 0 is not accepted; at least 1 is"
+                )));
             }
         }
         if !(self.learning_rate >= 0.0 && self.learning_rate.is_finite()) {
@@ -95,7 +100,9 @@ pub fn run(
         return Err(Error::input("sft: there are no demonstrations"));
     }
     if let Some(row) = (0..train.rows()).find(|&row| train.response(row).is_empty()) {
-        return Err(Error::input(format!("sft: demonstration {row} has an empty response")));
+        return Err(Error::input(format!(
+            "sft: demonstration {row} has an empty response"
+        )));
     }
     let mut optimizer = AdamW::new(policy.parameters(), &config.optimizer)?;
     let steps = train.rows().div_ceil(config.batch_rows) as u64 * config.epochs;
@@ -105,7 +112,9 @@ pub fn run(
             return Ok(());
         }
         let loss = mean_loss(policy, held_out, config.micro_batch_tokens)?;
-        context.observer.metrics(step, &[("sft/held_out_loss", loss)]);
+        context
+            .observer
+            .metrics(step, &[("sft/held_out_loss", loss)]);
         losses.push(loss);
         Ok(())
     };
@@ -116,8 +125,14 @@ pub fn run(
         for rows in order.chunks(config.batch_rows) {
             context.check_cancelled()?;
             let lr = config.learning_rate * config.schedule.factor(step, steps);
-            let (loss, tokens) = accumulate(policy, train, rows, config.micro_batch_tokens, &mut optimizer)
-                .context(format!("sft step {step}"))?;
+            let (loss, tokens) = accumulate(
+                policy,
+                train,
+                rows,
+                config.micro_batch_tokens,
+                &mut optimizer,
+            )
+            .context(format!("sft step {step}"))?;
             let norm = optimizer
                 .clip_and_step(lr)
                 .context(format!("sft step {step}"))?;
@@ -131,7 +146,9 @@ pub fn run(
                     ("sft/response_tokens", tokens as f64),
                 ],
             );
-            context.observer.progress(step, steps, &format!("loss {loss:.4}"));
+            context
+                .observer
+                .progress(step, steps, &format!("loss {loss:.4}"));
         }
         evaluate(step, &mut held_out_losses)?;
     }
@@ -163,10 +180,142 @@ fn accumulate(
         let logprobs = policy.log_probs(&part, 1.0)?.logprobs;
         let values = logprobs.to_vec1::<f32>()?;
         let responses = part.responses();
-        forward::check_finite("the log-probability", &values, responses.offsets(), &rows[micro])?;
+        forward::check_finite(
+            "the log-probability",
+            &values,
+            responses.offsets(),
+            &rows[micro],
+        )?;
         loss -= values.iter().map(|&x| f64::from(x)).sum::<f64>();
         let weight = -1.0 / tokens as f32;
         optimizer.accumulate(&surrogate(&logprobs, &vec![weight; values.len()])?)?;
     }
     Ok((loss / tokens as f64, tokens))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::train::testing::{Recorder, context, model, weights};
+
+    /// Demonstrations that count upwards from the prompt's last token and end.
+    fn corpus(rows: std::ops::Range<u32>) -> TokenBatch {
+        let mut batch = TokenBatch::new();
+        for row in rows {
+            let start = 3 + row % 5;
+            batch.push(
+                &[1, start],
+                &[start + 1, start + 2, start + 3, 2][(row % 2) as usize..],
+            );
+        }
+        batch
+    }
+
+    fn config(micro_batch_tokens: usize) -> SftConfig {
+        SftConfig {
+            epochs: 12,
+            batch_rows: 4,
+            micro_batch_tokens,
+            learning_rate: 1e-2,
+            ..SftConfig::default()
+        }
+    }
+
+    #[test]
+    fn the_loss_falls_and_the_seed_decides_the_bits() {
+        let train = |seed| {
+            let (policy, recorder) = (model(1), Recorder::default());
+            let cancel = AtomicBool::new(false);
+            let context = context(seed, &cancel, &recorder);
+            let report = run(
+                &policy,
+                &corpus(0..20),
+                &corpus(20..25),
+                &config(0),
+                &context,
+            )
+            .unwrap();
+            assert_eq!(report.optimizer_steps, 60);
+            assert_eq!(report.held_out_losses.len(), 13);
+            let (first, last) = (report.held_out_losses[0], report.held_out_losses[12]);
+            assert!(
+                (first - 12f64.ln()).abs() < 0.2,
+                "a fresh model guesses: {first}"
+            );
+            assert!(last < 0.8, "{:?}", report.held_out_losses);
+            assert_eq!(recorder.all("sft/loss").len(), 60);
+            weights(&policy.parameters())
+        };
+        let first = train(1);
+        assert_eq!(first, train(1));
+        assert_ne!(first, train(2));
+    }
+
+    #[test]
+    fn micro_batches_add_up_to_the_batch_mean() {
+        let gradient_step = |micro_batch_tokens| {
+            let policy = model(1);
+            let constants = OptimizerConfig {
+                eps: 1.0,
+                ..OptimizerConfig::default()
+            };
+            let mut optimizer = AdamW::new(policy.parameters(), &constants).unwrap();
+            let train = corpus(0..6);
+            let rows = [4, 1, 5, 0];
+            let (loss, tokens) =
+                accumulate(&policy, &train, &rows, micro_batch_tokens, &mut optimizer).unwrap();
+            assert_eq!(tokens, 14);
+            let selected = forward::select(&train, rows);
+            assert!((loss - mean_loss(&policy, &selected, 0).unwrap()).abs() < 1e-6);
+            optimizer.clip_and_step(1.0).unwrap();
+            weights(&policy.parameters())
+        };
+        let whole = gradient_step(0);
+        assert_ne!(whole, weights(&model(1).parameters()));
+        for (a, b) in whole.iter().zip(gradient_step(7)) {
+            assert!((a - b).abs() < 1e-6, "{a} against {b}");
+        }
+    }
+
+    #[test]
+    fn a_model_that_is_not_finite_is_reported_with_step_and_row() {
+        let policy = model(1);
+        let (_, norm) = policy.parameters().pop().unwrap();
+        norm.set(&(norm.as_detached_tensor() * f64::NAN).unwrap())
+            .unwrap();
+        let (cancel, recorder) = (AtomicBool::new(false), Recorder::default());
+        let context = context(1, &cancel, &recorder);
+        let error = run(
+            &policy,
+            &corpus(0..4),
+            &TokenBatch::new(),
+            &config(0),
+            &context,
+        )
+        .unwrap_err();
+        let message = error.to_string();
+        assert!(
+            message.starts_with("sft step 0: the log-probability is NaN"),
+            "{message}"
+        );
+        assert!(message.contains("of row "), "{message}");
+    }
+
+    #[test]
+    fn an_empty_response_and_an_interrupt_end_the_run() {
+        let (policy, recorder) = (model(1), Recorder::default());
+        let cancel = AtomicBool::new(true);
+        let context = context(1, &cancel, &recorder);
+        let mut train = corpus(0..2);
+        let error = run(&policy, &train, &TokenBatch::new(), &config(0), &context).unwrap_err();
+        assert_eq!(error.exit_code(), 130);
+        train.push(&[1], &[]);
+        let error = run(&policy, &train, &TokenBatch::new(), &config(0), &context).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "sft: demonstration 2 has an empty response"
+        );
+    }
 }

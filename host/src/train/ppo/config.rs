@@ -8,8 +8,8 @@ use super::losses::LossAverage;
 use super::rewards::MissingEos;
 use super::whiten::Whitening;
 use crate::error::{Error, Result};
+use crate::model::Sampling;
 use crate::train::adamw::OptimizerConfig;
-use crate::train::sampling::SamplingConfig;
 use crate::train::schedule::{Decay, ScheduleConfig};
 
 /// How the critic's head starts.
@@ -46,7 +46,7 @@ pub struct PpoConfig {
     pub micro_batch_tokens: usize,
     /// How responses are sampled. Log-probabilities are taken at its temperature, and without its top-k and top-p, which
     /// only change what is drawn: restricting them biases the ratios and can make the KL negative.
-    pub sampling: SamplingConfig,
+    pub sampling: Sampling,
 
     /// Peak learning rate of the policy. AlpacaFarm: 1e-5; TRL: 3e-6.
     #[schemars(range(min = 0.0))]
@@ -125,7 +125,7 @@ impl Default for PpoConfig {
             epochs: 2,
             minibatch_rows: 64,
             micro_batch_tokens: 4096,
-            sampling: SamplingConfig::default(),
+            sampling: Sampling::default(),
             learning_rate: 1e-5,
             critic_learning_rate: 1e-5,
             schedule: ScheduleConfig {
@@ -168,10 +168,10 @@ impl PpoConfig {
             steps: 390,
             rollout_rows: 512,
             minibatch_rows: 256,
-            sampling: SamplingConfig {
+            sampling: Sampling {
                 temperature: 1.0,
                 max_new_tokens: 300,
-                ..SamplingConfig::default()
+                ..Sampling::default()
             },
             clip_jointly: true,
             kl_coef: 0.0067,
@@ -189,10 +189,10 @@ impl PpoConfig {
             rollout_rows: 64,
             epochs: 4,
             minibatch_rows: 64,
-            sampling: SamplingConfig {
+            sampling: Sampling {
                 temperature: 0.7,
                 max_new_tokens: 53,
-                ..SamplingConfig::default()
+                ..Sampling::default()
             },
             learning_rate: 3e-6,
             critic_learning_rate: 3e-6,
@@ -228,7 +228,9 @@ impl PpoConfig {
             ("minibatch_rows", self.minibatch_rows as u64),
         ];
         if let Some((key, _)) = counts.iter().find(|(_, count)| *count == 0) {
-            return Err(Error::input(format!("ppo.{key}: 0 is not accepted; at least 1 is")));
+            return Err(Error::input(format!(
+                "ppo.{key}: 0 is not accepted; at least 1 is"
+            )));
         }
         for (key, part) in [
             ("samples_per_prompt", self.samples_per_prompt),
@@ -264,7 +266,10 @@ impl PpoConfig {
                 self.clip_range
             )));
         }
-        for (key, value) in [("kl_target", self.kl_target), ("kl_horizon", self.kl_horizon)] {
+        for (key, value) in [
+            ("kl_target", self.kl_target),
+            ("kl_horizon", self.kl_horizon),
+        ] {
             if self.kl_adaptation != KlAdaptation::Fixed && !(value > 0.0 && value.is_finite()) {
                 return Err(Error::input(format!(
                     "ppo.{key}: {value} is not accepted; an adaptive KL needs a finite number above 0"
@@ -278,6 +283,11 @@ impl PpoConfig {
                 "ppo.sampling.temperature: 0 is not accepted; PPO needs the log-probabilities of what it samples",
             ));
         }
+        if self.sampling.max_new_tokens == 0 {
+            return Err(Error::input(
+                "ppo.sampling.max_new_tokens: 0 is not accepted; at least 1 is",
+            ));
+        }
         self.sampling.validate("ppo.sampling")
     }
 }
@@ -288,7 +298,11 @@ mod tests {
 
     #[test]
     fn the_presets_and_the_defaults_are_legal() {
-        for config in [PpoConfig::default(), PpoConfig::alpacafarm(), PpoConfig::trl()] {
+        for config in [
+            PpoConfig::default(),
+            PpoConfig::alpacafarm(),
+            PpoConfig::trl(),
+        ] {
             config.validate().unwrap();
         }
     }
@@ -311,7 +325,10 @@ mod tests {
             assert!(error.to_string().contains(words), "{error}");
             assert_eq!(error.exit_code(), 2);
         };
-        refused(|c| c.minibatch_rows = 48, "ppo.minibatch_rows: 48 does not divide");
+        refused(
+            |c| c.minibatch_rows = 48,
+            "ppo.minibatch_rows: 48 does not divide",
+        );
         refused(|c| c.samples_per_prompt = 0, "ppo.samples_per_prompt: 0");
         refused(|c| c.kl_coef = f64::NAN, "ppo.kl_coef: NaN");
         refused(|c| c.clip_range = 1.5, "ppo.clip_range: 1.5 is above 1");

@@ -88,7 +88,13 @@ pub struct KlController {
 
 impl KlController {
     /// A controller that starts at `coefficient`. `target` is in nats per response; `horizon` counts responses.
-    pub fn new(coefficient: f64, adaptation: KlAdaptation, target: f64, horizon: f64, rate: f64) -> Self {
+    pub fn new(
+        coefficient: f64,
+        adaptation: KlAdaptation,
+        target: f64,
+        horizon: f64,
+        rate: f64,
+    ) -> Self {
         Self {
             coefficient,
             adaptation,
@@ -144,7 +150,10 @@ mod tests {
         for (estimator, expected) in ALL.into_iter().zip(expected) {
             for t in 0..4 {
                 let value = estimator.value(logprobs[t] - reference[t]);
-                assert!((value - expected[t]).abs() < 2e-7, "{estimator:?} {t}: {value}");
+                assert!(
+                    (value - expected[t]).abs() < 2e-7,
+                    "{estimator:?} {t}: {value}"
+                );
             }
         }
     }
@@ -154,7 +163,8 @@ mod tests {
         for estimator in ALL {
             for log_ratio in [-1.2f32, -0.3, 0.4, 1.1] {
                 let h = 1e-2;
-                let slope = (estimator.value(log_ratio + h) - estimator.value(log_ratio - h)) / (2.0 * h);
+                let slope =
+                    (estimator.value(log_ratio + h) - estimator.value(log_ratio - h)) / (2.0 * h);
                 let gradient = estimator.gradient(log_ratio);
                 assert!(
                     (slope - gradient).abs() < 1e-3,

@@ -29,7 +29,13 @@ pub enum LossAverage {
 
 impl LossAverage {
     /// The weights of the tokens of responses of these lengths, for a minibatch of `rows` responses and `tokens` tokens.
-    pub fn weights(self, lengths: &[usize], rows: usize, tokens: usize, max_new_tokens: usize) -> Vec<f32> {
+    pub fn weights(
+        self,
+        lengths: &[usize],
+        rows: usize,
+        tokens: usize,
+        max_new_tokens: usize,
+    ) -> Vec<f32> {
         let mut weights = Vec::with_capacity(lengths.iter().sum());
         for &length in lengths {
             let weight = match self {
@@ -113,7 +119,13 @@ pub struct ValueLoss {
 }
 
 /// The clipped value loss of these tokens; a `clip` of 0 leaves the plain squared error.
-pub fn value_loss(new: &[f32], old: &[f32], returns: &[f32], weights: &[f32], clip: f64) -> ValueLoss {
+pub fn value_loss(
+    new: &[f32],
+    old: &[f32],
+    returns: &[f32],
+    weights: &[f32],
+    clip: f64,
+) -> ValueLoss {
     let mut out = ValueLoss {
         loss: 0.0,
         gradient: Vec::with_capacity(new.len()),
@@ -170,7 +182,12 @@ pub fn explained_variance(values: &[f32], returns: &[f32]) -> Option<f64> {
         xs.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / xs.len() as f64
     };
     let of_returns = variance(&mut returns.iter().map(|&r| f64::from(r)));
-    let of_errors = variance(&mut returns.iter().zip(values).map(|(&r, &v)| f64::from(r) - f64::from(v)));
+    let of_errors = variance(
+        &mut returns
+            .iter()
+            .zip(values)
+            .map(|(&r, &v)| f64::from(r) - f64::from(v)),
+    );
     (of_returns > 0.0).then(|| 1.0 - of_errors / of_returns)
 }
 
@@ -202,7 +219,14 @@ mod tests {
         let out = policy_loss(&NEW, &OLD, &ADVANTAGES, &[0.125; 8], 0.2, 0.2);
         assert!((out.loss - 0.297_953_96).abs() < 1e-7, "{}", out.loss);
         let expected = [
-            0.0, 0.0625, -0.060_653_068, 0.0, -0.039_422_67, 0.455_529_7, 0.0, 0.0,
+            0.0,
+            0.0625,
+            -0.060_653_068,
+            0.0,
+            -0.039_422_67,
+            0.455_529_7,
+            0.0,
+            0.0,
         ];
         close(&out.gradient, &expected, 1e-7);
         assert_eq!(out.clipped, 3);
@@ -212,7 +236,9 @@ mod tests {
     fn the_value_loss_agrees_with_torch() {
         let out = value_loss(&NEW_VALUES, &OLD_VALUES, &RETURNS, &[0.125; 8], 0.2);
         assert!((out.loss - 0.284_537_52).abs() < 1e-7, "{}", out.loss);
-        let expected = [-0.0375, 0.0625, 0.0, -0.025, -0.106_25, 0.0625, -0.2, 0.001_25];
+        let expected = [
+            -0.0375, 0.0625, 0.0, -0.025, -0.106_25, 0.0625, -0.2, 0.001_25,
+        ];
         close(&out.gradient, &expected, 1e-7);
         assert_eq!(out.clipped, 1);
         let plain = value_loss(&NEW_VALUES, &OLD_VALUES, &RETURNS, &[0.125; 8], 0.0);
@@ -224,7 +250,8 @@ mod tests {
     fn gradients_agree_with_finite_differences() {
         let weights = [0.05f32, 0.1, 0.2, 0.1, 0.3, 0.05, 0.1, 0.1];
         let (h, asymmetric) = (2e-3, (0.2, 0.28));
-        let policy = |new: &[f32]| policy_loss(new, &OLD, &ADVANTAGES, &weights, asymmetric.0, asymmetric.1);
+        let policy =
+            |new: &[f32]| policy_loss(new, &OLD, &ADVANTAGES, &weights, asymmetric.0, asymmetric.1);
         let value = |new: &[f32]| value_loss(new, &OLD_VALUES, &RETURNS, &weights, 0.2);
         let kl = |new: &[f32], gradient: &mut [f32]| {
             add_kl_loss(gradient, new, &OLD, &weights, KlEstimator::K3, 0.4)
@@ -243,7 +270,10 @@ mod tests {
             };
             let cases = [
                 (slope(&|x| policy(x).loss, &NEW), policy(&NEW).gradient[t]),
-                (slope(&|x| value(x).loss, &NEW_VALUES), value(&NEW_VALUES).gradient[t]),
+                (
+                    slope(&|x| value(x).loss, &NEW_VALUES),
+                    value(&NEW_VALUES).gradient[t],
+                ),
                 (slope(&|x| kl(x, &mut [0.0; 8]), &NEW), kl_gradient[t]),
             ];
             for (slope, gradient) in cases {
@@ -258,7 +288,10 @@ mod tests {
     #[test]
     fn the_same_policy_has_ratio_one_and_no_divergence() {
         let out = policy_loss(&OLD, &OLD, &ADVANTAGES, &[0.125; 8], 0.2, 0.2);
-        assert_eq!((out.ratio_sum, out.ratio_deviation, out.kl_sum, out.clipped), (8.0, 0.0, 0.0, 0));
+        assert_eq!(
+            (out.ratio_sum, out.ratio_deviation, out.kl_sum, out.clipped),
+            (8.0, 0.0, 0.0, 0)
+        );
         let mean = ADVANTAGES.iter().map(|&a| f64::from(a)).sum::<f64>() / 8.0;
         assert!((out.loss + mean).abs() < 1e-9);
     }
@@ -268,7 +301,11 @@ mod tests {
         // Responses of 1 and 3 tokens in a minibatch of 2; capacity 4.
         let weights = |average: LossAverage| average.weights(&[1, 3], 2, 4, 4);
         assert_eq!(weights(LossAverage::Tokens), [0.25; 4]);
-        close(&weights(LossAverage::Rows), &[0.5, 1.0 / 6.0, 1.0 / 6.0, 1.0 / 6.0], 1e-8);
+        close(
+            &weights(LossAverage::Rows),
+            &[0.5, 1.0 / 6.0, 1.0 / 6.0, 1.0 / 6.0],
+            1e-8,
+        );
         assert_eq!(weights(LossAverage::Capacity), [0.125; 4]);
     }
 

@@ -40,9 +40,8 @@ pub(super) fn of(step: &Step<'_>) -> Vec<(String, f64)> {
     let (rollout, stats) = (step.rollout, step.stats);
     let rows = rollout.batch.rows() as f64;
     let log_ratios = rollout.log_ratios();
-    let per_token = |estimator: KlEstimator| {
-        mean(log_ratios.iter().map(|&x| f64::from(estimator.value(x))))
-    };
+    let per_token =
+        |estimator: KlEstimator| mean(log_ratios.iter().map(|&x| f64::from(estimator.value(x))));
     let steps = stats.optimizer_steps as f64;
     let tokens = stats.tokens as f64;
     let mut values: Vec<(String, f64)> = Vec::new();
@@ -56,11 +55,17 @@ pub(super) fn of(step: &Step<'_>) -> Vec<(String, f64)> {
         push(&format!("reward/{}", channel.name), mean(sums.into_iter()));
     }
     if step.config.samples_per_prompt > 1 {
-        push("reward/zero_std_fraction", zero_spread_fraction(&totals, &rollout.groups));
+        push(
+            "reward/zero_std_fraction",
+            zero_spread_fraction(&totals, &rollout.groups),
+        );
     }
 
     push("kl/response", step.divergence);
-    push("kl/response_k1", per_token(KlEstimator::K1) * rollout.response_tokens() as f64 / rows);
+    push(
+        "kl/response_k1",
+        per_token(KlEstimator::K1) * rollout.response_tokens() as f64 / rows,
+    );
     push("kl/token_k1", per_token(KlEstimator::K1));
     push("kl/token_k3", per_token(KlEstimator::K3));
     push("kl/coef", step.kl_coef);
@@ -69,39 +74,60 @@ pub(super) fn of(step: &Step<'_>) -> Vec<(String, f64)> {
     if stats.kl_loss != 0.0 {
         push("policy/kl_loss", stats.kl_loss / steps);
     }
-    push("policy/entropy", mean(rollout.entropy.iter().map(|&h| f64::from(h))));
+    push(
+        "policy/entropy",
+        mean(rollout.entropy.iter().map(|&h| f64::from(h))),
+    );
     push("policy/approx_kl_k3", stats.kl_sum / tokens);
     push("policy/clip_fraction", stats.policy_clipped as f64 / tokens);
     push("policy/first_ratio", stats.first_ratio);
     push("policy/first_ratio_deviation", stats.first_ratio_deviation);
     push("policy/grad_norm", stats.policy_grad_norm / steps);
     push("policy/lr", step.config.learning_rate * step.lr_factor);
-    push("policy/advantage_mean", mean(step.targets.advantages.iter().map(|&a| f64::from(a))));
+    push(
+        "policy/advantage_mean",
+        mean(step.targets.advantages.iter().map(|&a| f64::from(a))),
+    );
 
     if let Some(old) = &rollout.values {
         push("value/loss", stats.value_loss / steps);
         push("value/mean", mean(old.iter().map(|&v| f64::from(v))));
-        push("value/return_mean", mean(step.targets.returns.iter().map(|&r| f64::from(r))));
+        push(
+            "value/return_mean",
+            mean(step.targets.returns.iter().map(|&r| f64::from(r))),
+        );
         if let Some(explained) = explained_variance(old, &step.targets.returns) {
             push("value/explained_variance", explained);
         }
         push("value/clip_fraction", stats.value_clipped as f64 / tokens);
         push("value/grad_norm", stats.critic_grad_norm / steps);
-        push("value/lr", step.config.critic_learning_rate * step.lr_factor);
+        push(
+            "value/lr",
+            step.config.critic_learning_rate * step.lr_factor,
+        );
     }
 
-    push("response/mean_length", rollout.response_tokens() as f64 / rows);
+    push(
+        "response/mean_length",
+        rollout.response_tokens() as f64 / rows,
+    );
     let ended = rollout.ended.iter().map(|&ended| f64::from(ended));
     push("response/eos_rate", ended.sum::<f64>() / rows);
     push("train/samples", step.samples as f64);
     push("train/optimizer_steps", step.optimizer_steps as f64);
     push("train/seconds", step.total_seconds);
-    push("train/tokens_per_second", rollout.response_tokens() as f64 / step.step_seconds);
+    push(
+        "train/tokens_per_second",
+        rollout.response_tokens() as f64 / step.step_seconds,
+    );
     values
 }
 
 /// Hands them to the observer.
 pub(super) fn send(step: u64, values: &[(String, f64)], observer: &dyn Observer) {
-    let borrowed: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let borrowed: Vec<(&str, f64)> = values
+        .iter()
+        .map(|(name, value)| (name.as_str(), *value))
+        .collect();
     observer.metrics(step, &borrowed);
 }

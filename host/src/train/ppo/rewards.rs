@@ -51,7 +51,11 @@ pub fn missing_eos(
         return None;
     }
     let mut rewards = vec![0.0; offsets.last().map_or(0, |&end| end as usize)];
-    for (bounds, _) in offsets.windows(2).zip(ended).filter(|(_, ended)| **ended == 0) {
+    for (bounds, _) in offsets
+        .windows(2)
+        .zip(ended)
+        .filter(|(_, ended)| **ended == 0)
+    {
         let row = bounds[0] as usize..bounds[1] as usize;
         if row.is_empty() {
             continue;
@@ -134,10 +138,14 @@ mod tests {
     #[test]
     fn replace_clears_the_rows_that_did_not_end() {
         let mut channels = scheme();
-        let penalty = missing_eos(MissingEos::Replace, 1.0, &mut channels, &OFFSETS, &[1, 0]).unwrap();
+        let penalty =
+            missing_eos(MissingEos::Replace, 1.0, &mut channels, &OFFSETS, &[1, 0]).unwrap();
         assert_eq!(channels[0].rewards, [0.0, 1.0, 0.0, 0.0, 0.0]);
         assert_eq!(penalty.rewards, [0.0, 0.0, 0.0, 0.0, -1.0]);
-        assert_eq!(missing_eos(MissingEos::Ignore, 1.0, &mut [], &OFFSETS, &[0, 0]), None);
+        assert_eq!(
+            missing_eos(MissingEos::Ignore, 1.0, &mut [], &OFFSETS, &[0, 0]),
+            None
+        );
     }
 
     #[test]

@@ -78,20 +78,22 @@ pub fn draw_prompts<'p>(
     step: u64,
 ) -> Vec<&'p Vec<u32>> {
     let per_step = (config.rollout_rows / config.samples_per_prompt) as u64;
-    walk(prompts.len(), stream, step * per_step..(step + 1) * per_step)
-        .into_iter()
-        .flat_map(|prompt| std::iter::repeat_n(&prompts[prompt], config.samples_per_prompt))
-        .collect()
+    walk(
+        prompts.len(),
+        stream,
+        step * per_step..(step + 1) * per_step,
+    )
+    .into_iter()
+    .flat_map(|prompt| std::iter::repeat_n(&prompts[prompt], config.samples_per_prompt))
+    .collect()
 }
 
-/// Samples responses at `step` and takes their log-probabilities, values and rewards. `eos` ends a response; `kl_coef` is
-/// β now.
+/// Samples responses at `step` and takes their log-probabilities, values and rewards; `kl_coef` is β now.
 pub fn collect(
     models: &Models<'_>,
     sources: &[WeightedSource<'_>],
     prompts: &[Vec<u32>],
     decode: &Decode<'_>,
-    eos: &[u32],
     config: &PpoConfig,
     kl_coef: f64,
     step: u64,
@@ -100,11 +102,19 @@ pub fn collect(
     let drawn = draw_prompts(prompts, config, &context.stream.child("prompts"), step);
     let drawn: Vec<Vec<u32>> = drawn.into_iter().cloned().collect();
     let stream = context.stream.child("responses").index(step);
-    let responses = generate(models.policy, &drawn, &config.sampling.with_eos(eos), &stream, context.cancel)?;
+    let responses = generate(
+        models.policy,
+        &drawn,
+        &config.sampling,
+        &stream,
+        context.cancel,
+    )?;
     let mut batch = TokenBatch::new();
     for (row, (prompt, response)) in drawn.iter().zip(&responses).enumerate() {
         if response.ids.is_empty() {
-            return Err(Error::internal(format!("row {row} of the rollout has no response token")));
+            return Err(Error::internal(format!(
+                "row {row} of the rollout has no response token"
+            )));
         }
         batch.push(prompt, &response.ids);
     }
@@ -117,11 +127,20 @@ pub fn collect(
         .map(|critic| forward::values(critic, &batch, budget))
         .transpose()?;
 
-    let rollouts = RolloutBatch::new(&batch, eos, decode)?;
+    let ended: Vec<u8> = responses
+        .iter()
+        .map(|response| u8::from(response.ended))
+        .collect();
+    let rollouts = RolloutBatch::new(&batch, ended.clone(), decode)?;
     let offsets = rollouts.offsets().to_vec();
     let rows: Vec<usize> = (0..batch.rows()).collect();
     check_finite("the log-probability", &old_logprobs, &offsets, &rows)?;
-    check_finite("the reference's log-probability", &ref_logprobs, &offsets, &rows)?;
+    check_finite(
+        "the reference's log-probability",
+        &ref_logprobs,
+        &offsets,
+        &rows,
+    )?;
     if let Some(values) = &values {
         check_finite("the value", values, &offsets, &rows)?;
     }
@@ -136,7 +155,6 @@ pub fn collect(
             rewards,
         });
     }
-    let ended = rollouts.ended().to_vec();
     let penalty = rewards::missing_eos(
         config.missing_eos,
         config.missing_eos_penalty,

@@ -28,8 +28,6 @@ pub struct PpoInputs<'a> {
     pub prompts: &'a [Vec<u32>],
     /// From token ids to text, for schemes that read text.
     pub decode: &'a Decode<'a>,
-    /// The tokens that end a response.
-    pub eos: &'a [u32],
     /// The switches.
     pub config: &'a PpoConfig,
     /// Steps between evaluations; 0 evaluates before the first and after the last step only.
@@ -91,7 +89,6 @@ pub fn run(inputs: PpoInputs<'_>, context: &StageContext<'_>) -> Result<PpoRepor
             inputs.rewards,
             inputs.prompts,
             inputs.decode,
-            inputs.eos,
             config,
             beta,
             step,
@@ -100,7 +97,8 @@ pub fn run(inputs: PpoInputs<'_>, context: &StageContext<'_>) -> Result<PpoRepor
         .context(&named)?;
 
         // 2. Rewards to advantages and returns.
-        let targets = rollout::targets(&rollout, inputs.advantage, config, step, context).context(&named)?;
+        let targets =
+            rollout::targets(&rollout, inputs.advantage, config, step, context).context(&named)?;
 
         // 3. Update on the rollout.
         let factor = config.schedule.factor(step, config.steps);
@@ -115,7 +113,8 @@ pub fn run(inputs: PpoInputs<'_>, context: &StageContext<'_>) -> Result<PpoRepor
             .into_iter()
             .map(|log_ratio| config.kl_estimator.value(log_ratio))
             .collect();
-        let divergence = row_sums(&divergences, &rollout.offsets).iter().sum::<f64>() / rollout.batch.rows() as f64;
+        let divergence = row_sums(&divergences, &rollout.offsets).iter().sum::<f64>()
+            / rollout.batch.rows() as f64;
         kl.observe(divergence, rollout.batch.rows());
 
         // 5. Report and, now and then, evaluate.
@@ -137,10 +136,15 @@ pub fn run(inputs: PpoInputs<'_>, context: &StageContext<'_>) -> Result<PpoRepor
             optimizer_steps: tracker.optimizer_steps,
         });
         metrics::send(done, &values, context.observer);
-        let reward = row_sums(&targets.rewards, &rollout.offsets).iter().sum::<f64>() / rollout.batch.rows() as f64;
+        let reward = row_sums(&targets.rewards, &rollout.offsets)
+            .iter()
+            .sum::<f64>()
+            / rollout.batch.rows() as f64;
         let message = format!("reward {reward:.3}, kl {divergence:.3}");
         context.observer.progress(done, config.steps, &message);
-        if done == config.steps || (inputs.evaluate_every > 0 && done.is_multiple_of(inputs.evaluate_every)) {
+        if done == config.steps
+            || (inputs.evaluate_every > 0 && done.is_multiple_of(inputs.evaluate_every))
+        {
             tracker.evaluate(done, &learner.policy, inputs.evaluate, context)?;
         }
     }
@@ -211,7 +215,9 @@ impl Tracker {
     ) -> Result<()> {
         let score = evaluate(step, policy).context(format!("evaluation after ppo step {step}"))?;
         if !score.is_finite() {
-            return Err(Error::internal(format!("the evaluation after ppo step {step} is {score}")));
+            return Err(Error::internal(format!(
+                "the evaluation after ppo step {step} is {score}"
+            )));
         }
         let point = EvaluationPoint {
             step,
@@ -220,9 +226,15 @@ impl Tracker {
             optimizer_steps: self.optimizer_steps,
             score,
         };
-        context.observer.metrics(step, &[("evaluation/score", score)]);
+        context
+            .observer
+            .metrics(step, &[("evaluation/score", score)]);
         self.evaluations.push(point);
-        if self.best.as_ref().is_none_or(|(best, _)| score > best.score) {
+        if self
+            .best
+            .as_ref()
+            .is_none_or(|(best, _)| score > best.score)
+        {
             self.best = Some((point, policy.deep_clone()?));
         }
         Ok(())

@@ -95,7 +95,10 @@ impl Learner {
             for minibatch in order.chunks(config.minibatch_rows) {
                 let first = stats.optimizer_steps == 0;
                 let costs: Vec<usize> = minibatch.iter().map(|&row| lengths[row]).collect();
-                let tokens = minibatch.iter().map(|&row| rollout.batch.response(row).len()).sum();
+                let tokens = minibatch
+                    .iter()
+                    .map(|&row| rollout.batch.response(row).len())
+                    .sum();
                 for micro in micro_batches(&costs, config.micro_batch_tokens) {
                     let rows = Rows {
                         rows: &minibatch[micro],
@@ -125,9 +128,10 @@ impl Learner {
         first: bool,
         stats: &mut UpdateStats,
     ) -> Result<()> {
-        let out = self
-            .policy
-            .log_probs(&select(&rollout.batch, rows.rows.iter().copied()), config.sampling.temperature)?;
+        let out = self.policy.log_probs(
+            &select(&rollout.batch, rows.rows.iter().copied()),
+            config.sampling.temperature,
+        )?;
         let new = out.logprobs.to_vec1::<f32>()?;
         rows.check_finite("the log-probability", &new, rollout)?;
         let weights = rows.weights(rollout, config);
@@ -142,12 +146,22 @@ impl Learner {
         if config.kl_placement == KlPlacement::Loss {
             let reference = pick(&rollout.ref_logprobs, &rollout.offsets, rows.rows);
             let gradient = &mut loss.gradient;
-            stats.kl_loss += add_kl_loss(gradient, &new, &reference, &weights, config.kl_estimator, kl_coef);
+            stats.kl_loss += add_kl_loss(
+                gradient,
+                &new,
+                &reference,
+                &weights,
+                config.kl_estimator,
+                kl_coef,
+            );
         }
         rows.check_finite("the gradient of the policy loss", &loss.gradient, rollout)?;
         let mut objective = surrogate(&out.logprobs, &loss.gradient)?;
         if config.entropy_coef > 0.0 {
-            let bonus: Vec<f32> = weights.iter().map(|w| -(config.entropy_coef as f32) * w).collect();
+            let bonus: Vec<f32> = weights
+                .iter()
+                .map(|w| -(config.entropy_coef as f32) * w)
+                .collect();
             objective = (objective + surrogate(&out.entropy, &bonus)?)?;
         }
         self.policy_optimizer.accumulate(&objective)?;
@@ -185,7 +199,9 @@ impl Learner {
             config.value_clip,
         );
         let coefficient = config.value_coef as f32;
-        loss.gradient.iter_mut().for_each(|gradient| *gradient *= coefficient);
+        loss.gradient
+            .iter_mut()
+            .for_each(|gradient| *gradient *= coefficient);
         rows.check_finite("the gradient of the value loss", &loss.gradient, rollout)?;
         optimizer.accumulate(&surrogate(&out, &loss.gradient)?)?;
         stats.value_loss += loss.loss;
@@ -238,7 +254,11 @@ struct Rows<'a> {
 impl Rows<'_> {
     /// The weight of every response token in the minibatch's mean.
     fn weights(&self, rollout: &Rollout, config: &PpoConfig) -> Vec<f32> {
-        let lengths: Vec<usize> = self.rows.iter().map(|&row| rollout.batch.response(row).len()).collect();
+        let lengths: Vec<usize> = self
+            .rows
+            .iter()
+            .map(|&row| rollout.batch.response(row).len())
+            .collect();
         config.loss_average.weights(
             &lengths,
             self.minibatch_rows,
@@ -248,7 +268,10 @@ impl Rows<'_> {
     }
 
     fn check_finite(&self, what: &str, values: &[f32], rollout: &Rollout) -> Result<()> {
-        let lengths = self.rows.iter().map(|&row| rollout.batch.response(row).len() as u64);
+        let lengths = self
+            .rows
+            .iter()
+            .map(|&row| rollout.batch.response(row).len() as u64);
         let mut offsets = vec![0];
         offsets.extend(lengths.scan(0, |end, length| {
             *end += length;
@@ -265,6 +288,9 @@ mod tests {
     #[test]
     fn picks_rows_of_flat_values() {
         let values = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0];
-        assert_eq!(pick(&values, &[0, 2, 3, 6], &[2, 0]), [3.0, 4.0, 5.0, 0.0, 1.0]);
+        assert_eq!(
+            pick(&values, &[0, 2, 3, 6], &[2, 0]),
+            [3.0, 4.0, 5.0, 0.0, 1.0]
+        );
     }
 }
