@@ -8,6 +8,7 @@ pub mod gradients;
 pub mod ppo;
 pub mod reward_model;
 pub mod rollout_batch;
+pub mod sampling;
 pub mod schedule;
 pub mod sft;
 #[cfg(test)]

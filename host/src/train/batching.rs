@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn micro_batches_keep_the_order_and_the_budget() {
         assert_eq!(micro_batches(&[3, 3, 3, 9, 1], 6), [0..2, 2..3, 3..4, 4..5]);
-        assert_eq!(micro_batches(&[3, 3], 0), [0..2]);
+        assert_eq!(micro_batches(&[30, 3, 3], 0).first(), Some(&(0..3)));
         assert!(micro_batches(&[], 4).is_empty());
     }
 }

@@ -205,10 +205,8 @@ mod tests {
         let mut batch = TokenBatch::new();
         for row in rows {
             let start = 3 + row % 5;
-            batch.push(
-                &[1, start],
-                &[start + 1, start + 2, start + 3, 2][(row % 2) as usize..],
-            );
+            let response = [start + 1, start + 2, start + 3, 2];
+            batch.push(&[1, start], &response[(start % 2) as usize..]);
         }
         batch
     }
@@ -244,7 +242,7 @@ mod tests {
                 (first - 12f64.ln()).abs() < 0.2,
                 "a fresh model guesses: {first}"
             );
-            assert!(last < 0.8, "{:?}", report.held_out_losses);
+            assert!(last < 0.5, "{:?}", report.held_out_losses);
             assert_eq!(recorder.all("sft/loss").len(), 60);
             weights(&policy.parameters())
         };
@@ -266,7 +264,7 @@ mod tests {
             let rows = [4, 1, 5, 0];
             let (loss, tokens) =
                 accumulate(&policy, &train, &rows, micro_batch_tokens, &mut optimizer).unwrap();
-            assert_eq!(tokens, 14);
+            assert_eq!(tokens, 13);
             let selected = forward::select(&train, rows);
             assert!((loss - mean_loss(&policy, &selected, 0).unwrap()).abs() < 1e-6);
             optimizer.clip_and_step(1.0).unwrap();

@@ -35,10 +35,13 @@ pub(super) fn model(seed: u64) -> Llama {
         rope_theta: 10_000.0,
         tie_word_embeddings: true,
         bos_token_id: Some(1),
-        eos_token_id: vec![2],
+        eos_token_id: vec![EOS],
     };
     Llama::new(config, &Stream::new(seed), &Device::Cpu).unwrap()
 }
+
+/// The id that ends a response of [`model`].
+pub(super) const EOS: u32 = 2;
 
 /// Every parameter's elements, in order.
 pub(super) fn weights(parameters: &[(String, Var)]) -> Vec<f32> {
@@ -49,6 +52,10 @@ pub(super) fn weights(parameters: &[(String, Var)]) -> Vec<f32> {
 }
 
 /// Ids as text, one letter an id.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the signature of a decoder, which may fail"
+)]
 pub(super) fn decode(ids: &[u32]) -> Result<String> {
     Ok(ids.iter().map(|&id| char::from(b'a' + id as u8)).collect())
 }

@@ -8,8 +8,8 @@ use super::losses::LossAverage;
 use super::rewards::MissingEos;
 use super::whiten::Whitening;
 use crate::error::{Error, Result};
-use crate::model::Sampling;
 use crate::train::adamw::OptimizerConfig;
+use crate::train::sampling::SamplingConfig;
 use crate::train::schedule::{Decay, ScheduleConfig};
 
 /// How the critic's head starts.
@@ -46,7 +46,7 @@ pub struct PpoConfig {
     pub micro_batch_tokens: usize,
     /// How responses are sampled. Log-probabilities are taken at its temperature, and without its top-k and top-p, which
     /// only change what is drawn: restricting them biases the ratios and can make the KL negative.
-    pub sampling: Sampling,
+    pub sampling: SamplingConfig,
 
     /// Peak learning rate of the policy. AlpacaFarm: 1e-5; TRL: 3e-6.
     #[schemars(range(min = 0.0))]
@@ -125,7 +125,7 @@ impl Default for PpoConfig {
             epochs: 2,
             minibatch_rows: 64,
             micro_batch_tokens: 4096,
-            sampling: Sampling::default(),
+            sampling: SamplingConfig::default(),
             learning_rate: 1e-5,
             critic_learning_rate: 1e-5,
             schedule: ScheduleConfig {
@@ -168,10 +168,10 @@ impl PpoConfig {
             steps: 390,
             rollout_rows: 512,
             minibatch_rows: 256,
-            sampling: Sampling {
+            sampling: SamplingConfig {
                 temperature: 1.0,
                 max_new_tokens: 300,
-                ..Sampling::default()
+                ..SamplingConfig::default()
             },
             clip_jointly: true,
             kl_coef: 0.0067,
@@ -189,10 +189,10 @@ impl PpoConfig {
             rollout_rows: 64,
             epochs: 4,
             minibatch_rows: 64,
-            sampling: Sampling {
+            sampling: SamplingConfig {
                 temperature: 0.7,
                 max_new_tokens: 53,
-                ..Sampling::default()
+                ..SamplingConfig::default()
             },
             learning_rate: 3e-6,
             critic_learning_rate: 3e-6,
@@ -281,11 +281,6 @@ impl PpoConfig {
         if self.sampling.temperature == 0.0 {
             return Err(Error::input(
                 "ppo.sampling.temperature: 0 is not accepted; PPO needs the log-probabilities of what it samples",
-            ));
-        }
-        if self.sampling.max_new_tokens == 0 {
-            return Err(Error::input(
-                "ppo.sampling.max_new_tokens: 0 is not accepted; at least 1 is",
             ));
         }
         self.sampling.validate("ppo.sampling")

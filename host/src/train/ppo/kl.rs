@@ -1,6 +1,6 @@
 //! Divergence of the policy from the reference, token by token, and its coefficient.
 //!
-//! With lr = log π(a) − log π_ref(a) for a token that π drew, the estimators of KL(π ‖ π_ref) are Schulman's
+//! With `lr = log π(a) − log π_ref(a)` for a token that π drew, the estimators of `KL(π ‖ π_ref)` are Schulman's
 //! (joschu.net/blog/kl-approx.html) k1 = lr, k2 = lr²/2, k3 = e^(−lr) − 1 + lr; |lr| is NeMo-Aligner's; max(lr, 0) is what
 //! AlpacaFarm computes (`_shape_reward`). k1 and k3 are unbiased as values, max(lr, 0) is never below the KL: its
 //! coefficients do not compare with the others'.
@@ -54,10 +54,10 @@ impl KlEstimator {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum KlPlacement {
-    /// −β·kl_t is a channel of the token rewards (Ziegler et al. 2019; AlpacaFarm, TRL's PPO).
+    /// `−β·kl_t` is a channel of the token rewards (Ziegler et al. 2019; AlpacaFarm, TRL's PPO).
     #[default]
     Reward,
-    /// +β·kl_t is added to the policy loss (GRPO).
+    /// `+β·kl_t` is added to the policy loss (GRPO).
     Loss,
     /// Not at all: the rewards as the paper prints them, [R₁ … Rₙ].
     None,

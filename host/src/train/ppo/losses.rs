@@ -17,7 +17,7 @@ use super::kl::KlEstimator;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossAverage {
-    /// Over the response tokens of the minibatch (TRL, OpenRLHF, verl).
+    /// Over the response tokens of the minibatch (TRL, `OpenRLHF`, verl).
     #[default]
     Tokens,
     /// Over the tokens of a response first, then over responses: every response weighs the same.
@@ -62,7 +62,7 @@ pub struct PolicyLoss {
     pub ratio_sum: f64,
     /// max |ρ − 1|.
     pub ratio_deviation: f64,
-    /// Σ k3 of KL(π_old ‖ π) = Σ (ρ − 1 − log ρ).
+    /// Σ k3 of `KL(π_old ‖ π)` = Σ (ρ − 1 − log ρ).
     pub kl_sum: f64,
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Step<'a> {
     /// The configured estimate, nats per response.
     pub divergence: f64,
     pub lr_factor: f64,
-    pub step_seconds: f64,
+    pub seconds: f64,
     pub total_seconds: f64,
     pub samples: u64,
     pub optimizer_steps: u64,
@@ -118,7 +118,7 @@ pub(super) fn of(step: &Step<'_>) -> Vec<(String, f64)> {
     push("train/seconds", step.total_seconds);
     push(
         "train/tokens_per_second",
-        rollout.response_tokens() as f64 / step.step_seconds,
+        rollout.response_tokens() as f64 / step.seconds,
     );
     values
 }

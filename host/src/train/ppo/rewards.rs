@@ -28,7 +28,7 @@ pub struct Channel {
     pub rewards: Vec<f32>,
 }
 
-/// −β · kl_t at every token.
+/// `−β · kl_t` at every token.
 pub fn kl_channel(log_ratios: &[f32], estimator: KlEstimator, coefficient: f64) -> Channel {
     let rewards = log_ratios
         .iter()

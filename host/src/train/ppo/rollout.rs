@@ -45,20 +45,20 @@ pub struct Rollout {
     pub offsets: Vec<u64>,
     /// 1 per response that ended with EOS.
     pub ended: Vec<u8>,
-    /// log π_old by the training forward pass, (M,).
+    /// `log π_old` by the training forward pass, (M,).
     pub old_logprobs: Vec<f32>,
-    /// log π_ref, (M,).
+    /// `log π_ref`, (M,).
     pub ref_logprobs: Vec<f32>,
-    /// Entropy of π_old, (M,).
+    /// Entropy of `π_old`, (M,).
     pub entropy: Vec<f32>,
-    /// V_old, (M,).
+    /// `V_old`, (M,).
     pub values: Option<Vec<f32>>,
     /// The parts of the reward.
     pub channels: Vec<Channel>,
 }
 
 impl Rollout {
-    /// log π_old − log π_ref, (M,).
+    /// `log π_old − log π_ref`, (M,).
     pub fn log_ratios(&self) -> Vec<f32> {
         let pairs = self.old_logprobs.iter().zip(&self.ref_logprobs);
         pairs.map(|(old, reference)| old - reference).collect()
@@ -88,24 +88,41 @@ pub fn draw_prompts<'p>(
     .collect()
 }
 
+/// What stays the same from one rollout to the next.
+pub struct Environment<'a> {
+    /// The reward schemes.
+    pub rewards: &'a [WeightedSource<'a>],
+    /// The prompts, each with at least one token.
+    pub prompts: &'a [Vec<u32>],
+    /// From token ids to text.
+    pub decode: &'a Decode<'a>,
+    /// The tokens that end a response.
+    pub eos: &'a [u32],
+    /// The switches.
+    pub config: &'a PpoConfig,
+}
+
 /// Samples responses at `step` and takes their log-probabilities, values and rewards; `kl_coef` is β now.
 pub fn collect(
     models: &Models<'_>,
-    sources: &[WeightedSource<'_>],
-    prompts: &[Vec<u32>],
-    decode: &Decode<'_>,
-    config: &PpoConfig,
+    environment: &Environment<'_>,
     kl_coef: f64,
     step: u64,
     context: &StageContext<'_>,
 ) -> Result<Rollout> {
-    let drawn = draw_prompts(prompts, config, &context.stream.child("prompts"), step);
+    let config = environment.config;
+    let drawn = draw_prompts(
+        environment.prompts,
+        config,
+        &context.stream.child("prompts"),
+        step,
+    );
     let drawn: Vec<Vec<u32>> = drawn.into_iter().cloned().collect();
     let stream = context.stream.child("responses").index(step);
     let responses = generate(
         models.policy,
         &drawn,
-        &config.sampling,
+        &config.sampling.with_eos(environment.eos),
         &stream,
         context.cancel,
     )?;
@@ -131,7 +148,7 @@ pub fn collect(
         .iter()
         .map(|response| u8::from(response.ended))
         .collect();
-    let rollouts = RolloutBatch::new(&batch, ended.clone(), decode)?;
+    let rollouts = RolloutBatch::new(&batch, ended.clone(), environment.decode)?;
     let offsets = rollouts.offsets().to_vec();
     let rows: Vec<usize> = (0..batch.rows()).collect();
     check_finite("the log-probability", &old_logprobs, &offsets, &rows)?;
@@ -145,11 +162,13 @@ pub fn collect(
         check_finite("the value", values, &offsets, &rows)?;
     }
     let mut channels = Vec::new();
-    for WeightedSource { weight, source } in sources {
+    for WeightedSource { weight, source } in environment.rewards {
         let mut rewards = source
             .token_rewards(&batch, &rollouts, budget, step, context)
             .context(format!("reward {}", source.name))?;
-        rewards.iter_mut().for_each(|reward| *reward *= weight);
+        for reward in &mut rewards {
+            *reward *= weight;
+        }
         channels.push(Channel {
             name: source.name.to_owned(),
             rewards,
@@ -187,9 +206,9 @@ pub fn collect(
 pub struct Targets {
     /// Total rewards before whitening, (M,).
     pub rewards: Vec<f32>,
-    /// A_t, whitened where the configuration says so, (M,).
+    /// `A_t`, whitened where the configuration says so, (M,).
     pub advantages: Vec<f32>,
-    /// R_t, taken before the advantages are whitened, (M,).
+    /// `R_t`, taken before the advantages are whitened, (M,).
     pub returns: Vec<f32>,
 }
 

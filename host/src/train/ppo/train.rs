@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::config::{CriticHead, PpoConfig};
 use super::metrics::{self, Step};
 use super::rewards::row_sums;
-use super::rollout::{self, Models, WeightedSource};
-use super::update::Learner;
+use super::rollout::{self, Environment, Models, WeightedSource};
+use super::update::{Learner, Material};
 use crate::error::{Context, Error, Result};
 use crate::eval::efficiency::EvaluationPoint;
 use crate::model::{Llama, ScalarHead, ScoredModel};
@@ -28,6 +28,8 @@ pub struct PpoInputs<'a> {
     pub prompts: &'a [Vec<u32>],
     /// From token ids to text, for schemes that read text.
     pub decode: &'a Decode<'a>,
+    /// The tokens that end a response.
+    pub eos: &'a [u32],
     /// The switches.
     pub config: &'a PpoConfig,
     /// Steps between evaluations; 0 evaluates before the first and after the last step only.
@@ -72,6 +74,13 @@ pub fn run(inputs: PpoInputs<'_>, context: &StageContext<'_>) -> Result<PpoRepor
     let mut tracker = Tracker::new();
     tracker.evaluate(0, &learner.policy, inputs.evaluate, context)?;
 
+    let environment = Environment {
+        rewards: inputs.rewards,
+        prompts: inputs.prompts,
+        decode: inputs.decode,
+        eos: inputs.eos,
+        config,
+    };
     for step in 0..config.steps {
         context.check_cancelled()?;
         let started = Instant::now();
@@ -84,17 +93,8 @@ pub fn run(inputs: PpoInputs<'_>, context: &StageContext<'_>) -> Result<PpoRepor
             critic: learner.critic.as_ref(),
         };
         let beta = kl.coefficient();
-        let rollout = rollout::collect(
-            &models,
-            inputs.rewards,
-            inputs.prompts,
-            inputs.decode,
-            config,
-            beta,
-            step,
-            context,
-        )
-        .context(&named)?;
+        let rollout =
+            rollout::collect(&models, &environment, beta, step, context).context(&named)?;
 
         // 2. Rewards to advantages and returns.
         let targets =
@@ -103,9 +103,14 @@ pub fn run(inputs: PpoInputs<'_>, context: &StageContext<'_>) -> Result<PpoRepor
         // 3. Update on the rollout.
         let factor = config.schedule.factor(step, config.steps);
         let shuffle = context.stream.child("minibatches").index(step);
-        let stats = learner
-            .update(&rollout, &targets, config, factor, beta, &shuffle)
-            .context(&named)?;
+        let material = Material {
+            rollout: &rollout,
+            targets: &targets,
+            config,
+            lr_factor: factor,
+            kl_coef: beta,
+        };
+        let stats = learner.update(&material, &shuffle).context(&named)?;
 
         // 4. The coefficient follows the divergence of this rollout.
         let divergences: Vec<f32> = rollout
@@ -130,7 +135,7 @@ pub fn run(inputs: PpoInputs<'_>, context: &StageContext<'_>) -> Result<PpoRepor
             kl_coef: beta,
             divergence,
             lr_factor: factor,
-            step_seconds: started.elapsed().as_secs_f64(),
+            seconds: started.elapsed().as_secs_f64(),
             total_seconds: tracker.seconds.as_secs_f64(),
             samples: tracker.samples,
             optimizer_steps: tracker.optimizer_steps,

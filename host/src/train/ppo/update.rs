@@ -24,6 +24,20 @@ pub struct Learner {
     critic_optimizer: Option<AdamW>,
 }
 
+/// What one round of updates works with.
+pub struct Material<'a> {
+    /// The rollout.
+    pub rollout: &'a Rollout,
+    /// Its advantages and returns.
+    pub targets: &'a Targets,
+    /// The switches.
+    pub config: &'a PpoConfig,
+    /// What the learning rates are multiplied by.
+    pub lr_factor: f64,
+    /// β.
+    pub kl_coef: f64,
+}
+
 /// Sums over the updates of a rollout; the means are what docs/metrics.md defines.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UpdateStats {
@@ -41,7 +55,7 @@ pub struct UpdateStats {
     pub policy_clipped: usize,
     /// Tokens at which the value's clip decided.
     pub value_clipped: usize,
-    /// Σ k3 of KL(π_old ‖ π).
+    /// Σ k3 of `KL(π_old ‖ π)`.
     pub kl_sum: f64,
     /// Mean ratio over the first minibatch: 1 unless sampling and training disagree.
     pub first_ratio: f64,
@@ -75,19 +89,12 @@ impl Learner {
         })
     }
 
-    /// Trains on a rollout. `factor` multiplies the learning rates, `kl_coef` is β, `stream` shuffles.
+    /// Trains on a rollout; `stream` shuffles.
     ///
     /// # Errors
     /// A log-probability, value or gradient that is not finite, naming the row of the rollout.
-    pub fn update(
-        &mut self,
-        rollout: &Rollout,
-        targets: &Targets,
-        config: &PpoConfig,
-        factor: f64,
-        kl_coef: f64,
-        stream: &Stream,
-    ) -> Result<UpdateStats> {
+    pub fn update(&mut self, material: &Material<'_>, stream: &Stream) -> Result<UpdateStats> {
+        let (rollout, config) = (material.rollout, material.config);
         let mut stats = UpdateStats::default();
         let lengths = row_lengths(&rollout.batch);
         for epoch in 0..config.epochs {
@@ -100,19 +107,19 @@ impl Learner {
                     .map(|&row| rollout.batch.response(row).len())
                     .sum();
                 for micro in micro_batches(&costs, config.micro_batch_tokens) {
-                    let rows = Rows {
+                    let rows = MicroBatch {
                         rows: &minibatch[micro],
                         minibatch_rows: minibatch.len(),
                         minibatch_tokens: tokens,
                     };
-                    self.policy_pass(rollout, targets, config, kl_coef, &rows, first, &mut stats)?;
-                    self.critic_pass(rollout, targets, config, &rows, &mut stats)?;
+                    self.policy_pass(material, &rows, first, &mut stats)?;
+                    self.critic_pass(material, &rows, &mut stats)?;
                 }
                 stats.tokens += tokens;
                 if first {
                     stats.first_ratio /= tokens as f64;
                 }
-                self.step(config, factor, &mut stats)?;
+                self.step(config, material.lr_factor, &mut stats)?;
             }
         }
         Ok(stats)
@@ -120,14 +127,12 @@ impl Learner {
 
     fn policy_pass(
         &mut self,
-        rollout: &Rollout,
-        targets: &Targets,
-        config: &PpoConfig,
-        kl_coef: f64,
-        rows: &Rows<'_>,
+        material: &Material<'_>,
+        rows: &MicroBatch<'_>,
         first: bool,
         stats: &mut UpdateStats,
     ) -> Result<()> {
+        let (rollout, config) = (material.rollout, material.config);
         let out = self.policy.log_probs(
             &select(&rollout.batch, rows.rows.iter().copied()),
             config.sampling.temperature,
@@ -138,7 +143,7 @@ impl Learner {
         let mut loss = policy_loss(
             &new,
             &pick(&rollout.old_logprobs, &rollout.offsets, rows.rows),
-            &pick(&targets.advantages, &rollout.offsets, rows.rows),
+            &pick(&material.targets.advantages, &rollout.offsets, rows.rows),
             &weights,
             config.clip_range,
             config.clip_range_high,
@@ -152,7 +157,7 @@ impl Learner {
                 &reference,
                 &weights,
                 config.kl_estimator,
-                kl_coef,
+                material.kl_coef,
             );
         }
         rows.check_finite("the gradient of the policy loss", &loss.gradient, rollout)?;
@@ -177,12 +182,11 @@ impl Learner {
 
     fn critic_pass(
         &mut self,
-        rollout: &Rollout,
-        targets: &Targets,
-        config: &PpoConfig,
-        rows: &Rows<'_>,
+        material: &Material<'_>,
+        rows: &MicroBatch<'_>,
         stats: &mut UpdateStats,
     ) -> Result<()> {
+        let (rollout, config) = (material.rollout, material.config);
         let (Some(critic), Some(optimizer), Some(old)) =
             (&self.critic, &mut self.critic_optimizer, &rollout.values)
         else {
@@ -194,14 +198,14 @@ impl Learner {
         let mut loss = value_loss(
             &new,
             &pick(old, &rollout.offsets, rows.rows),
-            &pick(&targets.returns, &rollout.offsets, rows.rows),
+            &pick(&material.targets.returns, &rollout.offsets, rows.rows),
             &rows.weights(rollout, config),
             config.value_clip,
         );
         let coefficient = config.value_coef as f32;
-        loss.gradient
-            .iter_mut()
-            .for_each(|gradient| *gradient *= coefficient);
+        for gradient in &mut loss.gradient {
+            *gradient *= coefficient;
+        }
         rows.check_finite("the gradient of the value loss", &loss.gradient, rollout)?;
         optimizer.accumulate(&surrogate(&out, &loss.gradient)?)?;
         stats.value_loss += loss.loss;
@@ -244,14 +248,14 @@ impl Learner {
 }
 
 /// The rows of a micro-batch and the minibatch that they belong to.
-struct Rows<'a> {
+struct MicroBatch<'a> {
     /// Rows of the rollout.
     rows: &'a [usize],
     minibatch_rows: usize,
     minibatch_tokens: usize,
 }
 
-impl Rows<'_> {
+impl MicroBatch<'_> {
     /// The weight of every response token in the minibatch's mean.
     fn weights(&self, rollout: &Rollout, config: &PpoConfig) -> Vec<f32> {
         let lengths: Vec<usize> = self
