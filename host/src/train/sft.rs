@@ -242,7 +242,7 @@ mod tests {
                 (first - 12f64.ln()).abs() < 0.2,
                 "a fresh model guesses: {first}"
             );
-            assert!(last < 0.5, "{:?}", report.held_out_losses);
+            assert!(last < 0.4 * first, "{:?}", report.held_out_losses);
             assert_eq!(recorder.all("sft/loss").len(), 60);
             weights(&policy.parameters())
         };
