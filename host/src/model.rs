@@ -16,12 +16,14 @@ pub mod llama;
 mod packed;
 mod parameters;
 mod sampler;
+pub mod sampling;
 mod vector;
 
 pub use checkpoint::check_tokenizer;
 pub use complete::complete;
 pub use config::LlamaConfig;
 pub use decoder::Decoder;
-pub use generate::{Generated, Sampling, generate};
+pub use generate::{Generated, generate};
 pub use heads::{ScalarHead, ScoredModel};
 pub use llama::Llama;
+pub use sampling::Sampling;

@@ -74,6 +74,7 @@ fn the_tokenizer_agrees_with_transformers() -> Result<()> {
 }
 
 #[test]
+#[expect(clippy::unreadable_literal, reason = "as the script prints them")]
 fn logits_and_log_probs_are_those_of_transformers() -> Result<()> {
     let Some(dir) = stories() else { return Ok(()) };
     let model = Llama::load(&dir, &Device::Cpu)?;
@@ -269,17 +270,17 @@ fn transformers(folder: &Path, text: &str) -> Option<Value> {
         .arg(folder)
         .arg(text)
         .output()
-        .unwrap();
+        .expect("FINEGRAIN_PYTHON runs");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
-    Some(serde_json::from_slice(&output.stdout).unwrap())
+    Some(serde_json::from_slice(&output.stdout).expect("the script prints JSON"))
 }
 
 /// The numbers of [`transformers`], row after row.
 fn values(seen: &Value) -> Vec<f32> {
-    let rows = seen["values"].as_array().unwrap();
-    let numbers = rows.iter().flat_map(|row| row.as_array().unwrap());
+    let rows = seen["values"].as_array().expect("rows");
+    let numbers = rows.iter().flat_map(|row| row.as_array().expect("a row"));
     numbers
-        .map(|number| number.as_f64().unwrap() as f32)
+        .map(|number| number.as_f64().expect("a number") as f32)
         .collect()
 }

@@ -49,7 +49,7 @@ impl Tokenizer {
 
     /// Loads a model folder's tokenizer, or a tokenizer.json itself.
     ///
-    /// BOS and EOS are what tokenizer_config.json names, else special_tokens_map.json, else the ids of config.json
+    /// BOS and EOS are what `tokenizer_config.json` names, else `special_tokens_map.json`, else the ids of config.json
     /// (the first where it lists several), else a token with a name in common use.
     pub fn load(path: &Path) -> Result<Self> {
         let file = if path.is_dir() {
@@ -133,7 +133,7 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// Writes tokenizer.json and a tokenizer_config.json that transformers needs beside it.
+    /// Writes tokenizer.json and a `tokenizer_config.json` that transformers needs beside it.
     pub fn save(&self, dir: &Path) -> Result<()> {
         let text = self
             .inner

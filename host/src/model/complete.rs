@@ -7,8 +7,9 @@ use candle_core::Device;
 use finegrain_sdk::rng::Stream;
 
 use super::checkpoint::check_tokenizer;
-use super::generate::{Sampling, generate};
+use super::generate::generate;
 use super::llama::Llama;
+use super::sampling::Sampling;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
 

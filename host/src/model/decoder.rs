@@ -21,7 +21,7 @@ pub struct Decoder {
     layers: Vec<Layer>,
     norm: Vec<f32>,
     head: PackedMatrix,
-    /// (max_position_embeddings, D/2) each.
+    /// A row of D/2 for each of `max_position_embeddings` positions.
     cos: Vec<f32>,
     sin: Vec<f32>,
 }

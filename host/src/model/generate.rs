@@ -9,49 +9,23 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use finegrain_sdk::rng::{ChaCha8Rng, Stream};
 use rand::RngExt as _;
 use rayon::prelude::*;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use super::decoder::{Decoder, Entry, Scratch};
 use super::kv_cache::KvCache;
 use super::llama::{Llama, check_row};
 use super::sampler::Sampler;
+use super::sampling::Sampling;
 use crate::error::{Error, Result};
 
 /// Rows that a thread keeps going at most: enough that a product's weights are read once for many rows.
 const MAX_SLOTS: usize = 32;
 
-/// Tokens that one step feeds at most, which bounds its buffers; above MAX_SLOTS, so that prompts always move on.
+/// Tokens that one step feeds at most, which bounds its buffers; above `MAX_SLOTS`, so that prompts always move on.
 const STEP_TOKENS: usize = 128;
 
 /// Weights above this many bytes leave the caches of a core: threads then share each product of one group of rows
 /// instead of reading all weights once each for rows of their own.
 const SHARED_BYTES: usize = 32 << 20;
-
-/// How responses are sampled.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Sampling {
-    /// Divides the logits; 0 takes the likeliest token.
-    #[schemars(range(min = 0.0))]
-    pub temperature: f64,
-    /// Draws among this many likeliest tokens; 0 means all.
-    pub top_k: usize,
-    /// Draws among the smallest set of likeliest tokens with at least this probability, in (0, 1]; 1 means all.
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub top_p: f64,
-    /// Tokens after which a response is cut, EOS included.
-    pub max_new_tokens: usize,
-    /// Token ids that end a response; with none, those of the model's config.json.
-    pub eos: Vec<u32>,
-}
-
-impl Default for Sampling {
-    /// The model's own distribution, 64 tokens at most.
-    fn default() -> Self {
-        Self::at_temperature(1.0, 64, Vec::new())
-    }
-}
 
 /// One response.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -62,49 +36,6 @@ pub struct Generated {
     pub logprobs: Vec<f32>,
     /// Whether it ended by EOS; otherwise it was cut at `max_new_tokens`.
     pub ended: bool,
-}
-
-impl Sampling {
-    /// The likeliest token at every step.
-    pub fn greedy(max_new_tokens: usize, eos: Vec<u32>) -> Self {
-        Self {
-            temperature: 0.0,
-            ..Self::at_temperature(1.0, max_new_tokens, eos)
-        }
-    }
-
-    /// The model's own distribution at a temperature, nothing cut off.
-    pub fn at_temperature(temperature: f64, max_new_tokens: usize, eos: Vec<u32>) -> Self {
-        Self {
-            temperature,
-            top_k: 0,
-            top_p: 1.0,
-            max_new_tokens,
-            eos,
-        }
-    }
-
-    /// Refuses settings outside their ranges; `key` is where they were set, such as `ppo.sampling`.
-    pub fn validate(&self, key: &str) -> Result<()> {
-        if !(self.temperature.is_finite() && self.temperature >= 0.0) {
-            return Err(Error::input(format!(
-                "{key}.temperature is {}; accepted: 0 (the likeliest token) or a number above 0",
-                self.temperature
-            )));
-        }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return Err(Error::input(format!(
-                "{key}.top_p is {}; accepted: above 0 and at most 1",
-                self.top_p
-            )));
-        }
-        Ok(())
-    }
-
-    /// Whether neither top_k nor top_p leaves out a token of a vocabulary.
-    pub(super) fn keeps_all(&self, vocabulary: usize) -> bool {
-        self.top_p >= 1.0 && (self.top_k == 0 || self.top_k >= vocabulary)
-    }
 }
 
 /// A response to each prompt; row `i` draws from `stream.index(i)`, one number a token.
@@ -251,7 +182,7 @@ impl<'a> Work<'a> {
                 return Ok(finished);
             }
             // (row, entry) of the rows that are fed to their end and get a token in this step.
-            let ready = self.fill(&mut rows, &mut entries);
+            let ready = Self::fill(&mut rows, &mut entries);
             self.decoder.forward(&entries, &mut caches, &mut scratch);
             let chosen = ready.iter().map(|(_, entry)| *entry);
             let logits = self.decoder.logits(chosen, &mut scratch);
@@ -283,7 +214,7 @@ impl<'a> Work<'a> {
     }
 
     /// Chooses the tokens of the next step, and says which rows it brings to their end: (row, entry).
-    fn fill(&self, rows: &mut [Row<'_>], entries: &mut Vec<Entry>) -> Vec<(usize, usize)> {
+    fn fill(rows: &mut [Row<'_>], entries: &mut Vec<Entry>) -> Vec<(usize, usize)> {
         let mut ready = Vec::with_capacity(rows.len());
         entries.clear();
         for (slot, row) in rows.iter_mut().enumerate() {
@@ -326,7 +257,7 @@ mod tests {
 
     fn prompts() -> Vec<Vec<u32>> {
         (0..70u32)
-            .map(|row| (0..1 + row % 9).map(|i| (row * 3 + i * i) % 11).collect())
+            .map(|row| (0..=row % 9).map(|i| (row * 3 + i * i) % 11).collect())
             .collect()
     }
 

@@ -1,7 +1,13 @@
 //! LLaMA (Touvron et al. 2023, arXiv:2302.13971) over ragged batches.
 //!
-//! x ← E[ids]; per layer x ← x + Wₒ·attention(rope(W_q x̂), rope(W_k x̂), W_v x̂), x ← x + W_down·swiglu(W_gate x̂, W_up x̂),
-//! where x̂ is the RMS norm of x; then the final norm. Only the attention knows where a row ends, so there is no padding.
+//! ```text
+//! x ← E[ids]
+//! per layer, with x̂ the RMS norm of x:
+//!   x ← x + W_o · attention(rope(W_q x̂), rope(W_k x̂), W_v x̂)
+//!   x ← x + W_down · swiglu(W_gate x̂, W_up x̂)
+//! hidden = RMS norm of x
+//! ```
+//! Only the attention knows where a row ends, so there is no padding.
 //!
 //! Legend: N tokens of the batch, M response tokens, C channels, H heads, K key/value heads, D head size, V vocabulary.
 

@@ -105,7 +105,7 @@ impl PackedMatrix {
     }
 
     /// All rows of `x` through one panel.
-    #[inline(always)]
+    #[inline]
     fn panel(&self, panel: &[f32], x: &[f32], mut store: impl FnMut(usize, &[f32; PANEL])) {
         let blocks = x.chunks_exact(ROWS * self.inputs);
         let (rest, full) = (blocks.remainder(), blocks.len() * ROWS);
@@ -123,7 +123,7 @@ impl PackedMatrix {
 }
 
 /// R rows by one panel. The sums of a row are the same for every R.
-#[inline(always)]
+#[inline]
 fn block_product<const R: usize>(panel: &[f32], x: &[f32], inputs: usize) -> [[f32; PANEL]; R] {
     let rows: [&[f32]; R] = std::array::from_fn(|row| &x[row * inputs..(row + 1) * inputs]);
     let mut sums = [[0.0; PANEL]; R];

@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 
-use super::generate::Sampling;
+use super::sampling::Sampling;
 use super::vector;
 use crate::error::{Error, Result};
 
@@ -64,7 +64,7 @@ impl Sampler {
         Ok((id, (logits[id as usize] - largest) * scale - sum.ln()))
     }
 
-    /// Fills `kept` by top_k and top_p without sorting the vocabulary.
+    /// Fills `kept` by `top_k` and `top_p` without sorting the vocabulary.
     fn keep(&mut self, sampling: &Sampling) {
         let kept = &mut self.kept;
         kept.clear();
@@ -101,6 +101,10 @@ impl Sampler {
 }
 
 /// Larger weight first, smaller id first among equals: an order without ties, so that every selection is the same.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that the slice's methods take"
+)]
 fn likelier(a: &(f32, u32), b: &(f32, u32)) -> Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
 }
@@ -154,7 +158,9 @@ mod tests {
         let weight = |id: &usize| (f64::from(LOGITS[*id]) / temperature).exp();
         let sum: f64 = kept.iter().map(weight).sum();
         let mut shares = [0.0; 5];
-        kept.iter().for_each(|id| shares[*id] = weight(id) / sum);
+        for id in kept {
+            shares[*id] = weight(id) / sum;
+        }
         shares
     }
 

@@ -7,7 +7,7 @@
 const LANES: usize = 16;
 
 /// a · b + c, in one instruction where the machine has it; elsewhere a correctly rounded one would be a slow call.
-#[inline(always)]
+#[inline]
 pub(super) fn mul_add(a: f32, b: f32, c: f32) -> f32 {
     if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
         a.mul_add(b, c)
@@ -17,7 +17,7 @@ pub(super) fn mul_add(a: f32, b: f32, c: f32) -> f32 {
 }
 
 /// Σ f(x), in an order that depends on the length alone.
-#[inline(always)]
+#[inline]
 fn sum_of(x: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
     let chunks = x.chunks_exact(LANES);
@@ -82,7 +82,7 @@ pub(super) fn add(x: &mut [f32], y: &[f32]) {
 ///
 /// x = n·ln 2 + r with |r| ≤ ln 2 / 2; exp(r) is its Taylor polynomial of degree 7 (error below 1e-8 there), and 2ⁿ is
 /// written into the exponent. The argument is cut to where 2ⁿ is a normal number; NaN stays NaN.
-#[inline(always)]
+#[inline]
 fn exp(x: f32) -> f32 {
     // Adding 1.5 · 2²³ rounds to an integer and leaves it in the low bits.
     const ROUND: f32 = 12_582_912.0;
