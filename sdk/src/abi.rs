@@ -13,7 +13,13 @@
 #![expect(
     unsafe_code,
     non_local_definitions,
+    clippy::used_underscore_binding,
+    clippy::expl_impl_clone_on_copy,
     reason = "the trait objects that abi_stable's macros write"
+)]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "exclusive slices are handed on, as in the author's traits"
 )]
 
 pub mod advantage;

@@ -14,6 +14,10 @@ pub struct Reference {
 /// What the host must provide and may assume. Fields that do not concern a kind keep their default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent answers, each a key of its own in JSON"
+)]
 pub struct Capabilities {
     /// Reward scheme: its rewards come from a reward model that is trained with its `preference_loss`. A rule on ids or
     /// text says `false`, and the reward-model stage is skipped.

@@ -23,6 +23,11 @@ mod tests {
     // import torch; d = torch.tensor([-800., -3.5, 0., 0.25, 40.], dtype=torch.float64, requires_grad=True)
     // l = -torch.nn.functional.logsigmoid(d); l.sum().backward()
     // for a, b, c in zip(d.tolist(), l.tolist(), d.grad.tolist()): print(repr(a), repr(b), repr(c))
+    #[expect(
+        clippy::unreadable_literal,
+        clippy::approx_constant,
+        reason = "the digits as torch prints them"
+    )]
     const TORCH: [(f64, f64, f64); 5] = [
         (-800.0, 800.0, -1.0),
         (-3.5, 3.5297504182726205, -0.9706877692486436),

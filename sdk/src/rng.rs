@@ -1,7 +1,7 @@
 //! Random numbers as a tree of names: every draw is a function of (seed, path), and there is no state to save.
 //!
 //! `Stream::new(seed).child("ppo").index(step).index(row).rng()` is the same generator in every process, at every
-//! thread count and after every resume. Keys are mixed with SHA-256; the generator is ChaCha8.
+//! thread count and after every resume. Keys are mixed with SHA-256; the generator is `ChaCha8`.
 
 use rand::SeedableRng;
 pub use rand_chacha::ChaCha8Rng;

@@ -83,28 +83,28 @@ pub fn info_json(listed: &Listed) -> Value {
 
 /// What the host has to provide for a plugin of this kind, and what it may assume, in words.
 fn capabilities(kind: PluginKind, capabilities: &Capabilities) -> Vec<String> {
+    // "a" or "no" in front of what may be needed.
+    let needs = |needed: bool, what: &str| format!("{} {what}", if needed { "a" } else { "no" });
     let mut words = Vec::new();
     match kind {
-        PluginKind::Reward => words.push(match capabilities.needs_reward_model {
-            true => "a reward model".to_owned(),
-            false => "no reward model".to_owned(),
-        }),
+        PluginKind::Reward => words.push(needs(capabilities.needs_reward_model, "reward model")),
         PluginKind::Advantage => {
-            words.push(match capabilities.needs_critic {
-                true => "a critic".to_owned(),
-                false => "no critic".to_owned(),
-            });
-            match capabilities.samples_per_prompt {
-                0 | 1 => {}
-                samples => words.push(format!("at least {samples} samples per prompt")),
+            words.push(needs(capabilities.needs_critic, "critic"));
+            if capabilities.samples_per_prompt > 1 {
+                words.push(format!(
+                    "at least {} samples per prompt",
+                    capabilities.samples_per_prompt
+                ));
             }
         }
         PluginKind::Editor | PluginKind::Judge => {}
     }
-    words.push(match capabilities.deterministic {
-        true => "deterministic".to_owned(),
-        false => "not deterministic".to_owned(),
-    });
+    let not = if capabilities.deterministic {
+        ""
+    } else {
+        "not "
+    };
+    words.push(format!("{not}deterministic"));
     if capabilities.network {
         words.push("talks to other machines".to_owned());
     }

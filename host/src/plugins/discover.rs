@@ -74,10 +74,7 @@ fn expand(path: &Path, reason: &str, files: &mut Vec<PathBuf>) -> Result<()> {
     let path = std::path::absolute(path).map_err(|error| cannot(&error))?;
     // The link itself, for a link to a file is refused later, with its own message.
     let metadata = std::fs::symlink_metadata(&path).map_err(|error| cannot(&error))?;
-    let is_folder = match metadata.is_symlink() {
-        true => path.is_dir(),
-        false => metadata.is_dir(),
-    };
+    let is_folder = metadata.is_dir() || (metadata.is_symlink() && path.is_dir());
     if !is_folder {
         files.push(path);
         return Ok(());

@@ -1,6 +1,6 @@
 //! Opens a library that passed the checks, and compares its types with the host's before it calls anything.
 //!
-//! Libraries are never unloaded: abi_stable keeps references into them, and destructors of thread-locals run at any time.
+//! Libraries are never unloaded: `abi_stable` keeps references into them, and destructors of thread-locals run at any time.
 
 #![expect(
     unsafe_code,
@@ -148,7 +148,7 @@ fn first_difference(errors: &AbiInstabilityErrors) -> String {
     text
 }
 
-/// Whether a step on the way to a field is abi_stable's own and says nothing to a reader.
+/// Whether a step on the way to a field is `abi_stable`'s own and says nothing to a reader.
 fn is_wrapping(field: &str) -> bool {
     let own = ["__returns", "buffer", "obj", "vtable"];
     own.contains(&field) || field.starts_with("field_") || field.parse::<u32>().is_ok()

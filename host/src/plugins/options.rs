@@ -151,10 +151,10 @@ fn at<'a>(schema: &'a Value, path: &[String]) -> Option<&'a Value> {
 pub(super) fn accepted(schema: &Value) -> String {
     let mut parts = alternatives(schema);
     let last = parts.pop().unwrap_or_default();
-    match parts.is_empty() {
-        true => last,
-        false => format!("{} or {last}", parts.join(", ")),
+    if parts.is_empty() {
+        return last;
     }
+    format!("{} or {last}", parts.join(", "))
 }
 
 fn alternatives(schema: &Value) -> Vec<String> {
@@ -202,10 +202,10 @@ fn range(schema: &Value) -> String {
     .into_iter()
     .filter_map(|(key, words)| Some(format!("{words} {}", schema.get(key)?.as_f64()?)))
     .collect();
-    match bounds.is_empty() {
-        true => String::new(),
-        false => format!(" {}", bounds.join(" and ")),
+    if bounds.is_empty() {
+        return String::new();
     }
+    format!(" {}", bounds.join(" and "))
 }
 
 #[cfg(test)]

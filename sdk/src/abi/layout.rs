@@ -39,7 +39,7 @@ fn visit(layout: &'static TypeLayout, seen: &mut Vec<UTypeId>, text: &mut String
         if ours {
             let _ = writeln!(text, "  {}: {}", field.name(), type_name(field.layout()));
         }
-        for function in field.function_range().iter() {
+        for function in field.function_range() {
             if ours {
                 let _ = writeln!(text, "    {}", signature(&function));
             }
@@ -59,7 +59,7 @@ fn visit(layout: &'static TypeLayout, seen: &mut Vec<UTypeId>, text: &mut String
     }
 }
 
-/// A type; for one of abi_stable's generics with the types of its fields, which is where its parameters show:
+/// A type; for one of `abi_stable`'s generics with the types of its fields, which is where its parameters show:
 /// `RSlice<'a>[*const f32, usize]`. One level, for deeper types of the SDK have an entry of their own.
 fn type_name(layout: &'static TypeLayout) -> String {
     let name = layout.full_type().to_string();

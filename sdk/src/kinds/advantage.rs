@@ -10,7 +10,7 @@ use crate::kinds::Plugin;
 pub struct Trajectories<'a> {
     /// The total reward at token t, all channels (KL included where it is a reward).
     pub rewards: Ragged<'a, f32>,
-    /// V_t: the critic at the position before token t, with the same offsets; `None` where the estimator declared that
+    /// `V_t`: the critic at the position before token t, with the same offsets; `None` where the estimator declared that
     /// it needs no critic. The value after the last token is 0.
     pub values: Option<Ragged<'a, f32>>,
     /// Offsets over rows: rows `groups[g]..groups[g + 1]` answer the same prompt.
@@ -20,7 +20,7 @@ pub struct Trajectories<'a> {
 /// Where an estimator writes: flat, in the layout of the rewards, filled with NaN by the host.
 #[derive(Debug)]
 pub struct Advantages<'a> {
-    /// A_t, before any whitening (the host whitens where asked).
+    /// `A_t`, before any whitening (the host whitens where asked).
     pub advantages: &'a mut [f32],
     /// The critic's target at token t; for an estimator without a critic, the return.
     pub returns: &'a mut [f32],

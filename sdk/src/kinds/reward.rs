@@ -12,7 +12,7 @@ use crate::kinds::Plugin;
 /// where the response has one.
 #[derive(Clone, Copy, Debug)]
 pub struct ScoredSide<'a> {
-    /// r_t: the reward head at the hidden state of response token t (f32, any real number).
+    /// `r_t`: the reward head at the hidden state of response token t (f32, any real number).
     pub scores: Ragged<'a, f32>,
     /// The response's token ids.
     pub ids: Ragged<'a, u32>,
@@ -42,7 +42,7 @@ pub struct PairGradients<'a> {
 /// A batch of responses to be rewarded. For a scheme without a reward model `scores` is all zeros.
 #[derive(Clone, Copy, Debug)]
 pub struct Rollouts<'a> {
-    /// r_t per response token.
+    /// `r_t` per response token.
     pub scores: Ragged<'a, f32>,
     /// The response's token ids, with the same offsets as `scores`.
     pub ids: Ragged<'a, u32>,
