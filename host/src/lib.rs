@@ -3,7 +3,11 @@
 //! The map of the modules and the flow of data are in docs/architecture.md.
 
 mod builtins;
+pub mod cli;
+pub mod commands;
+pub mod config;
 pub mod data;
+pub mod device;
 pub mod error;
 pub mod eval;
 pub mod model;

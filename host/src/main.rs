@@ -1,3 +1,16 @@
-//! The finegrain command.
+//! The finegrain command: parse, dispatch, exit code. Parsing does no work; each verb is a file of `commands`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use finegrain::cli::Cli;
+
+fn main() -> ExitCode {
+    match finegrain::commands::dispatch(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            finegrain::commands::print_error(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! The records that files hold between stages, one JSON object a line.
 
 use finegrain_sdk::kinds::EditOutcome;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -66,13 +67,24 @@ impl Record for PromptRecord {
 }
 
 /// Where a pair comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum PairSource {
-    /// Two independent responses, ranked by an annotator.
-    Ranked,
-    /// An original response (rejected) and its edit (chosen).
-    Edited,
+    /// Two responses of the model to the same prompt, ranked by an annotator.
+    Pairs,
+    /// An edited response (chosen) and its original (rejected).
+    Edits,
+}
+
+impl std::fmt::Display for PairSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Pairs => "pairs",
+            Self::Edits => "edits",
+        })
+    }
 }
 
 /// Two responses to a prompt, one of them preferred.
@@ -86,11 +98,22 @@ pub struct Pair {
     pub chosen: String,
     /// The other response.
     pub rejected: String,
+    /// Whether the preferred response ends with EOS, rather than at a length limit.
+    #[serde(default = "yes")]
+    pub chosen_ended: bool,
+    /// Whether the other response ends with EOS.
+    #[serde(default = "yes")]
+    pub rejected_ended: bool,
     /// Whether label noise turned the annotator's preference round.
     #[serde(default)]
     pub flipped: bool,
     /// Where the pair comes from.
     pub source: PairSource,
+}
+
+/// Responses of people and of most files are whole.
+fn yes() -> bool {
+    true
 }
 
 impl Record for Pair {
@@ -178,8 +201,10 @@ impl EditRecord {
             prompt: self.prompt.clone(),
             chosen: response.clone(),
             rejected: self.original.clone(),
+            chosen_ended: true,
+            rejected_ended: true,
             flipped: false,
-            source: PairSource::Edited,
+            source: PairSource::Edits,
         })
     }
 }
@@ -298,7 +323,7 @@ mod tests {
         let pair = record.pair().unwrap();
         assert_eq!(
             (&*pair.chosen, &*pair.rejected, pair.source),
-            ("new", "old", PairSource::Edited)
+            ("new", "old", PairSource::Edits)
         );
         record.outcome = Outcome::Unchanged;
         assert_eq!(record.pair(), None);

@@ -8,29 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::over_seeds::{OverSeeds, Seeded};
 use super::statistics::{Bootstrap, Estimate, Interval, SeedValues, Sharing, mean, wilson};
+pub use crate::data::records::PairSource;
+use crate::data::records::Record;
 use crate::error::{Error, Result};
 
-/// Which kind of pairs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PairSource {
-    /// Two responses of the model to the same prompt, ranked by an annotator.
-    Pairs,
-    /// An edited response and its original.
-    Edits,
-}
-
-impl std::fmt::Display for PairSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Pairs => "pairs",
-            Self::Edits => "edits",
-        })
-    }
-}
-
 /// A labelled pair with the rewards of both sides.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RankedPair {
     /// The pair's id.
     pub id: String,
@@ -42,6 +25,25 @@ pub struct RankedPair {
     pub chosen_length: usize,
     /// Tokens of the other response.
     pub rejected_length: usize,
+}
+
+impl Record for RankedPair {
+    const KIND: &'static str = "a ranked pair";
+    const REQUIRED: &'static [&'static str] = &[
+        "id",
+        "chosen",
+        "rejected",
+        "chosen_length",
+        "rejected_length",
+    ];
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn texts(&self) -> Vec<(&'static str, &str)> {
+        Vec::new()
+    }
 }
 
 impl RankedPair {

@@ -14,16 +14,15 @@ use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
 
 /// Continues `prompt` with the model and the tokenizer of a Hugging Face folder and gives the whole text, prompt
-/// included, special tokens left out. Temperature 0 takes the likeliest tokens.
+/// included, special tokens left out. The tokenizer's EOS ends it where neither `sampling` nor the model names a token.
 ///
 /// # Errors
 /// A folder that cannot be loaded, a tokenizer that does not fit the model, a prompt that leaves no room for
-/// `max_tokens`, an interrupt.
+/// `sampling.max_new_tokens`, an interrupt.
 pub fn complete(
     dir: &Path,
     prompt: &str,
-    temperature: f64,
-    max_tokens: usize,
+    sampling: &Sampling,
     seed: u64,
     cancel: &AtomicBool,
 ) -> Result<String> {
@@ -31,11 +30,10 @@ pub fn complete(
     let tokenizer = Tokenizer::load(dir)?;
     check_tokenizer(model.config(), &tokenizer)?;
     let mut ids = tokenizer.encode_prompt(prompt)?;
-    let mut eos = model.config().eos_token_id.clone();
-    if eos.is_empty() {
-        eos.push(tokenizer.eos());
+    let mut sampling = sampling.clone();
+    if sampling.eos.is_empty() && model.config().eos_token_id.is_empty() {
+        sampling.eos.push(tokenizer.eos());
     }
-    let sampling = Sampling::at_temperature(temperature, max_tokens, eos);
     let stream = Stream::new(seed).child("generate");
     let rows = generate(
         &model,

@@ -53,6 +53,15 @@ impl StageContext<'_> {
         Ok(())
     }
 
+    /// Where plugins log to: warnings go to the user.
+    pub fn plugin_log(&self) -> impl Fn(finegrain_sdk::context::LogLevel, &str) + Sync + use<'_> {
+        |level, message| {
+            if level == finegrain_sdk::context::LogLevel::Warn {
+                self.observer.warn(message);
+            }
+        }
+    }
+
     /// The context of a plugin call at `step`; `instance` names the plugin's place, so that two instances draw apart.
     pub fn call<'c>(
         &'c self,

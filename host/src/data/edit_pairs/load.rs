@@ -32,8 +32,10 @@ impl EditPair {
             prompt: self.prompt.clone(),
             chosen: self.edited.clone(),
             rejected: self.original.clone(),
+            chosen_ended: true,
+            rejected_ended: true,
             flipped: false,
-            source: PairSource::Edited,
+            source: PairSource::Edits,
         }
     }
 }

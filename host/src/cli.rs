@@ -1,0 +1,182 @@
+//! What can be typed. Data go to standard output, everything else to standard error.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// Align language models with fine-grained (token-level) supervision.
+#[derive(Debug, Parser)]
+#[command(version, about, long_about = LONG_ABOUT, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const LONG_ABOUT: &str = "Align language models with fine-grained (token-level) supervision.
+
+SFT, minimal edits, a reward model with a score for every token, PPO, evaluation: each step is a plugin or a section of
+a TOML file. PPO-RLHF, fine-grained PPO and fine-grained token-level PPO are three files that differ in a few lines.";
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 a gate of the run failed, 2 wrong input, 3 internal error, \
+4 a plugin was refused or failed, 130 interrupted.";
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run one configuration: SFT, edits, reward model, PPO, evaluation.
+    #[command(
+        after_help = "Example:\n  finegrain run configs/sandbox/fine-token-ppo.toml --set seed=2"
+    )]
+    Run(RunArgs),
+    /// Run several configurations, share what they have in common, and print the three tables.
+    #[command(
+        after_help = "Examples:\n  finegrain compare configs/sandbox/*.toml\n  \
+        finegrain compare configs/edit-pairs/*.toml --set data.path=edits.jsonl --set model.path=llama --seeds 1,2,3"
+    )]
+    Compare(CompareArgs),
+    /// List plugins, or show what one does and which options it has.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Continue a prompt with a model; the text alone goes to standard output.
+    #[command(
+        after_help = "Example:\n  finegrain generate --model FOLDER --prompt \"Once upon a time\" --temperature 0"
+    )]
+    Generate(GenerateArgs),
+    /// Show a resolved configuration, or the reference of all keys.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print completions for a shell.
+    #[command(
+        after_help = "Example:\n  finegrain completions bash > ~/.local/share/bash-completion/completions/finegrain"
+    )]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// What `run` and `compare` share.
+#[derive(Debug, Args)]
+pub struct CommonArgs {
+    /// Change an existing key, as `key=value` (TOML notation; bare words are text). May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// Where finished stages lie, shared by all runs that use it.
+    #[arg(long, value_name = "DIR", default_value = "runs/store")]
+    pub store: PathBuf,
+    /// Load plugins from this library or folder too. May be repeated.
+    #[arg(long = "plugin", value_name = "PATH")]
+    pub plugins: Vec<PathBuf>,
+    /// Print the result as JSON on standard output.
+    #[arg(long)]
+    pub json: bool,
+    /// No progress on standard error.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// `finegrain run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The configuration.
+    pub config: PathBuf,
+    /// The run's folder; `runs/NAME-seedN` where absent.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Shared flags.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// `finegrain compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// The configurations, one a variant. A file named base.toml is what others build on and is left out.
+    #[arg(required = true)]
+    pub configs: Vec<PathBuf>,
+    /// Run every variant with each of these seeds.
+    #[arg(long, value_name = "N,N", value_delimiter = ',')]
+    pub seeds: Vec<u64>,
+    /// The comparison's folder; `runs/FOLDER-OF-THE-FIRST-CONFIG` where absent.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// The variant that the others are compared with; the one named ppo-rlhf, or else the first, where absent.
+    #[arg(long, value_name = "NAME")]
+    pub baseline: Option<String>,
+    /// Shared flags.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// `finegrain plugin`.
+#[derive(Debug, Subcommand)]
+pub enum PluginCommand {
+    /// List the built-in plugins and those that are found.
+    List(PluginArgs),
+    /// Show what a plugin does, its papers, options and origin.
+    #[command(after_help = "Example:\n  finegrain plugin info reward/token-average")]
+    Info {
+        /// The plugin as KIND/NAME, or NAME where only one kind has it.
+        name: String,
+        /// Shared flags.
+        #[command(flatten)]
+        args: PluginArgs,
+    },
+}
+
+/// What the plugin verbs share.
+#[derive(Debug, Args)]
+pub struct PluginArgs {
+    /// Look at this library or folder too. May be repeated.
+    #[arg(long = "plugin", value_name = "PATH")]
+    pub plugins: Vec<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `finegrain generate`.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// A Hugging Face LLaMA folder.
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// The text to continue.
+    #[arg(long)]
+    pub prompt: String,
+    /// Divides the logits; 0 takes the likeliest token.
+    #[arg(long, default_value_t = 1.0)]
+    pub temperature: f64,
+    /// Sample from the likeliest tokens whose probabilities sum up to this.
+    #[arg(long, default_value_t = 1.0)]
+    pub top_p: f64,
+    /// Sample from this many likeliest tokens; 0 takes all.
+    #[arg(long, default_value_t = 0)]
+    pub top_k: usize,
+    /// Tokens to add at most.
+    #[arg(long, default_value_t = 128)]
+    pub max_tokens: usize,
+    /// The seed.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// `finegrain config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print a configuration with its bases, overrides and defaults in place.
+    Show {
+        /// The configuration.
+        config: PathBuf,
+        /// Change an existing key. May be repeated.
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        sets: Vec<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the reference of every key, as Markdown.
+    Reference,
+}

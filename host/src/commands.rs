@@ -1,0 +1,121 @@
+//! One file a verb, and what they share: the exit of data, errors and interrupts.
+
+mod compare;
+mod config;
+mod generate;
+mod interrupt;
+mod plugin;
+mod run;
+
+use std::io::{self, Write};
+
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command, CommonArgs};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::pipeline::Session;
+use crate::pipeline::observer::Show;
+use crate::pipeline::store::Store;
+use crate::plugins::{PluginSearch, Registry};
+
+/// Columns that printed tables keep to.
+pub(crate) const TABLE_WIDTH: u16 = 100;
+
+/// Does what was typed.
+pub fn dispatch(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Compare(args) => compare::compare(&args),
+        Command::Plugin(command) => plugin::plugin(&command),
+        Command::Generate(args) => generate::generate(&args),
+        Command::Config(command) => config::config(&command),
+        Command::Completions { shell } => {
+            let mut out = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "finegrain", &mut out);
+            emit_bytes(&out)
+        }
+    }
+}
+
+/// Prints an error and its hint on standard error.
+pub fn print_error(error: &Error) {
+    let red = console::style("error:").red().bold().for_stderr();
+    // Nothing is left to do where standard error itself is gone.
+    let _ = writeln!(io::stderr(), "{red} {error}");
+    if let Some(hint) = error.hint_text() {
+        let _ = writeln!(
+            io::stderr(),
+            "{} {hint}",
+            console::style("hint:").cyan().bold().for_stderr()
+        );
+    }
+}
+
+/// What `run` and `compare` work with: threads, plugins, the store, the interrupt flag.
+pub(crate) fn session<'c>(
+    args: &CommonArgs,
+    configs: impl IntoIterator<Item = &'c Config>,
+) -> Result<Session<'static>> {
+    let mut search = PluginSearch {
+        paths: args.plugins.clone(),
+        use_environment: true,
+        allow: None,
+    };
+    let mut threads = 0;
+    for config in configs {
+        threads = threads.max(config.threads);
+        for path in &config.plugins.paths {
+            if !search.paths.contains(path) {
+                search.paths.push(path.clone());
+            }
+        }
+        if let Some(allow) = &config.plugins.allow {
+            search
+                .allow
+                .get_or_insert_default()
+                .extend(allow.iter().cloned());
+        }
+    }
+    // The pool of the whole process, for operations and for candle's products; the first to ask decides.
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|error| Error::internal(format!("cannot start {threads} threads: {error}")))?;
+    Ok(Session {
+        store: Store::open(&args.store)?,
+        registry: Registry::load(&search)?,
+        cancel: interrupt::install()?,
+        threads: rayon::current_num_threads(),
+        show: if args.quiet {
+            Show::Nothing
+        } else {
+            Show::Progress
+        },
+    })
+}
+
+/// Sends data to standard output.
+pub(crate) fn emit(text: &str) -> Result<()> {
+    emit_bytes(text.as_bytes())
+}
+
+fn emit_bytes(bytes: &[u8]) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        // A reader that has seen enough (`| head`) is no failure.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Error::internal(format!(
+            "cannot write to standard output: {error}"
+        ))),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Sends a value as JSON to standard output.
+pub(crate) fn emit_json(value: &impl serde::Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value)
+        .map_err(|error| Error::internal(format!("result does not serialise: {error}")))?;
+    text.push('\n');
+    emit(&text)
+}

@@ -1,0 +1,29 @@
+//! `finegrain run`: one configuration, start to end.
+
+use crate::cli::RunArgs;
+use crate::commands::{TABLE_WIDTH, emit, emit_json, session};
+use crate::config;
+use crate::error::Result;
+use crate::pipeline::{comparison, run_dir, variant};
+use crate::report;
+
+pub(super) fn run(args: &RunArgs) -> Result<()> {
+    let config = config::load(&args.config, &args.common.sets)?;
+    let out = match &args.out {
+        Some(out) => out.clone(),
+        None => format!("runs/{}-seed{}", config.name, config.seed).into(),
+    };
+    let session = session(&args.common, [&config])?;
+    let finished = variant::run(&session, &config)?;
+    run_dir::write(&out, &session, &finished)?;
+    let result = comparison::summarise(&[vec![finished]], None)?;
+    run_dir::write_result(&out, &result)?;
+    if args.common.json {
+        return emit_json(&result);
+    }
+    emit(&report::tables::render(&result, TABLE_WIDTH))?;
+    emit(&format!(
+        "\nEverything of this run lies in {}.\n",
+        out.display()
+    ))
+}

@@ -1,0 +1,19 @@
+//! Configuration: TOML files with a base, overrides from the command line, validation with the nearest known names.
+//!
+//! A file names its `base`; tables merge key by key, later layers win, arrays are replaced whole. Every key and its
+//! default is in docs/config.md, which is generated from the types.
+
+mod layers;
+mod load;
+mod nearest;
+mod overrides;
+mod reference;
+mod types;
+
+pub use load::load;
+pub use nearest::nearest;
+pub use reference::reference_markdown;
+pub use types::{
+    CheckpointChoice, Config, DeviceConfig, DeviceKind, EditorConfig, EvaluationConfig,
+    JudgeConfig, ModelConfig, PairsConfig, PluginChoice, PluginsConfig, RewardChoice, Task,
+};

@@ -1,0 +1,123 @@
+//! From files and overrides to a checked [`Config`]; errors name the file, line and key.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use toml::Value;
+
+use super::layers::Layers;
+use super::{Config, nearest, overrides};
+use crate::error::{Error, Result};
+
+/// Reads a configuration, everything it is based on, and the `key=value` overrides of the command line.
+///
+/// # Errors
+/// Exit code 2 for a missing or malformed file, an unknown key (with the nearest known one), a wrong type, or a value
+/// outside its range.
+pub fn load(path: &Path, sets: &[String]) -> Result<Config> {
+    let mut layers = Layers::read(path)?;
+    if !sets.is_empty() {
+        // The files alone first: what they say must be right, and it tells which keys there are.
+        let before = deserialize(&layers, path)?;
+        let mut known = serde_json::to_value(&before).map_err(|error| {
+            Error::internal(format!("configuration does not serialise: {error}"))
+        })?;
+        if let serde_json::Value::Object(known) = &mut known {
+            known.remove("base");
+        }
+        for set in sets {
+            let key = overrides::apply(&mut layers.table, &known, set)?;
+            layers.set_origin(&key);
+        }
+    }
+    let config = deserialize(&layers, path)?;
+    config
+        .validate()
+        .map_err(|error| with_origin(error, &layers, path))?;
+    Ok(config)
+}
+
+fn deserialize(layers: &Layers, path: &Path) -> Result<Config> {
+    serde_path_to_error::deserialize(Value::Table(layers.table.clone())).map_err(|error| {
+        let parent = dotted(&error.path().to_string());
+        let inner = error.into_inner();
+        // TOML's display adds where it was in the value; the first line says what was wrong.
+        let text = inner.message().to_owned();
+        let (key, hint) = match unknown_field(&text) {
+            Some((field, known)) => {
+                let table = match parent.rfind('.') {
+                    _ if parent.is_empty() || parent == field => String::new(),
+                    Some(at) if parent[at + 1..] == field => parent[..=at].to_owned(),
+                    _ => format!("{parent}."),
+                };
+                let near = nearest(&field, known.iter().map(String::as_str), 2);
+                let hint = match near.as_slice() {
+                    [] => format!("known here: {}", known.join(", ")),
+                    near => format!("did you mean {}?", near.join(" or ")),
+                };
+                (format!("{table}{field}"), Some(hint))
+            }
+            None => (parent, None),
+        };
+        let origin = layers
+            .origin(&key)
+            .map_or_else(|| path.display().to_string(), str::to_owned);
+        let message = match &hint {
+            Some(_) => format!("{origin}: {key}: there is no such key"),
+            None if key.is_empty() => format!("{origin}: {text}"),
+            None => format!("{origin}: {key}: {text}"),
+        };
+        let error = Error::input(message);
+        match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    })
+}
+
+/// `reward[0].options` as `reward.0.options`; `.` (the root) as nothing.
+fn dotted(path: &str) -> String {
+    if path == "." {
+        return String::new();
+    }
+    path.replace('[', ".").replace(']', "")
+}
+
+/// The field and the known ones out of serde's message for an unknown field.
+fn unknown_field(message: &str) -> Option<(String, Vec<String>)> {
+    if !message.contains("unknown field") {
+        return None;
+    }
+    let mut names = message.split('`').skip(1).step_by(2).map(str::to_owned);
+    let field = names.next()?;
+    Some((field, names.collect()))
+}
+
+/// Puts the file and line of the key in front, where the message starts with a key that a file set.
+fn with_origin(error: Error, layers: &Layers, path: &Path) -> Error {
+    let message = error.to_string();
+    let origin = message
+        .split_once(':')
+        .filter(|(key, _)| key.contains('.') || layers.table.contains_key(*key))
+        .and_then(|(key, _)| layers.origin(key));
+    match origin {
+        Some(origin) => error.context(origin),
+        None => error.context(path.display()),
+    }
+}
+
+impl Config {
+    /// A configuration out of TOML text, without a base; for tests and for what a run directory holds.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        let value: toml::Table =
+            toml::from_str(text).map_err(|error| Error::input(error.message().to_owned()))?;
+        Self::deserialize(Value::Table(value))
+            .map_err(|error| Error::input(error.message().to_owned()))
+    }
+
+    /// The resolved configuration as TOML.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string_pretty(self)
+            .map_err(|error| Error::internal(format!("configuration does not serialise: {error}")))
+    }
+}

@@ -1,0 +1,425 @@
+//! The sections of a configuration. What a training method needs is configured by its own module's struct.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::data::alignment::AlignmentConfig;
+use crate::data::edit_pairs::EditPairsConfig;
+use crate::data::records::PairSource;
+use crate::data::template::PromptTemplate;
+use crate::error::{Error, Result};
+use crate::sandbox::SandboxConfig;
+use crate::train::ppo::PpoConfig;
+use crate::train::reward_model::RewardModelConfig;
+use crate::train::sampling::SamplingConfig;
+use crate::train::sft::SftConfig;
+
+/// A whole run: where the data come from, and how each stage works.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The name of the variant in tables and folders: letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// What the variant is called in prose; the name where it is empty.
+    pub title: String,
+    /// The seed from which every random draw of the run follows.
+    pub seed: u64,
+    /// Threads of the host and its plugins; 0 takes every core.
+    pub threads: usize,
+    /// Where prompts, demonstrations and edits come from.
+    pub task: Task,
+    /// What the reward model is trained on: `pairs` (two responses, one preferred) or `edits` (a response and its edit).
+    pub preferences: PairSource,
+    /// The sandbox's generator; used where `task = "sandbox"`.
+    pub sandbox: SandboxConfig,
+    /// The file of edit pairs and its fields; used where `task = "edit-pairs"`.
+    pub data: Option<EditPairsConfig>,
+    /// The text around a prompt: anything that holds `{prompt}` once, or `alpaca`.
+    pub prompt_template: PromptTemplate,
+    /// The model that SFT starts from.
+    pub model: ModelConfig,
+    /// Supervised fine-tuning; its result is the reference and PPO's first policy.
+    pub sft: SftConfig,
+    /// Preference pairs out of the SFT model's own samples.
+    pub pairs: PairsConfig,
+    /// Who ranks the sampled pairs (the simulated annotator).
+    pub annotator: JudgeConfig,
+    /// Who edits the less preferred responses.
+    pub editor: EditorConfig,
+    /// How edits are aligned with the originals, and which are kept.
+    pub alignment: AlignmentConfig,
+    /// The reward model's training.
+    pub reward_model: RewardModelConfig,
+    /// The reward schemes of PPO, added up by weight; each is a channel of its own.
+    pub reward: Vec<RewardChoice>,
+    /// The advantage estimator.
+    pub advantage: PluginChoice,
+    /// PPO.
+    pub ppo: PpoConfig,
+    /// Who compares the policy with the reference.
+    pub judge: JudgeConfig,
+    /// How policies are evaluated.
+    pub evaluation: EvaluationConfig,
+    /// Plugins beyond the built-in ones.
+    pub plugins: PluginsConfig,
+    /// Where tensors live.
+    pub device: DeviceConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "unnamed".into(),
+            title: String::new(),
+            seed: 1,
+            threads: 0,
+            task: Task::Sandbox,
+            preferences: PairSource::Pairs,
+            sandbox: SandboxConfig::default(),
+            data: None,
+            prompt_template: PromptTemplate::default(),
+            model: ModelConfig::default(),
+            sft: SftConfig::default(),
+            pairs: PairsConfig::default(),
+            annotator: JudgeConfig::default(),
+            editor: EditorConfig::default(),
+            alignment: AlignmentConfig::default(),
+            reward_model: RewardModelConfig::default(),
+            reward: vec![RewardChoice::default()],
+            advantage: PluginChoice {
+                plugin: "gae".into(),
+                options: empty_options(),
+            },
+            ppo: PpoConfig::default(),
+            judge: JudgeConfig::default(),
+            evaluation: EvaluationConfig::default(),
+            plugins: PluginsConfig::default(),
+            device: DeviceConfig::default(),
+        }
+    }
+}
+
+/// Where the data come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    /// The embedded sandbox, with ground truth.
+    Sandbox,
+    /// A JSONL file of edit pairs and a Hugging Face folder.
+    EditPairs,
+}
+
+/// The model that SFT starts from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// A Hugging Face LLaMA folder (config.json, model.safetensors, tokenizer.json). The sandbox makes a fresh model of the
+    /// shape in `sandbox.model` where this is absent.
+    pub path: Option<PathBuf>,
+}
+
+/// Options of a plugin when nothing is set.
+pub(super) fn empty_options() -> serde_json::Value {
+    serde_json::Value::Object(serde_json::Map::new())
+}
+
+/// A plugin by name, and its options (`finegrain plugin info NAME` lists them).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PluginChoice {
+    /// The plugin's name.
+    #[serde(rename = "use")]
+    pub plugin: String,
+    /// The plugin's own options.
+    #[serde(default = "empty_options")]
+    pub options: serde_json::Value,
+}
+
+/// A reward scheme, its options and its weight in the sum.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RewardChoice {
+    /// The reward scheme's name.
+    #[serde(rename = "use")]
+    pub plugin: String,
+    /// The scheme's own options.
+    #[serde(default = "empty_options")]
+    pub options: serde_json::Value,
+    /// What the scheme's token rewards are multiplied by.
+    #[serde(default = "one")]
+    pub weight: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl Default for RewardChoice {
+    fn default() -> Self {
+        Self {
+            plugin: "sequence".into(),
+            options: empty_options(),
+            weight: 1.0,
+        }
+    }
+}
+
+/// A judge: a plugin, or the host's own `reward-model`, which is trained on the `judge` split of the edit pairs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct JudgeConfig {
+    /// The judge plugin's name, or `reward-model`.
+    #[serde(rename = "use")]
+    pub plugin: String,
+    /// The plugin's own options.
+    pub options: serde_json::Value,
+    /// For `reward-model`: the scheme that trains it.
+    pub scheme: PluginChoice,
+}
+
+/// The name under which the host's own judge is asked for.
+const REWARD_MODEL_JUDGE: &str = "reward-model";
+
+impl Default for JudgeConfig {
+    fn default() -> Self {
+        Self {
+            plugin: "rubric".into(),
+            options: empty_options(),
+            scheme: PluginChoice {
+                plugin: "token-average".into(),
+                options: empty_options(),
+            },
+        }
+    }
+}
+
+impl JudgeConfig {
+    /// Whether this is the host's own judge.
+    pub fn is_reward_model(&self) -> bool {
+        self.plugin == REWARD_MODEL_JUDGE
+    }
+}
+
+/// Preference pairs from the SFT model's own samples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PairsConfig {
+    /// How the responses are sampled.
+    pub sampling: SamplingConfig,
+    /// The part of labels that are flipped, chosen at random: AlpacaFarm replaces half of its labels by a fair coin,
+    /// which flips a quarter (`p_label_flip = 0.25`).
+    #[schemars(range(min = 0.0, max = 0.5))]
+    pub label_noise: f64,
+    /// The part of the pairs that is kept for testing reward models, in [0, 1).
+    #[schemars(range(min = 0.0, max = 0.9))]
+    pub held_out: f64,
+}
+
+impl Default for PairsConfig {
+    fn default() -> Self {
+        Self {
+            sampling: SamplingConfig::default(),
+            label_noise: 0.25,
+            held_out: 0.2,
+        }
+    }
+}
+
+/// The editor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EditorConfig {
+    /// The editor plugin's name.
+    #[serde(rename = "use")]
+    pub plugin: String,
+    /// The plugin's own options.
+    pub options: serde_json::Value,
+}
+
+impl Default for EditorConfig {
+    fn default() -> Self {
+        Self {
+            plugin: "rubric".into(),
+            options: empty_options(),
+        }
+    }
+}
+
+/// How policies are evaluated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvaluationConfig {
+    /// How responses are sampled for the final comparison (AlpacaFarm: temperature 0.7, top-p 0.9).
+    pub sampling: SamplingConfig,
+    /// PPO steps between evaluations during training; 0 evaluates at the start and the end only.
+    pub every: u64,
+    /// Evaluation prompts used during training; the final comparison takes all. They come from the prompts of the
+    /// reward stage, so that choosing a checkpoint does not see the final evaluation's prompts.
+    #[schemars(range(min = 1))]
+    pub prompts_while_training: usize,
+    /// Resamples of every bootstrap.
+    #[schemars(range(min = 100, max = 100_000))]
+    pub bootstrap_samples: usize,
+    /// Which checkpoint is evaluated: the `last`, or the `best` by the judge during training, as AlpacaFarm does.
+    pub checkpoint: CheckpointChoice,
+}
+
+/// Which checkpoint of a PPO run is the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckpointChoice {
+    /// The policy after the last step.
+    Last,
+    /// The policy with the highest win rate while training.
+    Best,
+}
+
+impl Default for EvaluationConfig {
+    fn default() -> Self {
+        Self {
+            sampling: SamplingConfig {
+                temperature: 0.7,
+                top_p: 0.9,
+                ..SamplingConfig::default()
+            },
+            every: 5,
+            prompts_while_training: 128,
+            bootstrap_samples: 2000,
+            checkpoint: CheckpointChoice::Last,
+        }
+    }
+}
+
+/// Plugins beyond the built-in ones.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PluginsConfig {
+    /// Shared libraries, or folders of them.
+    pub paths: Vec<PathBuf>,
+    /// If present, only libraries whose SHA-256 (hexadecimal) is listed are loaded.
+    pub allow: Option<Vec<String>>,
+}
+
+/// Where tensors live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeviceConfig {
+    /// `cpu`; `cuda` is refused for now.
+    pub kind: DeviceKind,
+}
+
+/// A kind of device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceKind {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
+}
+
+impl Config {
+    /// The title, or the name where there is none.
+    pub fn display_title(&self) -> &str {
+        if self.title.is_empty() {
+            &self.name
+        } else {
+            &self.title
+        }
+    }
+
+    /// The file of edit pairs, which task `edit-pairs` needs.
+    pub fn edit_pairs(&self) -> Result<&EditPairsConfig> {
+        let data = self.data.as_ref().ok_or_else(|| {
+            Error::input("data: task \"edit-pairs\" needs a section [data]")
+                .hint("configs/edit-pairs/base.toml shows one")
+        })?;
+        if data.path.as_os_str().is_empty() {
+            return Err(Error::input("data.path: no file of edit pairs is named")
+                .hint("--set data.path=FILE.jsonl"));
+        }
+        Ok(data)
+    }
+
+    /// Refuses what no type can: names, ranges, and sections that contradict each other.
+    pub fn validate(&self) -> Result<()> {
+        let legal = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if self.name.is_empty() || self.name.starts_with('.') || !self.name.chars().all(legal) {
+            return Err(Error::input(format!("name: {:?} is not a name", self.name))
+                .hint("letters, digits, `-`, `_` and `.`, and no `.` in front"));
+        }
+        in_range("pairs.label_noise", self.pairs.label_noise, 0.0, 0.5)?;
+        in_range("pairs.held_out", self.pairs.held_out, 0.0, 0.9)?;
+        in_range(
+            "alignment.max_changed",
+            self.alignment.max_changed,
+            0.0,
+            1.0,
+        )?;
+        if !(100..=100_000).contains(&self.evaluation.bootstrap_samples) {
+            return Err(Error::input(format!(
+                "evaluation.bootstrap_samples: {} is outside 100 to 100000",
+                self.evaluation.bootstrap_samples
+            )));
+        }
+        if self.evaluation.prompts_while_training == 0 {
+            return Err(Error::input(
+                "evaluation.prompts_while_training: 0 prompts judge nothing",
+            ));
+        }
+        if self.reward.is_empty() {
+            return Err(Error::input("reward: no reward scheme is named")
+                .hint("[[reward]] with use = \"sequence\" or use = \"token-average\""));
+        }
+        if let Some(at) = self
+            .reward
+            .iter()
+            .position(|choice| !choice.weight.is_finite())
+        {
+            return Err(Error::input(format!(
+                "reward.{at}.weight: {} is not finite",
+                self.reward[at].weight
+            )));
+        }
+        if self.task == Task::EditPairs {
+            self.edit_pairs()?.validate()?;
+        }
+        if self.task == Task::EditPairs && self.model.path.is_none() {
+            return Err(
+                Error::input("model.path: task \"edit-pairs\" needs a model folder").hint(
+                    "--set model.path=FOLDER (config.json, model.safetensors, tokenizer.json)",
+                ),
+            );
+        }
+        for (key, judge) in [("annotator", &self.annotator), ("judge", &self.judge)] {
+            if judge.is_reward_model() && self.task == Task::Sandbox {
+                return Err(Error::input(format!(
+                    "{key}.use: \"reward-model\" is trained on edit pairs, and task \"sandbox\" has none of them"
+                )));
+            }
+        }
+        if self.device.kind == DeviceKind::Cuda {
+            return Err(Error::input("device.kind: \"cuda\" is not available in this version").hint(
+                "leave out device.kind; the operations of host/src/ops have no CUDA version yet",
+            ));
+        }
+        self.pairs.sampling.validate("pairs.sampling")?;
+        self.evaluation.sampling.validate("evaluation.sampling")?;
+        self.sandbox.validate()?;
+        self.sft.validate()?;
+        self.reward_model.validate()?;
+        self.ppo.validate()
+    }
+}
+
+fn in_range(key: &str, value: f64, min: f64, max: f64) -> Result<()> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::input(format!(
+        "{key}: {value} is outside {min} to {max}"
+    )))
+}

@@ -1,0 +1,97 @@
+//! What SFT starts from: a Hugging Face folder, or a fresh model of the sandbox's shape with the sandbox's tokenizer.
+
+use std::fs;
+use std::path::Path;
+
+use candle_core::Device;
+use finegrain_sdk::rng::Stream;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::config::{Config, Task};
+use crate::data::tokenizer::Tokenizer;
+use crate::error::{Error, Result};
+use crate::model::{Llama, check_tokenizer};
+use crate::sandbox;
+
+/// Where the base model comes from.
+pub enum BaseModel<'a> {
+    /// A folder with config.json, model.safetensors and tokenizer.json.
+    Folder(&'a Path),
+    /// Fresh weights.
+    Sandbox(&'a sandbox::SandboxConfig),
+}
+
+impl<'a> BaseModel<'a> {
+    /// The base model that a configuration asks for.
+    pub fn of(config: &'a Config) -> Result<Self> {
+        match (&config.model.path, config.task) {
+            (Some(path), _) => Ok(Self::Folder(path)),
+            (None, Task::Sandbox) => Ok(Self::Sandbox(&config.sandbox)),
+            (None, Task::EditPairs) => Err(Error::input("model.path: no model folder is named")),
+        }
+    }
+
+    /// What identifies it: the hash of a folder's files, or the sandbox's shape.
+    pub fn fingerprint(&self) -> Result<Value> {
+        match self {
+            Self::Folder(dir) => folder_hashes(dir),
+            Self::Sandbox(config) => Ok(json!({ "fresh": config.model })),
+        }
+    }
+
+    /// The model, trainable, and its tokenizer; fresh weights are drawn from `stream`.
+    pub fn open(&self, stream: &Stream, device: &Device) -> Result<(Llama, Tokenizer)> {
+        match self {
+            Self::Folder(dir) => {
+                let (model, tokenizer) = (Llama::load(dir, device)?, Tokenizer::load(dir)?);
+                check_tokenizer(model.config(), &tokenizer)?;
+                Ok((model, tokenizer))
+            }
+            Self::Sandbox(config) => sandbox::fresh_model(&config.model, stream, device),
+        }
+    }
+}
+
+/// The SHA-256 of every file of a model folder that decides what the model does.
+fn folder_hashes(dir: &Path) -> Result<Value> {
+    let entries = fs::read_dir(dir).map_err(|error| {
+        Error::io("read", dir, &error).hint(
+            "model.path is a Hugging Face folder: config.json, model.safetensors, tokenizer.json",
+        )
+    })?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry
+            .map_err(|error| Error::io("read", dir, &error))?
+            .path();
+        let counts = path
+            .extension()
+            .is_some_and(|kind| kind == "json" || kind == "safetensors");
+        if counts && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    let mut hashes = serde_json::Map::new();
+    for path in files {
+        let bytes = fs::read(&path).map_err(|error| Error::io("read", &path, &error))?;
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        hashes.insert(name, hex(&Sha256::digest(&bytes)).into());
+    }
+    Ok(Value::Object(hashes))
+}
+
+/// The SHA-256 of a file.
+pub fn file_hash(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).map_err(|error| Error::io("read", path, &error))?;
+    Ok(hex(&Sha256::digest(&bytes)))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

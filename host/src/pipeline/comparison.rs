@@ -1,0 +1,286 @@
+//! From finished runs to the three tables.
+
+use std::collections::BTreeMap;
+
+use finegrain_sdk::rng::Stream;
+
+use crate::config::{Config, Task};
+use crate::data::jsonl;
+use crate::data::records::PairSource;
+use crate::error::{Error, Result};
+use crate::eval::statistics::{Bootstrap, Sharing};
+use crate::eval::{
+    Accuracy, AccuracyCell, Localisation, Mark, MarkedResponse, RankedPair, SeedOutcomes, Seeded,
+};
+use crate::pipeline::report::read_report;
+use crate::pipeline::stages::evaluate::{JudgedSample, OUTCOMES};
+use crate::pipeline::stages::ppo::PpoSummary;
+use crate::pipeline::stages::reward_tests::{MARKED, MarkedTokens, RANKED_EDITS, RANKED_PAIRS};
+use crate::pipeline::store::Artifact;
+use crate::pipeline::variant::VariantRun;
+use crate::report::{
+    ComparisonResult, CostRow, LocalisationCell, LongerCell, RewardModels, RunCost, Variant,
+    WinRateRow,
+};
+
+/// The result of a comparison: `variants` holds every variant's runs, one for each seed, in the same order of seeds.
+pub fn summarise(variants: &[Vec<VariantRun>], baseline: Option<&str>) -> Result<ComparisonResult> {
+    let first = variants
+        .first()
+        .and_then(|runs| runs.first())
+        .ok_or_else(|| Error::internal("a comparison of nothing"))?;
+    let config = &first.config;
+    let baseline_name = baseline.unwrap_or(&config.name);
+    let at = variants
+        .iter()
+        .position(|runs| {
+            runs.first()
+                .is_some_and(|run| run.config.name == baseline_name)
+        })
+        .unwrap_or(0);
+    // One stream for the whole comparison: rows share resamples, so that their intervals can be compared.
+    let bootstrap = Bootstrap::new(Stream::new(config.seed).child("comparison"))
+        .with_resamples(config.evaluation.bootstrap_samples);
+    Ok(ComparisonResult {
+        format: ComparisonResult::FORMAT,
+        judge: config.judge.plugin.clone(),
+        reference: "the SFT model".to_owned(),
+        seeds: variants[0].iter().map(|run| run.config.seed).collect(),
+        baseline: baseline_name.to_owned(),
+        variants: variants.iter().map(|runs| about(&runs[0].config)).collect(),
+        win_rates: win_rates(variants, at, prompts_of(config.task), &bootstrap)?,
+        reward_models: reward_models(variants, &bootstrap)?,
+        costs: costs(variants, at)?,
+        notes: notes(variants),
+    })
+}
+
+/// Whether the seeds share their prompts: the splits of a file follow from its ids, the sandbox's from the seed.
+fn prompts_of(task: Task) -> Sharing {
+    match task {
+        Task::Sandbox => Sharing::PerSeed,
+        Task::EditPairs => Sharing::Shared,
+    }
+}
+
+fn about(config: &Config) -> Variant {
+    let schemes: Vec<&str> = config
+        .reward
+        .iter()
+        .map(|choice| choice.plugin.as_str())
+        .collect();
+    Variant {
+        name: config.name.clone(),
+        trained_on: Some(config.preferences),
+        scheme: schemes.join(" + "),
+    }
+}
+
+fn outcomes(runs: &[VariantRun]) -> Result<Vec<SeedOutcomes>> {
+    runs.iter()
+        .map(|run| {
+            let samples: Vec<JudgedSample> = jsonl::read(&run.evaluation.file(OUTCOMES))?;
+            Ok(Seeded {
+                seed: run.config.seed,
+                value: samples.into_iter().map(|sample| sample.outcome).collect(),
+            })
+        })
+        .collect()
+}
+
+fn win_rates(
+    variants: &[Vec<VariantRun>],
+    baseline: usize,
+    sharing: Sharing,
+    bootstrap: &Bootstrap,
+) -> Result<Vec<WinRateRow>> {
+    let all = variants
+        .iter()
+        .map(|runs| outcomes(runs))
+        .collect::<Result<Vec<_>>>()?;
+    variants
+        .iter()
+        .enumerate()
+        .map(|(at, runs)| {
+            let other = (at != baseline).then_some(all[baseline].as_slice());
+            WinRateRow::new(&runs[0].config.name, &all[at], other, sharing, bootstrap)
+        })
+        .collect()
+}
+
+/// The test artifacts of every reward model, one for each seed, by (trained on, scheme); variants that share a reward
+/// model share a row.
+fn tests(variants: &[Vec<VariantRun>]) -> Vec<((PairSource, String), Vec<(u64, &Artifact)>)> {
+    let mut rows: Vec<((PairSource, String), Vec<(u64, &Artifact)>)> = Vec::new();
+    for runs in variants {
+        let config = &runs[0].config;
+        for (at, choice) in config.reward.iter().enumerate() {
+            let artifacts: Vec<(u64, &Artifact)> = runs
+                .iter()
+                .filter_map(|run| {
+                    run.reward_tests[at]
+                        .as_ref()
+                        .map(|tests| (run.config.seed, tests))
+                })
+                .collect();
+            let known = rows.iter().any(|(_, other)| {
+                let hashes = |list: &[(u64, &Artifact)]| -> Vec<String> {
+                    list.iter()
+                        .map(|(_, artifact)| artifact.key.hash().to_owned())
+                        .collect()
+                };
+                hashes(other) == hashes(&artifacts)
+            });
+            if !artifacts.is_empty() && !known {
+                rows.push((
+                    (config.preferences, scheme_name(config, at, &rows)),
+                    artifacts,
+                ));
+                let _ = choice;
+            }
+        }
+    }
+    rows
+}
+
+/// A scheme's name; with its variant where another row has the same name (other options, say).
+fn scheme_name<T>(config: &Config, at: usize, rows: &[((PairSource, String), T)]) -> String {
+    let name = config.reward[at].plugin.clone();
+    if rows
+        .iter()
+        .any(|(row, _)| *row == (config.preferences, name.clone()))
+    {
+        return format!("{name} ({})", config.name);
+    }
+    name
+}
+
+fn ranked(tests: &[(u64, &Artifact)], file: &str) -> Result<Vec<Seeded<Vec<RankedPair>>>> {
+    tests
+        .iter()
+        .map(|(seed, artifact)| {
+            Ok(Seeded {
+                seed: *seed,
+                value: jsonl::read(&artifact.file(file))?,
+            })
+        })
+        .collect()
+}
+
+fn reward_models(variants: &[Vec<VariantRun>], bootstrap: &Bootstrap) -> Result<RewardModels> {
+    let mark = match variants[0][0].config.task {
+        Task::Sandbox => Mark::Defective,
+        Task::EditPairs => Mark::Changed,
+    };
+    let mut result = RewardModels::default();
+    let mut longer = BTreeMap::new();
+    for ((trained_on, scheme), artifacts) in tests(variants) {
+        for (tested_on, file) in [
+            (PairSource::Pairs, RANKED_PAIRS),
+            (PairSource::Edits, RANKED_EDITS),
+        ] {
+            let pairs = ranked(&artifacts, file)?;
+            result.cells.push(AccuracyCell {
+                trained_on,
+                scheme: scheme.clone(),
+                tested_on,
+                accuracy: Accuracy::over_seeds(&pairs, Sharing::PerSeed, bootstrap)?,
+            });
+            // Lengths are the same whichever model has scored the pairs.
+            if let std::collections::btree_map::Entry::Vacant(place) = longer.entry(tested_on) {
+                place.insert(LongerCell {
+                    tested_on,
+                    accuracy: Accuracy::longer_over_seeds(&pairs, Sharing::PerSeed, bootstrap)?,
+                });
+            }
+        }
+        let marked = artifacts
+            .iter()
+            .map(|(seed, artifact)| {
+                let rows: Vec<MarkedTokens> = jsonl::read(&artifact.file(MARKED))?;
+                Ok(Seeded {
+                    seed: *seed,
+                    value: rows.into_iter().map(MarkedResponse::from).collect(),
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        result.localisation.push(LocalisationCell {
+            trained_on,
+            scheme,
+            localisation: Localisation::over_seeds(mark, &marked, bootstrap)?,
+        });
+    }
+    result.longer_is_better = longer.into_values().collect();
+    Ok(result)
+}
+
+fn costs(variants: &[Vec<VariantRun>], baseline: usize) -> Result<Vec<CostRow>> {
+    let summaries = variants
+        .iter()
+        .map(|runs| {
+            runs.iter()
+                .map(|run| read_report::<PpoSummary>(&run.ppo.dir))
+                .collect::<Result<Vec<_>>>()
+        })
+        .collect::<Result<Vec<_>>>()?;
+    variants
+        .iter()
+        .enumerate()
+        .map(|(at, runs)| {
+            let seeds = runs
+                .iter()
+                .enumerate()
+                .map(|(seed, run)| {
+                    let models: Vec<f64> = run
+                        .reward_models
+                        .iter()
+                        .flatten()
+                        .map(|model| model.record.wall_seconds)
+                        .collect();
+                    let summary = &summaries[at][seed];
+                    let other =
+                        (at != baseline).then(|| summaries[baseline][seed].evaluations.as_slice());
+                    Ok(Seeded {
+                        seed: run.config.seed,
+                        value: RunCost::new(
+                            (!models.is_empty()).then(|| models.iter().sum()),
+                            summary.wall_seconds,
+                            &summary.evaluations,
+                            other,
+                        )?,
+                    })
+                })
+                .collect::<Result<Vec<_>>>()?;
+            Ok(CostRow {
+                variant: runs[0].config.name.clone(),
+                seeds,
+            })
+        })
+        .collect()
+}
+
+/// What a reader should know beside the tables.
+fn notes(variants: &[Vec<VariantRun>]) -> Vec<String> {
+    let config = &variants[0][0].config;
+    let mut notes = Vec::new();
+    if config.task == Task::Sandbox {
+        notes.push(
+            "The sandbox is a test bed with a known ground truth; what holds here need not hold for language models \
+             of any size."
+                .to_owned(),
+        );
+    }
+    if config.judge.is_reward_model() {
+        notes.push(
+            "The judge is a reward model trained on a split of its own; it is no human, and a policy may find its \
+             blind spots."
+                .to_owned(),
+        );
+    }
+    notes.push(
+        "Localisation uses the score of the reward head at every token, for every scheme; PPO gets it token by token \
+         from token-average only."
+            .to_owned(),
+    );
+    notes
+}

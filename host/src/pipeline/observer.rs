@@ -1,0 +1,125 @@
+//! Where a stage's metrics and progress go: `metrics.jsonl` in its folder, and standard error.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use console::Term;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::pipeline::context::Observer;
+
+/// Between two plain lines of progress, where standard error is no terminal.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Whether and how progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Show {
+    /// Bars on a terminal, plain lines elsewhere.
+    Progress,
+    /// Warnings only.
+    Nothing,
+}
+
+/// The observer of one stage.
+pub struct StageObserver {
+    title: String,
+    show: Show,
+    bar: ProgressBar,
+    metrics: Mutex<BufWriter<File>>,
+    start: Instant,
+    last_line: Mutex<Instant>,
+}
+
+impl StageObserver {
+    /// An observer that writes `metrics.jsonl` into the stage's folder.
+    pub fn new(title: &str, dir: &Path, show: Show) -> Result<Self> {
+        let path = dir.join("metrics.jsonl");
+        let file = File::create(&path).map_err(|error| Error::io("write", &path, &error))?;
+        let bar = if show == Show::Progress && Term::stderr().is_term() {
+            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template(
+                "{prefix:<36} {bar:24} {pos}/{len} {eta:>4} left  {msg}",
+            )
+            .map_err(|error| Error::internal(error.to_string()))?;
+            bar.set_style(style);
+            bar.set_prefix(title.to_owned());
+            bar
+        } else {
+            ProgressBar::hidden()
+        };
+        Ok(Self {
+            title: title.to_owned(),
+            show,
+            bar,
+            metrics: Mutex::new(BufWriter::new(file)),
+            start: Instant::now(),
+            last_line: Mutex::new(Instant::now()),
+        })
+    }
+
+    /// Flushes the metrics and says that the stage is done.
+    pub fn finish(&self) -> Result<()> {
+        self.bar.finish_and_clear();
+        self.metrics
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .flush()
+            .map_err(|error| Error::internal(format!("cannot write metrics: {error}")))?;
+        self.line(&format!(
+            "{}: done in {:.1} s",
+            self.title,
+            self.start.elapsed().as_secs_f64()
+        ));
+        Ok(())
+    }
+
+    fn line(&self, text: &str) {
+        if self.show == Show::Progress {
+            let _ = writeln!(std::io::stderr(), "{text}");
+        }
+    }
+}
+
+impl Observer for StageObserver {
+    fn metrics(&self, step: u64, values: &[(&str, f64)]) {
+        let mut line = Map::new();
+        line.insert("step".into(), step.into());
+        for &(name, value) in values {
+            // JSON has no NaN; null says that the figure does not exist at this step.
+            line.insert(
+                name.into(),
+                serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number),
+            );
+        }
+        let mut file = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        // A full disk shows when the stage is finished, and fails it there.
+        let _ = writeln!(file, "{}", Value::Object(line));
+    }
+
+    fn progress(&self, done: u64, total: u64, message: &str) {
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+        self.bar.set_message(message.to_owned());
+        if self.bar.is_hidden() && self.show == Show::Progress {
+            let mut last = self
+                .last_line
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if last.elapsed() >= PLAIN_INTERVAL {
+                *last = Instant::now();
+                self.line(&format!("{}: {done}/{total} {message}", self.title));
+            }
+        }
+    }
+
+    fn warn(&self, message: &str) {
+        self.bar.suspend(|| {
+            let _ = writeln!(std::io::stderr(), "warning: {}: {message}", self.title);
+        });
+    }
+}

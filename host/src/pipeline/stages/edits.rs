@@ -1,0 +1,264 @@
+//! The edits stage: the less preferred responses, minimally edited; what is no minimal edit is set aside with a reason.
+//!
+//! As in the paper, only the less preferred response of a pair is used, so that edits and pairs are the same amount of
+//! data. Edit pairs out of a file are already edited and go through the same checks.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use finegrain_sdk::kinds::EditRequests;
+use serde_json::{Value, json};
+
+use super::{EDITS, HELD_OUT_EDITS, HELD_OUT_PAIRS, PAIRS, SET_ASIDE};
+use crate::config::{Config, Task};
+use crate::data::alignment::{AlignmentConfig, EditStatistics, align};
+use crate::data::jsonl::{self, Log};
+use crate::data::ragged::TextVec;
+use crate::data::records::{EditRecord, Outcome, Pair, PairSource, SetAside, SetAsideReason};
+use crate::data::tokenizer::Tokenizer;
+use crate::error::{Context, Error, Result};
+use crate::pipeline::Session;
+use crate::pipeline::atomic::write_atomic;
+use crate::pipeline::context::StageContext;
+use crate::pipeline::store::{Artifact, StageKey};
+use crate::plugins::EditorInstance;
+
+/// Responses that an editor gets in one call.
+const CHUNK: usize = 64;
+
+/// The edits of a configuration. `source` is the pairs stage in the sandbox and the data stage for a file of edits.
+pub fn obtain(
+    session: &Session<'_>,
+    config: &Config,
+    source: &Artifact,
+    sft: &Artifact,
+) -> Result<Artifact> {
+    let editor = match config.task {
+        Task::Sandbox => Some(
+            session
+                .registry
+                .editor(&config.editor.plugin, &config.editor.options)?,
+        ),
+        Task::EditPairs => None,
+    };
+    let fingerprint = editor.as_ref().map_or(Value::Null, |editor| {
+        json!({ "plugin": editor.identity().fingerprint(), "options": config.editor.options })
+    });
+    let key = StageKey::new(
+        "edits",
+        json!({
+            "source": source.key.hash(),
+            "sft": sft.key.hash(),
+            "editor": fingerprint,
+            "alignment": config.alignment,
+            "seed": config.seed,
+        }),
+    );
+    let answers = session.store.answers(&key)?;
+    session.stage("edits", config.seed, key, |context| {
+        let tokenizer = Tokenizer::load(&sft.file("model"))?;
+        let mut set_aside = Vec::new();
+        let mut statistics = BTreeMap::new();
+        for (part, from, to) in [
+            ("train", PAIRS, EDITS),
+            ("held_out", HELD_OUT_PAIRS, HELD_OUT_EDITS),
+        ] {
+            let edited = match &editor {
+                Some(editor) => {
+                    let log = answers.join(format!("{part}.jsonl"));
+                    edit(
+                        context,
+                        editor,
+                        &log,
+                        &jsonl::read(&source.file(from))?,
+                        &mut set_aside,
+                    )?
+                }
+                None => jsonl::read::<Pair>(&source.file(to))?,
+            };
+            let kept = keep_minimal(&tokenizer, edited, &config.alignment, &mut set_aside)?;
+            if kept.pairs.is_empty() && part == "train" {
+                return Err(Error::input(format!(
+                    "no edit pairs are left; {} were set aside",
+                    set_aside.len()
+                ))
+                .hint(format!(
+                    "the reasons are counted here: {}",
+                    reasons(&set_aside)
+                )));
+            }
+            jsonl::write(&context.dir.join(to), &kept.pairs)?;
+            statistics.insert(part, kept.statistics);
+        }
+        jsonl::write(&context.dir.join(SET_ASIDE), &set_aside)?;
+        if answers.is_dir() {
+            copy_answers(&answers, context.dir)?;
+        }
+        let text = serde_json::to_vec_pretty(&statistics)
+            .map_err(|error| Error::internal(format!("statistics do not serialise: {error}")))?;
+        write_atomic(&context.dir.join("statistics.json"), &text)
+    })
+}
+
+/// The whole answers, refusals included, stay with the stage's result.
+fn copy_answers(from: &Path, to: &Path) -> Result<()> {
+    for part in ["train", "held_out"] {
+        let log = from.join(format!("{part}.jsonl"));
+        if log.is_file() {
+            let bytes = fs::read(&log).map_err(|error| Error::io("read", &log, &error))?;
+            write_atomic(&to.join(format!("answers_{part}.jsonl")), &bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Edits the rejected response of every pair; the edit becomes the chosen one. Answers go to a log as they come, so that
+/// an editor that costs money or time is not asked again after an interruption.
+fn edit(
+    context: &StageContext<'_>,
+    editor: &EditorInstance,
+    log: &Path,
+    pairs: &[Pair],
+    set_aside: &mut Vec<SetAside>,
+) -> Result<Vec<Pair>> {
+    let (mut log, answered) = Log::<EditRecord>::open(log)?;
+    let mut answers: BTreeMap<String, Outcome> = answered
+        .into_iter()
+        .map(|record| (record.id, record.outcome))
+        .collect();
+    let asked: Vec<&Pair> = pairs
+        .iter()
+        .filter(|pair| !answers.contains_key(&pair.id))
+        .collect();
+    for (step, chunk) in asked.chunks(CHUNK).enumerate() {
+        context.check_cancelled()?;
+        context
+            .observer
+            .progress((step * CHUNK) as u64, asked.len() as u64, "");
+        edit_chunk(context, editor, chunk, step as u64, &mut log, &mut answers)?;
+    }
+    let mut edited = Vec::with_capacity(pairs.len());
+    for pair in pairs {
+        let (reason, detail) = match answers.remove(&pair.id) {
+            Some(Outcome::Edited { response }) if response.trim().is_empty() => (
+                SetAsideReason::EmptyResponse,
+                "the edit is empty".to_owned(),
+            ),
+            Some(Outcome::Edited { response }) => {
+                edited.push(Pair {
+                    chosen: response,
+                    // Whoever edits a response hands in a whole one, even where the original was cut off.
+                    chosen_ended: true,
+                    flipped: false,
+                    source: PairSource::Edits,
+                    ..pair.clone()
+                });
+                continue;
+            }
+            Some(Outcome::Unchanged) => (
+                SetAsideReason::Identical,
+                "unchanged by the editor".to_owned(),
+            ),
+            Some(Outcome::Refused { reason }) => (SetAsideReason::Refused, reason),
+            Some(Outcome::Failed { error }) => (SetAsideReason::Failed, error),
+            None => {
+                return Err(Error::internal(format!(
+                    "the editor's answer to {:?} is lost",
+                    pair.id
+                )));
+            }
+        };
+        set_aside.push(SetAside::new(&pair.id, reason, detail));
+    }
+    Ok(edited)
+}
+
+/// Edits some responses; every answer is stored at once.
+fn edit_chunk(
+    context: &StageContext<'_>,
+    editor: &EditorInstance,
+    pairs: &[&Pair],
+    step: u64,
+    log: &mut Log<EditRecord>,
+    answers: &mut BTreeMap<String, Outcome>,
+) -> Result<()> {
+    let ids: TextVec = pairs.iter().map(|pair| &pair.id).collect();
+    let prompts: TextVec = pairs.iter().map(|pair| &pair.prompt).collect();
+    let responses: TextVec = pairs.iter().map(|pair| &pair.rejected).collect();
+    let requests = EditRequests {
+        ids: ids.view(),
+        prompts: prompts.view(),
+        responses: responses.view(),
+    };
+    let plugin_log = context.plugin_log();
+    let call = context.call("editor", step, &plugin_log);
+    // The instance checks that rows are in the batch, and that every row is pushed once.
+    editor.edit(&requests, &call, &mut |row, outcome| {
+        let pair = pairs[row];
+        let record = EditRecord {
+            id: pair.id.clone(),
+            prompt: pair.prompt.clone(),
+            original: pair.rejected.clone(),
+            outcome: outcome.into(),
+        };
+        log.append(&record)?;
+        answers.insert(record.id, record.outcome);
+        Ok(())
+    })
+}
+
+struct Minimal {
+    pairs: Vec<Pair>,
+    statistics: EditStatistics,
+}
+
+fn keep_minimal(
+    tokenizer: &Tokenizer,
+    pairs: Vec<Pair>,
+    alignment: &AlignmentConfig,
+    set_aside: &mut Vec<SetAside>,
+) -> Result<Minimal> {
+    let mut kept = Vec::with_capacity(pairs.len());
+    let mut alignments = Vec::with_capacity(pairs.len());
+    for pair in pairs {
+        let ids = |text: &str, ended: bool| -> Result<Vec<u32>> {
+            let mut ids = tokenizer.encode(text).context(&pair.id)?;
+            ids.extend(ended.then_some(tokenizer.eos()));
+            Ok(ids)
+        };
+        let original = ids(&pair.rejected, pair.rejected_ended)?;
+        let edited = ids(&pair.chosen, pair.chosen_ended)?;
+        let aligned = align(&original, &edited, tokenizer.eos(), alignment);
+        match aligned.set_aside(alignment.max_changed) {
+            None => kept.push(pair),
+            Some(reason) => {
+                let detail = format!(
+                    "{:.0}% of the tokens are changed",
+                    100.0 * aligned.changed_fraction()
+                );
+                set_aside.push(SetAside::new(pair.id, reason, detail));
+            }
+        }
+        alignments.push(aligned);
+    }
+    Ok(Minimal {
+        pairs: kept,
+        statistics: EditStatistics::of(&alignments, alignment.max_changed),
+    })
+}
+
+/// `12 × identical, 3 × refused`, most frequent first.
+fn reasons(set_aside: &[SetAside]) -> String {
+    let mut counts: BTreeMap<SetAsideReason, usize> = BTreeMap::new();
+    for row in set_aside {
+        *counts.entry(row.reason).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+    counts
+        .iter()
+        .map(|(reason, n)| format!("{n} × {}", reason.name()))
+        .collect::<Vec<_>>()
+        .join(", ")
+}

@@ -1,0 +1,128 @@
+//! The evaluation stage: the policy's responses against the SFT model's, on prompts that no other stage has seen.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{EVAL_PROMPTS, sft};
+use crate::config::Config;
+use crate::data::jsonl;
+use crate::data::records::{PromptRecord, Record};
+use crate::device;
+use crate::error::Result;
+use crate::eval::{Contest, Outcome, judge_both_orders};
+use crate::model::Llama;
+use crate::pipeline::Session;
+use crate::pipeline::context::StageContext;
+use crate::pipeline::judges::{self, ChosenJudge};
+use crate::pipeline::sampling::{Sampled, Sampler};
+use crate::pipeline::store::{Artifact, StageKey};
+
+/// One contest with both texts, as it lies in `outcomes.jsonl`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JudgedSample {
+    /// The prompt.
+    pub prompt: String,
+    /// The policy's response.
+    pub response: String,
+    /// The SFT model's response.
+    pub reference: String,
+    /// What the judge said.
+    pub outcome: Outcome,
+}
+
+impl Record for JudgedSample {
+    const KIND: &'static str = "a judged sample";
+    const REQUIRED: &'static [&'static str] = &["prompt", "response", "reference", "outcome"];
+
+    fn id(&self) -> &str {
+        &self.outcome.id
+    }
+
+    fn texts(&self) -> Vec<(&'static str, &str)> {
+        Vec::new()
+    }
+}
+
+/// The file of [`JudgedSample`]s.
+pub const OUTCOMES: &str = "outcomes.jsonl";
+
+/// The evaluation of a configuration's policy.
+pub fn obtain(
+    session: &Session<'_>,
+    config: &Config,
+    data: &Artifact,
+    sft: &Artifact,
+    ppo: &Artifact,
+    judge_model: Option<&Artifact>,
+) -> Result<Artifact> {
+    let judge = judges::open(session, &config.judge, judge_model)?;
+    let key = StageKey::new(
+        "evaluate",
+        json!({
+            "data": data.key.hash(),
+            "sft": sft.key.hash(),
+            "ppo": ppo.key.hash(),
+            "judge": judge.fingerprint,
+            "sampling": config.evaluation.sampling,
+            "seed": config.seed,
+        }),
+    );
+    session.stage(
+        &format!("{}: evaluation", config.name),
+        config.seed,
+        key,
+        |context| {
+            let prompts: Vec<PromptRecord> = jsonl::read(&data.file(EVAL_PROMPTS))?;
+            let (reference, tokenizer) = sft::load(sft)?;
+            let policy = Llama::load(&ppo.file("policy"), &device::cpu())?.frozen();
+            let sample = |model: &Llama, name: &str| {
+                let sampler = Sampler {
+                    model,
+                    tokenizer: &tokenizer,
+                    template: &config.prompt_template,
+                    sampling: &config.evaluation.sampling,
+                };
+                sampler.sample(context, &context.stream.child(name), &prompts, name)
+            };
+            // The reference draws from a stream of its own, so that its responses are the same for every variant.
+            let theirs = sample(&reference, "reference")?;
+            let ours = sample(&policy, "policy")?;
+            let outcomes = judge_samples(context, &judge, 0, &prompts, &ours, &theirs)?;
+            let rows: Vec<JudgedSample> = prompts
+                .into_iter()
+                .zip(ours.into_iter().zip(theirs))
+                .zip(outcomes)
+                .map(|((prompt, (ours, theirs)), outcome)| JudgedSample {
+                    prompt: prompt.prompt,
+                    response: ours.text,
+                    reference: theirs.text,
+                    outcome,
+                })
+                .collect();
+            jsonl::write(&context.dir.join(OUTCOMES), &rows)
+        },
+    )
+}
+
+/// The judge's outcomes of responses against references, both orders.
+pub(super) fn judge_samples(
+    context: &StageContext<'_>,
+    judge: &ChosenJudge,
+    step: u64,
+    prompts: &[PromptRecord],
+    responses: &[Sampled],
+    references: &[Sampled],
+) -> Result<Vec<Outcome>> {
+    let contests: Vec<Contest<'_>> = prompts
+        .iter()
+        .zip(responses.iter().zip(references))
+        .map(|(prompt, (response, reference))| Contest {
+            id: &prompt.id,
+            prompt: &prompt.prompt,
+            model: &response.text,
+            reference: &reference.text,
+        })
+        .collect();
+    let log = context.plugin_log();
+    judge_both_orders(&*judge.judge, &contests, &context.call("judge", step, &log))
+}

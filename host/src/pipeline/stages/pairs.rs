@@ -1,0 +1,170 @@
+//! The pairs stage: two samples of the SFT model for every prompt, ranked by the annotator, with label noise.
+//!
+//! As in AlpacaFarm: the annotator is asked in both orders; a tie is decided by a coin, and a share of the labels
+//! (`pairs.label_noise`) is turned round, chosen at random. A part of the prompts is held out to test reward models on.
+
+use std::path::Path;
+
+use finegrain_sdk::rng::Stream;
+use rand::RngExt;
+use serde_json::json;
+
+use super::{HELD_OUT_PAIRS, PAIRS, REWARD_PROMPTS, SET_ASIDE};
+use crate::config::Config;
+use crate::data::jsonl;
+use crate::data::records::{Pair, PairSource, PromptRecord, SetAside, SetAsideReason};
+use crate::error::{Error, Result};
+use crate::eval::{Contest, Outcome, judge_both_orders};
+use crate::pipeline::context::StageContext;
+use crate::pipeline::judges::ChosenJudge;
+use crate::pipeline::sampling::{Sampled, Sampler};
+use crate::pipeline::store::{Artifact, StageKey};
+use crate::pipeline::{Session, judges};
+
+/// The pairs of a configuration.
+pub fn obtain(
+    session: &Session<'_>,
+    config: &Config,
+    data: &Artifact,
+    sft: &Artifact,
+    judge_model: Option<&Artifact>,
+) -> Result<Artifact> {
+    let annotator = judges::open(session, &config.annotator, judge_model)?;
+    let key = StageKey::new(
+        "pairs",
+        json!({
+            "data": data.key.hash(),
+            "sft": sft.key.hash(),
+            "pairs": config.pairs,
+            "annotator": annotator.fingerprint,
+            "seed": config.seed,
+        }),
+    );
+    session.stage("preference pairs", config.seed, key, |context| {
+        let prompts: Vec<PromptRecord> = jsonl::read(&data.file(REWARD_PROMPTS))?;
+        let (model, tokenizer) = super::sft::load(sft)?;
+        let sampler = Sampler {
+            model: &model,
+            tokenizer: &tokenizer,
+            template: &config.prompt_template,
+            sampling: &config.pairs.sampling,
+        };
+        let sample =
+            |name: &str| sampler.sample(context, &context.stream.child(name), &prompts, name);
+        let (first, second) = (sample("first")?, sample("second")?);
+        let outcomes = rank(context, &annotator, &prompts, &first, &second)?;
+        let (mut pairs, mut set_aside) = (Vec::new(), Vec::new());
+        for ((prompt, outcome), (first, second)) in prompts
+            .iter()
+            .zip(&outcomes)
+            .zip(first.into_iter().zip(second))
+        {
+            match label(
+                &context.stream,
+                config.pairs.label_noise,
+                prompt,
+                outcome,
+                first,
+                second,
+            ) {
+                Ok(pair) => pairs.push(pair),
+                Err((reason, detail)) => set_aside.push(SetAside::new(&prompt.id, reason, detail)),
+            }
+        }
+        write(context.dir, config.pairs.held_out, pairs, &set_aside)
+    })
+}
+
+fn rank(
+    context: &StageContext<'_>,
+    annotator: &ChosenJudge,
+    prompts: &[PromptRecord],
+    first: &[Sampled],
+    second: &[Sampled],
+) -> Result<Vec<Outcome>> {
+    let contests: Vec<Contest<'_>> = prompts
+        .iter()
+        .zip(first.iter().zip(second))
+        .map(|(prompt, (first, second))| Contest {
+            id: &prompt.id,
+            prompt: &prompt.prompt,
+            reference: &first.text,
+            model: &second.text,
+        })
+        .collect();
+    let log = context.plugin_log();
+    judge_both_orders(
+        &*annotator.judge,
+        &contests,
+        &context.call("annotator", 0, &log),
+    )
+}
+
+/// The pair of a prompt, or why there is none.
+fn label(
+    stream: &Stream,
+    label_noise: f64,
+    prompt: &PromptRecord,
+    outcome: &Outcome,
+    first: Sampled,
+    second: Sampled,
+) -> Result<Pair, (SetAsideReason, String)> {
+    if first.ids == second.ids {
+        return Err((
+            SetAsideReason::Identical,
+            "both samples are the same".into(),
+        ));
+    }
+    if first.ids.is_empty() || second.ids.is_empty() {
+        return Err((
+            SetAsideReason::EmptyResponse,
+            "a sample has no token".into(),
+        ));
+    }
+    let Some(preference) = outcome.preference else {
+        let reason = outcome.failure.as_deref().unwrap_or("no reason was given");
+        return Err((
+            SetAsideReason::Failed,
+            format!("the annotator failed: {reason}"),
+        ));
+    };
+    let mut rng = stream.child("label").child(&prompt.id).rng();
+    let coin: bool = rng.random();
+    let flipped = rng.random::<f64>() < label_noise;
+    let second_is_better = if preference == 0.5 {
+        coin
+    } else {
+        preference > 0.5
+    };
+    let (chosen, rejected) = if second_is_better != flipped {
+        (second, first)
+    } else {
+        (first, second)
+    };
+    Ok(Pair {
+        id: prompt.id.clone(),
+        prompt: prompt.prompt.clone(),
+        chosen: chosen.text,
+        rejected: rejected.text,
+        chosen_ended: chosen.ended,
+        rejected_ended: rejected.ended,
+        flipped,
+        source: PairSource::Pairs,
+    })
+}
+
+/// The last `held_out` of the pairs are for testing; prompts are in random order, so any part is as good as another.
+fn write(dir: &Path, held_out: f64, mut pairs: Vec<Pair>, set_aside: &[SetAside]) -> Result<()> {
+    let tested = (pairs.len() as f64 * held_out).round() as usize;
+    let tested = pairs.split_off(pairs.len() - tested);
+    if pairs.is_empty() {
+        return Err(Error::input(format!(
+            "no preference pairs are left; {} were set aside",
+            set_aside.len()
+        ))
+        .hint("raise pairs.sampling.temperature or the number of prompts"));
+    }
+    jsonl::write(&dir.join(PAIRS), &pairs)?;
+    jsonl::write(&dir.join(HELD_OUT_PAIRS), &tested)?;
+    jsonl::write(&dir.join(SET_ASIDE), set_aside)
+}

@@ -1,0 +1,218 @@
+//! The PPO stage: from the SFT model to a policy, with the reward schemes and the advantage estimator that are chosen.
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{PPO_PROMPTS, REWARD_PROMPTS, evaluate, reward_model, sft};
+use crate::config::{CheckpointChoice, Config};
+use crate::data::jsonl;
+use crate::data::records::PromptRecord;
+use crate::data::tokenizer::Tokenizer;
+use crate::error::{Error, Result};
+use crate::eval::EvaluationPoint;
+use crate::model::Llama;
+use crate::pipeline::Session;
+use crate::pipeline::encoding::Encoder;
+use crate::pipeline::judges;
+use crate::pipeline::report::write_report;
+use crate::pipeline::sampling::Sampler;
+use crate::pipeline::store::{Artifact, StageKey};
+use crate::train::ppo::{self, PpoInputs, WeightedSource};
+use crate::train::rollout_batch::RewardSource;
+
+/// What a PPO run says about itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PpoSummary {
+    /// The win rate against the SFT model on training-time prompts, at every evaluation.
+    pub evaluations: Vec<EvaluationPoint>,
+    /// The step with the highest of them.
+    pub best_step: u64,
+    /// Responses sampled for training.
+    pub samples: u64,
+    /// Optimizer steps of the policy.
+    pub optimizer_steps: u64,
+    /// Seconds of training, without evaluations.
+    pub wall_seconds: f64,
+}
+
+/// The policy after PPO, in the folder `policy`; `last` and `best` hold both checkpoints where they differ.
+pub fn obtain(
+    session: &Session<'_>,
+    config: &Config,
+    data: &Artifact,
+    sft: &Artifact,
+    reward_models: &[Option<Artifact>],
+    judge_model: Option<&Artifact>,
+) -> Result<Artifact> {
+    let schemes = config
+        .reward
+        .iter()
+        .map(|choice| session.registry.reward(&choice.plugin, &choice.options))
+        .collect::<Result<Vec<_>>>()?;
+    let advantage = session
+        .registry
+        .advantage(&config.advantage.plugin, &config.advantage.options)?;
+    let judge = judges::open(session, &config.judge, judge_model)?;
+    let rewards: Vec<_> = config
+        .reward
+        .iter()
+        .zip(&schemes)
+        .zip(reward_models)
+        .map(|((choice, scheme), model)| {
+            json!({
+                "scheme": scheme.identity().fingerprint(),
+                "options": choice.options,
+                "weight": choice.weight,
+                "model": model.as_ref().map(|model| model.key.hash()),
+            })
+        })
+        .collect();
+    let key = StageKey::new(
+        "ppo",
+        json!({
+            "data": data.key.hash(),
+            "sft": sft.key.hash(),
+            "template": config.prompt_template,
+            "rewards": rewards,
+            "advantage": advantage.identity().fingerprint(),
+            "advantage_options": config.advantage.options,
+            "ppo": config.ppo,
+            "judge": judge.fingerprint,
+            "evaluation": {
+                "sampling": config.evaluation.sampling,
+                "every": config.evaluation.every,
+                "prompts": config.evaluation.prompts_while_training,
+                "checkpoint": config.evaluation.checkpoint,
+            },
+            "seed": config.seed,
+        }),
+    );
+    session.stage(
+        &format!("{}: ppo", config.name),
+        config.seed,
+        key,
+        |context| {
+            let (reference, tokenizer) = sft::load(sft)?;
+            let models = reward_models
+                .iter()
+                .map(|model| {
+                    model
+                        .as_ref()
+                        .map(|model| Ok(reward_model::load(model)?.0))
+                        .transpose()
+                })
+                .collect::<Result<Vec<_>>>()?;
+            let names = channel_names(config);
+            let rewards: Vec<WeightedSource<'_>> = config
+                .reward
+                .iter()
+                .zip(&schemes)
+                .zip(&models)
+                .zip(&names)
+                .map(|(((choice, scheme), model), name)| WeightedSource {
+                    weight: choice.weight as f32,
+                    source: RewardSource {
+                        name,
+                        scheme,
+                        model: model.as_ref(),
+                    },
+                })
+                .collect();
+            let encoder = Encoder::new(&tokenizer, &config.prompt_template, reference.config());
+            let prompts = jsonl::read::<PromptRecord>(&data.file(PPO_PROMPTS))?
+                .iter()
+                .map(|prompt| encoder.prompt(&prompt.id, &prompt.prompt))
+                .collect::<Result<Vec<_>>>()?;
+
+            // The prompts of the reward stage choose the checkpoint, so that the final evaluation's stay unseen.
+            let mut watched: Vec<PromptRecord> = jsonl::read(&data.file(REWARD_PROMPTS))?;
+            watched.truncate(config.evaluation.prompts_while_training);
+            let stream = context.stream.child("evaluation");
+            let sample = |model: &Llama, place: &finegrain_sdk::rng::Stream| {
+                let sampler = Sampler {
+                    model,
+                    tokenizer: &tokenizer,
+                    template: &config.prompt_template,
+                    sampling: &config.evaluation.sampling,
+                };
+                sampler.sample(context, place, &watched, "")
+            };
+            let references = sample(&reference, &stream.child("reference"))?;
+            let mut evaluate = |step: u64, policy: &Llama| {
+                let responses = sample(policy, &stream.child("policy").index(step))?;
+                let outcomes = evaluate::judge_samples(
+                    context,
+                    &judge,
+                    step,
+                    &watched,
+                    &responses,
+                    &references,
+                )?;
+                let judged: Vec<f64> = outcomes
+                    .iter()
+                    .filter_map(|outcome| outcome.preference)
+                    .collect();
+                if judged.is_empty() {
+                    return Err(Error::plugin("the judge failed on every prompt"));
+                }
+                Ok(judged.iter().sum::<f64>() / judged.len() as f64)
+            };
+            let decode = |ids: &[u32]| tokenizer.decode(ids);
+            let report = ppo::run(
+                PpoInputs {
+                    policy: reference.deep_clone()?,
+                    reference: &reference,
+                    rewards: &rewards,
+                    advantage: &advantage,
+                    prompts: &prompts,
+                    decode: &decode,
+                    eos: &[tokenizer.eos()],
+                    config: &config.ppo,
+                    evaluate_every: config.evaluation.every,
+                    evaluate: &mut evaluate,
+                },
+                context,
+            )?;
+            let (policy, other, other_name) = match config.evaluation.checkpoint {
+                CheckpointChoice::Last => (&report.last, &report.best, "best"),
+                CheckpointChoice::Best => (&report.best, &report.last, "last"),
+            };
+            save(policy, &tokenizer, &context.dir.join("policy"))?;
+            save(other, &tokenizer, &context.dir.join(other_name))?;
+            write_report(
+                context.dir,
+                &PpoSummary {
+                    evaluations: report.evaluations,
+                    best_step: report.best_step,
+                    samples: report.samples,
+                    optimizer_steps: report.optimizer_steps,
+                    wall_seconds: report.wall_seconds,
+                },
+            )
+        },
+    )
+}
+
+/// A channel's name is its scheme's; schemes that occur twice are numbered.
+fn channel_names(config: &Config) -> Vec<String> {
+    let of = |at: usize| &config.reward[at].plugin;
+    (0..config.reward.len())
+        .map(|at| {
+            let before = (0..at).filter(|&other| of(other) == of(at)).count();
+            if before == 0 {
+                of(at).clone()
+            } else {
+                format!("{}-{}", of(at), before + 1)
+            }
+        })
+        .collect()
+}
+
+fn save(model: &Llama, tokenizer: &Tokenizer, dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).map_err(|error| Error::io("make", dir, &error))?;
+    model.save(dir)?;
+    tokenizer.save(dir)
+}

@@ -1,0 +1,74 @@
+//! The SFT stage: the base model, fine-tuned on the demonstrations. It is the reference and PPO's first policy.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::{DEMONSTRATIONS, MODEL};
+use crate::config::Config;
+use crate::data::jsonl;
+use crate::data::ragged::TokenBatch;
+use crate::data::records::Demonstration;
+use crate::data::tokenizer::Tokenizer;
+use crate::device;
+use crate::error::{Error, Result};
+use crate::model::Llama;
+use crate::pipeline::Session;
+use crate::pipeline::base_model::BaseModel;
+use crate::pipeline::encoding::Encoder;
+use crate::pipeline::report::write_report;
+use crate::pipeline::store::{Artifact, StageKey};
+use crate::train::sft;
+
+/// One demonstration in this many is held out to measure the loss on.
+const HELD_OUT_ONE_IN: usize = 20;
+
+/// The SFT model of a configuration.
+pub fn obtain(session: &Session<'_>, config: &Config, data: &Artifact) -> Result<Artifact> {
+    let base = BaseModel::of(config)?;
+    let key = StageKey::new(
+        "sft",
+        json!({
+            "data": data.key.hash(),
+            "base": base.fingerprint()?,
+            "template": config.prompt_template,
+            "sft": config.sft,
+            "seed": config.seed,
+        }),
+    );
+    session.stage("sft", config.seed, key, |context| {
+        let (model, tokenizer) = base.open(&context.stream.child("base"), &device::cpu())?;
+        let encoder = Encoder::new(&tokenizer, &config.prompt_template, model.config());
+        let demonstrations: Vec<Demonstration> = jsonl::read(&data.file(DEMONSTRATIONS))?;
+        let (mut train, mut held_out) = (TokenBatch::new(), TokenBatch::new());
+        for (row, demonstration) in demonstrations.iter().enumerate() {
+            let Demonstration {
+                id,
+                prompt,
+                response,
+            } = demonstration;
+            let (prompt, response) = encoder.row(id, prompt, response, true)?;
+            let part = if row % HELD_OUT_ONE_IN == HELD_OUT_ONE_IN - 1 {
+                &mut held_out
+            } else {
+                &mut train
+            };
+            part.push(&prompt, &response);
+        }
+        let report = sft::run(&model, &train, &held_out, &config.sft, context)?;
+        write_report(context.dir, &report)?;
+        let dir = context.dir.join(MODEL);
+        fs::create_dir_all(&dir).map_err(|error| Error::io("make", &dir, &error))?;
+        model.save(&dir)?;
+        tokenizer.save(&dir)
+    })
+}
+
+/// The SFT model, frozen, and its tokenizer.
+pub fn load(sft: &Artifact) -> Result<(Llama, Tokenizer)> {
+    let dir = sft.file(MODEL);
+    Ok((
+        Llama::load(&dir, &device::cpu())?.frozen(),
+        Tokenizer::load(&dir)?,
+    ))
+}
