@@ -1,19 +1,30 @@
 //! `finegrain plugin`: what plugins there are, and what one of them does.
 
 use crate::cli::{PluginArgs, PluginCommand};
+use crate::commands::{TABLE_WIDTH, emit, emit_json};
 use crate::error::Result;
-use crate::plugins::{PluginSearch, Registry};
+use crate::plugins::{PluginSearch, Registry, describe};
 
 pub(super) fn plugin(command: &PluginCommand) -> Result<()> {
     match command {
         PluginCommand::List(args) => {
-            let _ = registry(args)?;
+            let registry = registry(args)?;
+            if args.json {
+                emit_json(&describe::list_json(&registry))
+            } else {
+                emit(&describe::list(&registry, TABLE_WIDTH))
+            }
         }
         PluginCommand::Info { name, args } => {
-            let _ = registry(args)?.by_id(name)?;
+            let registry = registry(args)?;
+            let listed = registry.by_id(name)?;
+            if args.json {
+                emit_json(&describe::info_json(listed))
+            } else {
+                emit(&describe::info(listed, TABLE_WIDTH))
+            }
         }
     }
-    Ok(())
 }
 
 fn registry(args: &PluginArgs) -> Result<Registry> {

@@ -157,9 +157,5 @@ fn anchored(path: &str, folder: &Path) -> String {
 }
 
 fn line_of(text: &str, at: usize) -> usize {
-    text.as_bytes()[..at.min(text.len())]
-        .iter()
-        .filter(|&&byte| byte == b'\n')
-        .count()
-        + 1
+    text[..at.min(text.len())].matches('\n').count() + 1
 }

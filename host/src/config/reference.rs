@@ -23,9 +23,9 @@ pub fn reference_markdown() -> String {
     let mut at = 0;
     while at < sections.len() {
         let (name, schema, defaults) = sections[at].clone();
-        let _ = write!(page, "\n## `{name}`\n");
+        let _ = writeln!(page, "\n## `{name}`");
         if let Some(text) = schema.get("description").and_then(Value::as_str) {
-            let _ = write!(page, "{}\n", prose(text));
+            let _ = writeln!(page, "{}", prose(text));
         }
         table(&mut page, &name, &schema, &defaults, &mut sections);
         at += 1;

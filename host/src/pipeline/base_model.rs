@@ -6,12 +6,12 @@ use std::path::Path;
 use candle_core::Device;
 use finegrain_sdk::rng::Stream;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::config::{Config, Task};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::{Llama, check_tokenizer};
+use crate::pipeline::store::sha256;
 use crate::sandbox;
 
 /// Where the base model comes from.
@@ -81,7 +81,7 @@ fn folder_hashes(dir: &Path) -> Result<Value> {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        hashes.insert(name, hex(&Sha256::digest(&bytes)).into());
+        hashes.insert(name, sha256(&bytes).into());
     }
     Ok(Value::Object(hashes))
 }
@@ -89,9 +89,5 @@ fn folder_hashes(dir: &Path) -> Result<Value> {
 /// The SHA-256 of a file.
 pub fn file_hash(path: &Path) -> Result<String> {
     let bytes = fs::read(path).map_err(|error| Error::io("read", path, &error))?;
-    Ok(hex(&Sha256::digest(&bytes)))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(sha256(&bytes))
 }

@@ -108,51 +108,53 @@ fn win_rates(
         .collect()
 }
 
-/// The test artifacts of every reward model, one for each seed, by (trained on, scheme); variants that share a reward
-/// model share a row.
-fn tests(variants: &[Vec<VariantRun>]) -> Vec<((PairSource, String), Vec<(u64, &Artifact)>)> {
-    let mut rows: Vec<((PairSource, String), Vec<(u64, &Artifact)>)> = Vec::new();
+/// The tests of one reward model, an artifact for each seed.
+struct Tests<'a> {
+    trained_on: PairSource,
+    scheme: String,
+    seeds: Vec<(u64, &'a Artifact)>,
+}
+
+/// The tests of every reward model; variants that share a reward model share an entry.
+fn tests(variants: &[Vec<VariantRun>]) -> Vec<Tests<'_>> {
+    let mut all: Vec<Tests<'_>> = Vec::new();
     for runs in variants {
         let config = &runs[0].config;
         for (at, choice) in config.reward.iter().enumerate() {
-            let artifacts: Vec<(u64, &Artifact)> = runs
+            let seeds: Vec<(u64, &Artifact)> = runs
                 .iter()
-                .filter_map(|run| {
-                    run.reward_tests[at]
-                        .as_ref()
-                        .map(|tests| (run.config.seed, tests))
-                })
+                .filter_map(|run| Some((run.config.seed, run.reward_tests[at].as_ref()?)))
                 .collect();
-            let known = rows.iter().any(|(_, other)| {
-                let hashes = |list: &[(u64, &Artifact)]| -> Vec<String> {
-                    list.iter()
-                        .map(|(_, artifact)| artifact.key.hash().to_owned())
+            let same = |other: &Tests<'_>| {
+                let hashes = |seeds: &[(u64, &Artifact)]| -> Vec<String> {
+                    seeds
+                        .iter()
+                        .map(|(_, tests)| tests.key.hash().to_owned())
                         .collect()
                 };
-                hashes(other) == hashes(&artifacts)
-            });
-            if !artifacts.is_empty() && !known {
-                rows.push((
-                    (config.preferences, scheme_name(config, at, &rows)),
-                    artifacts,
-                ));
-                let _ = choice;
+                hashes(&other.seeds) == hashes(&seeds)
+            };
+            if seeds.is_empty() || all.iter().any(same) {
+                continue;
             }
+            let trained_on = config.preferences;
+            let taken = all
+                .iter()
+                .any(|row| row.trained_on == trained_on && row.scheme == choice.plugin);
+            // The same scheme with other options, or another training: the variant's name tells them apart.
+            let scheme = if taken {
+                format!("{} ({})", choice.plugin, config.name)
+            } else {
+                choice.plugin.clone()
+            };
+            all.push(Tests {
+                trained_on,
+                scheme,
+                seeds,
+            });
         }
     }
-    rows
-}
-
-/// A scheme's name; with its variant where another row has the same name (other options, say).
-fn scheme_name<T>(config: &Config, at: usize, rows: &[((PairSource, String), T)]) -> String {
-    let name = config.reward[at].plugin.clone();
-    if rows
-        .iter()
-        .any(|(row, _)| *row == (config.preferences, name.clone()))
-    {
-        return format!("{name} ({})", config.name);
-    }
-    name
+    all
 }
 
 fn ranked(tests: &[(u64, &Artifact)], file: &str) -> Result<Vec<Seeded<Vec<RankedPair>>>> {
@@ -174,7 +176,12 @@ fn reward_models(variants: &[Vec<VariantRun>], bootstrap: &Bootstrap) -> Result<
     };
     let mut result = RewardModels::default();
     let mut longer = BTreeMap::new();
-    for ((trained_on, scheme), artifacts) in tests(variants) {
+    for Tests {
+        trained_on,
+        scheme,
+        seeds: artifacts,
+    } in tests(variants)
+    {
         for (tested_on, file) in [
             (PairSource::Pairs, RANKED_PAIRS),
             (PairSource::Edits, RANKED_EDITS),

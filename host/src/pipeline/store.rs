@@ -19,6 +19,16 @@ const FORMAT: u32 = 1;
 
 const RECORD: &str = "stage.json";
 
+/// A SHA-256 in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(64);
+    for byte in Sha256::digest(bytes) {
+        text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
+        text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
+    }
+    text
+}
+
 /// What determines a stage's result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StageKey {
@@ -33,12 +43,8 @@ impl StageKey {
     pub fn new(stage: &'static str, description: Value) -> Self {
         let whole = json!({ "format": FORMAT, "stage": stage, "of": description });
         // serde_json keeps the order of insertion, which the code fixes, so the text is canonical.
-        let digest = Sha256::digest(whole.to_string());
-        let hash = digest
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let mut hash = sha256(whole.to_string().as_bytes());
+        hash.truncate(16);
         Self {
             stage,
             description,

@@ -1,5 +1,7 @@
 //! The data stage: prompts, demonstrations and, out of a file, edit pairs; in splits that do not overlap.
 
+use std::path::PathBuf;
+
 use serde_json::json;
 
 use super::{
@@ -45,7 +47,7 @@ fn from_sandbox(session: &Session<'_>, config: &Config) -> Result<Artifact> {
 fn from_file(session: &Session<'_>, config: &Config, data: &EditPairsConfig) -> Result<Artifact> {
     // The path says nothing about the content; the hash does.
     let mapping = EditPairsConfig {
-        path: Default::default(),
+        path: PathBuf::new(),
         ..data.clone()
     };
     let key = StageKey::new(

@@ -136,7 +136,7 @@ fn label(
     } else {
         preference > 0.5
     };
-    let (chosen, rejected) = if second_is_better != flipped {
+    let (chosen, rejected) = if second_is_better ^ flipped {
         (second, first)
     } else {
         (first, second)

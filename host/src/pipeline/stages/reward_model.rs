@@ -102,7 +102,6 @@ pub(super) fn train_on(
         train: &train,
         held_out: &held_out,
         decode: &decode,
-        eos: &[tokenizer.eos()],
         config: &config.reward_model,
     };
     let report = reward_model::run(&inputs, context)?;
