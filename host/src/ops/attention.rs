@@ -1,9 +1,10 @@
 //! Causal softmax attention inside each row of a ragged batch, with grouped key/value heads (Ainslie et al. 2023).
 //! Legend: N tokens, H heads, K key/value heads, D head size.
 //!
-//! o_i = Σ_{j ≤ i} p_ij v_j with p_i = softmax_j(q_i·k_j / √D) over the keys of the same row. Scores of eight queries are
-//! held at a time, never (L, L); keys and values are not expanded to H heads. What is kept for the backward pass is the
-//! log of the sum of exponentials of every query's scores, (N, H), from which it computes the weights again.
+//! For a query i and the keys j ≤ i of its row, `P[i, j] = softmax_j(Q[i] · K[j] / √D)` and `O[i] = Σ_j P[i, j] V[j]`.
+//! Scores of eight queries are held at a time, never (L, L); keys and values are not expanded to H heads. What is kept
+//! for the backward pass is the log of the sum of exponentials of every query's scores, (N, H), from which it computes
+//! the weights again.
 //!
 //! A row's result depends on nothing outside the row, and a token's on nothing after it, to the bit.
 

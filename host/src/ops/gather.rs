@@ -14,8 +14,8 @@ use super::shape;
 use super::storage::{Held, slice};
 use crate::error::Result;
 
-/// Rows of one parallel task.
-const BLOCK: usize = 64;
+/// Elements of one parallel task: adding is quick, waking a thread is not.
+const BLOCK: usize = 1 << 18;
 
 /// The rows at `positions`, in their order; a position may come several times: x (N, C), positions (M,) → (M, C).
 pub fn gather(x: &Tensor, positions: &[u32]) -> Result<Tensor> {
@@ -64,14 +64,16 @@ impl<T: Element> Select<T> {
     }
 
     fn backward(&self, grad: &[T], rows: usize, columns: usize) -> Vec<T> {
+        // Rows of no channels have nothing to add to; chunks of none are not allowed.
         let columns = columns.max(1);
         let (starts, order) = by_row(&self.indices, rows);
         let mut out = vec![T::zero(); rows * columns];
-        out.par_chunks_mut(BLOCK * columns)
+        let rows_of_block = (BLOCK / columns).max(1);
+        out.par_chunks_mut(rows_of_block * columns)
             .enumerate()
             .for_each(|(block, out)| {
                 for (i, out) in out.chunks_mut(columns).enumerate() {
-                    let row = block * BLOCK + i;
+                    let row = block * rows_of_block + i;
                     for &from in &order[starts[row]..starts[row + 1]] {
                         let grad = &grad[from * columns..(from + 1) * columns];
                         out.iter_mut().zip(grad).for_each(|(sum, &g)| *sum += g);

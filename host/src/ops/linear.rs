@@ -60,20 +60,17 @@ impl<T: Element> CustomOp2 for Linear<T> {
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
         let held = (Held::new(x), Held::new(weight), Held::new(&grad));
-        let dx = match x.track_op() {
-            true => Some(product(held.2.parts()?, held.1.parts()?)?),
-            false => None,
-        };
-        let dw = match weight.track_op() {
-            true => Some(transposed_product::<T>(held.2.parts()?, held.0.parts()?)?),
-            false => None,
-        };
+        // A frozen operand gets no gradient and costs no product.
+        let dx = x
+            .track_op()
+            .then(|| product(held.2.parts()?, held.1.parts()?));
+        let dw = (weight.track_op()).then(|| transposed_product(held.2.parts()?, held.0.parts()?));
         let tensor = |storage: CpuStorage, like: &Tensor| {
             Tensor::from_vec(T::cpu_storage_data(storage)?, like.shape(), like.device())
         };
         Ok((
-            dx.map(|dx| tensor(dx, x)).transpose()?,
-            dw.map(|dw| tensor(dw, weight)).transpose()?,
+            dx.transpose()?.map(|dx| tensor(dx, x)).transpose()?,
+            dw.transpose()?.map(|dw| tensor(dw, weight)).transpose()?,
         ))
     }
 }

@@ -1,8 +1,8 @@
 //! Output head and softmax in one: the log-probability of a chosen token and the entropy of its distribution.
 //! Legend: M positions, C channels, V vocabulary, T temperature.
 //!
-//! z = hidden · weightᵀ / T, log p_j = z_j − log Σ e^z, H = −Σ p_j log p_j. With gradients a of log p_target and b of H,
-//! dz_j = a · (1[j = target] − p_j) − b · p_j · (log p_j + H).
+//! z = hidden · weightᵀ / T, `log p[j] = z[j] − log Σ e^z`, `H = −Σ p[j] log p[j]`. With gradients a of log p\[target\] and
+//! b of H, `dz[j] = a · (1[j = target] − p[j]) − b · p[j] · (log p[j] + H)`.
 //!
 //! (M, V) never exists whole: rows go through in chunks, forwards and again backwards, where the logits are computed a
 //! second time. What is kept for the backward pass is two numbers a position: log Σ e^z and H.
@@ -199,7 +199,7 @@ impl<T: Element> Head<T> {
             let d_logits = (&d_logits.0, &d_logits.1);
             d_hidden.extend(T::cpu_storage_data(product(d_logits, weight)?)?);
             let rows = hidden.1.narrow(0, start, len)?;
-            let part = transposed_product::<T>(d_logits, (hidden.0, &rows))?;
+            let part = transposed_product(d_logits, (hidden.0, &rows))?;
             let part = T::cpu_storage_data(part)?;
             match &mut d_weight {
                 None => d_weight = Some(part),

@@ -1,8 +1,8 @@
 //! Rotary position embedding (Su et al. 2021, eq. 34) in half-split order, as Hugging Face's LLaMA stores its weights.
 //! Legend: N tokens, H heads, D head size.
 //!
-//! The pair (x_i, x_{i + D/2}) of a token at position p turns by a = p · theta^(−2i/D):
-//! y_i = x_i cos a − x_{i+D/2} sin a and y_{i+D/2} = x_{i+D/2} cos a + x_i sin a. The backward pass turns by −a.
+//! The pair (low, high) of channels (i, i + D/2) of a token at position p turns by a = p · theta^(−2i/D):
+//! low cos a − high sin a and high cos a + low sin a. Nothing is kept for the backward pass, which turns by −a.
 
 use std::marker::PhantomData;
 use std::sync::Arc;

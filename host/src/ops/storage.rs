@@ -5,8 +5,6 @@ use candle_core::{
     CpuStorage, Layout, Result, Shape, Storage, StorageRef, Tensor, WithDType, bail,
 };
 
-use super::element::Element;
-
 /// The elements of an operand, which the operation's entry has made contiguous.
 pub(super) fn slice<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
     match layout.contiguous_offsets() {
@@ -68,7 +66,7 @@ pub(super) fn matrix(rows: usize, columns: usize) -> Layout {
 }
 
 /// leftᵀ · right for contiguous left (k, m) and right (k, n) → (m, n).
-pub(super) fn transposed_product<T: Element>(
+pub(super) fn transposed_product(
     left: (&CpuStorage, &Layout),
     right: (&CpuStorage, &Layout),
 ) -> Result<CpuStorage> {

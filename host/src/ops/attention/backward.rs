@@ -11,24 +11,23 @@ use super::super::element::Element;
 use super::super::lanes::{LANES, dot};
 use super::pack::{Head, Sizes};
 use super::tasks::pieces;
-use super::tile::{Matrix, ROWS, Tile, by_columns, by_rows};
-
-/// Queries of one block: the inner axis of dK and dV.
-const QUERIES: usize = 2 * ROWS;
+use super::tile::{Matrix, ROWS, product};
 
 /// What a thread reuses from task to task.
 #[derive(Default)]
 struct Scratch<T> {
     query: Vec<T>,
+    query_turned: Vec<T>,
     grad: Vec<T>,
+    grad_turned: Vec<T>,
     keys: Vec<T>,
     keys_turned: Vec<T>,
-    values_turned: Vec<T>,
+    values: Vec<T>,
     /// Log-sums of a query head, +∞ after its last token: such a query weighs nothing.
     log_sums: Vec<T>,
     /// Σ dO∘O of a query head.
     shifts: Vec<T>,
-    /// P and dS of a block of queries, (16, L′).
+    /// Pᵀ and dSᵀ of sixteen queries, (L′, 16).
     weights: Vec<T>,
     d_scores: Vec<T>,
     /// (L′, D′).
@@ -63,8 +62,8 @@ pub(super) fn backward<T: Element>(given: &Given<T>, offsets: &[u64], sizes: Siz
             let head_of = |values, heads, head| Head::of(values, &tokens, heads, head, size);
             let keys = head_of(given.k, kv_heads, kv_head);
             keys.pack(T::one(), &mut scratch.keys);
-            keys.pack_turned(&mut scratch.keys_turned);
-            head_of(given.v, kv_heads, kv_head).pack_turned(&mut scratch.values_turned);
+            keys.pack_turned(T::one(), &mut scratch.keys_turned);
+            head_of(given.v, kv_heads, kv_head).pack(T::one(), &mut scratch.values);
             let length = scratch.keys.len();
             for sum in [&mut scratch.d_keys, &mut scratch.d_values] {
                 sum.clear();
@@ -72,9 +71,12 @@ pub(super) fn backward<T: Element>(given: &Given<T>, offsets: &[u64], sizes: Siz
             }
             for member in 0..group {
                 let head = kv_head * group + member;
-                head_of(given.q, sizes.heads, head).pack(sizes.scale(), &mut scratch.query);
+                let query = head_of(given.q, sizes.heads, head);
+                query.pack(sizes.scale(), &mut scratch.query);
+                query.pack_turned(sizes.scale(), &mut scratch.query_turned);
                 let grad = head_of(given.grad, sizes.heads, head);
                 grad.pack(T::one(), &mut scratch.grad);
+                grad.pack_turned(T::one(), &mut scratch.grad_turned);
                 let out = head_of(given.out, sizes.heads, head);
                 scratch.shifts.clear();
                 let shifts = grad.rows().zip(out.rows()).map(|(g, o)| dot(g, o));
@@ -102,6 +104,9 @@ pub(super) fn backward<T: Element>(given: &Given<T>, offsets: &[u64], sizes: Siz
 }
 
 /// One query head: writes its dq and adds to dK and dV of the scratch.
+///
+/// Queries are the columns of all strips, so every product reads its left side along rows and its right side along
+/// registers.
 fn query_head<T: Element>(
     scratch: &mut Scratch<T>,
     sizes: Sizes,
@@ -110,26 +115,21 @@ fn query_head<T: Element>(
 ) {
     let (size, padded) = (sizes.size, sizes.padded());
     let (tokens, stride) = (dq.len(), dq.len().next_multiple_of(LANES));
-    scratch.weights.resize(QUERIES * stride, T::zero());
-    scratch.d_scores.resize(QUERIES * stride, T::zero());
-    for block in (0..tokens).step_by(QUERIES) {
-        let seen = block + QUERIES;
-        for first in [block, block + ROWS] {
-            weigh(scratch, sizes, first, block, stride);
-        }
-        // dQ = dS · K / √D
-        for first in [block, block + ROWS] {
-            let rows = ROWS.min(tokens.saturating_sub(first));
-            let d_scores = Matrix::new(&scratch.d_scores, stride).at(first - block, 0);
-            for channel in (0..size).step_by(LANES) {
-                let keys = Matrix::new(&scratch.keys, padded).at(0, channel);
-                let tile = by_rows(d_scores, keys, seen);
-                let width = LANES.min(size - channel);
-                for r in 0..rows {
-                    let out = &mut dq[first + r][member * size + channel..][..width];
-                    for (out, &sum) in out.iter_mut().zip(&tile[r]) {
-                        *out = sum * sizes.scale();
-                    }
+    scratch.weights.resize(LANES * stride, T::zero());
+    scratch.d_scores.resize(LANES * stride, T::zero());
+    for block in (0..tokens).step_by(LANES) {
+        // Keys up to the last query of the block.
+        let seen = block + LANES;
+        weigh(scratch, sizes, block, stride);
+        // dQᵀ = Kᵀ · dSᵀ / √D
+        for channel in (0..size).step_by(ROWS) {
+            let keys = Matrix::new(&scratch.keys_turned, stride).at(channel, 0);
+            let tile = product(keys, Matrix::new(&scratch.d_scores, LANES), seen);
+            let width = ROWS.min(size - channel);
+            for (lane, dq) in dq[block..].iter_mut().take(LANES).enumerate() {
+                let dq = &mut dq[member * size + channel..][..width];
+                for (dq, tile) in dq.iter_mut().zip(&tile) {
+                    *dq = tile[lane] * sizes.scale();
                 }
             }
         }
@@ -138,18 +138,13 @@ fn query_head<T: Element>(
             (&mut scratch.d_keys, &scratch.d_scores, &scratch.query),
             (&mut scratch.d_values, &scratch.weights, &scratch.grad),
         ] {
-            let (left, right) = (Matrix::new(left, stride), Matrix::new(right, padded));
+            let (left, right) = (Matrix::new(left, LANES), Matrix::new(right, padded));
             for key in (0..seen).step_by(ROWS) {
                 for channel in (0..padded).step_by(LANES) {
-                    let at = |r: usize| (key + r) * padded + channel;
-                    let mut tile: Tile<T> = [[T::zero(); LANES]; ROWS];
-                    for (r, tile) in tile.iter_mut().enumerate() {
-                        tile.copy_from_slice(&sums[at(r)..][..LANES]);
-                    }
-                    let left = left.at(0, key);
-                    let tile = by_columns(tile, left, right.at(block, channel), QUERIES);
+                    let tile = product(left.at(key, 0), right.at(block, channel), LANES);
                     for (r, tile) in tile.iter().enumerate() {
-                        sums[at(r)..][..LANES].copy_from_slice(tile);
+                        let sums = &mut sums[(key + r) * padded + channel..][..LANES];
+                        sums.iter_mut().zip(tile).for_each(|(sum, &t)| *sum += t);
                     }
                 }
             }
@@ -157,35 +152,29 @@ fn query_head<T: Element>(
     }
 }
 
-/// P and dS of the eight queries from `first` on, into their rows of the block's strips.
-fn weigh<T: Element>(
-    scratch: &mut Scratch<T>,
-    sizes: Sizes,
-    first: usize,
-    block: usize,
-    stride: usize,
-) {
-    let query = Matrix::new(&scratch.query, sizes.padded()).at(first, 0);
-    let grad = Matrix::new(&scratch.grad, sizes.padded()).at(first, 0);
-    for key in (0..block + QUERIES).step_by(LANES) {
-        let keys = Matrix::new(&scratch.keys_turned, stride).at(0, key);
-        let values = Matrix::new(&scratch.values_turned, stride).at(0, key);
-        let scores = by_rows(query, keys, sizes.size);
-        let d_weights = by_rows(grad, values, sizes.size);
+/// Pᵀ and dSᵀ of the sixteen queries from `block` on.
+fn weigh<T: Element>(scratch: &mut Scratch<T>, sizes: Sizes, block: usize, stride: usize) {
+    let query = Matrix::new(&scratch.query_turned, stride).at(0, block);
+    let grad = Matrix::new(&scratch.grad_turned, stride).at(0, block);
+    let log_sums = &scratch.log_sums[block..][..LANES];
+    let shifts = &scratch.shifts[block..][..LANES];
+    for key in (0..block + LANES).step_by(ROWS) {
+        let keys = Matrix::new(&scratch.keys, sizes.padded()).at(key, 0);
+        let values = Matrix::new(&scratch.values, sizes.padded()).at(key, 0);
+        let scores = product(keys, query, sizes.size);
+        let d_weights = product(values, grad, sizes.size);
         for r in 0..ROWS {
-            let (log_sum, shift) = (scratch.log_sums[first + r], scratch.shifts[first + r]);
-            let at = (first - block + r) * stride + key;
-            let weights = &mut scratch.weights[at..][..LANES];
-            let d_scores = &mut scratch.d_scores[at..][..LANES];
+            let weights = &mut scratch.weights[(key + r) * LANES..][..LANES];
+            let d_scores = &mut scratch.d_scores[(key + r) * LANES..][..LANES];
             for lane in 0..LANES {
-                let after = key + lane > first + r;
+                let after = key + r > block + lane;
                 let score = if after {
                     T::NEG_INFINITY
                 } else {
                     scores[r][lane]
                 };
-                weights[lane] = (score - log_sum).exp();
-                d_scores[lane] = weights[lane] * (d_weights[r][lane] - shift);
+                weights[lane] = (score - log_sums[lane]).exp();
+                d_scores[lane] = weights[lane] * (d_weights[r][lane] - shifts[lane]);
             }
         }
     }

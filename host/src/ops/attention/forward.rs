@@ -7,7 +7,7 @@ use super::super::element::Element;
 use super::super::lanes::{LANES, max, total};
 use super::pack::{Head, Sizes};
 use super::tasks::pieces;
-use super::tile::{Matrix, ROWS, by_rows};
+use super::tile::{Matrix, ROWS, product};
 
 /// What a thread reuses from task to task.
 #[derive(Default)]
@@ -38,7 +38,7 @@ pub(super) fn forward<T: Element>(
                 let (row, kv_head) = (task / sizes.kv_heads, task % sizes.kv_heads);
                 let tokens = offsets[row] as usize..offsets[row + 1] as usize;
                 let head_of = |values, heads, head| Head::of(values, &tokens, heads, head, size);
-                head_of(k, sizes.kv_heads, kv_head).pack_turned(&mut scratch.keys);
+                head_of(k, sizes.kv_heads, kv_head).pack_turned(T::one(), &mut scratch.keys);
                 head_of(v, sizes.kv_heads, kv_head).pack(T::one(), &mut scratch.values);
                 for member in 0..group {
                     let query = head_of(q, sizes.heads, kv_head * group + member);
@@ -75,7 +75,7 @@ fn attend<T: Element>(
         let seen = (first + rows).next_multiple_of(LANES);
         for key in (0..seen).step_by(LANES) {
             let (query, keys) = (Matrix::new(query, padded), Matrix::new(keys, stride));
-            let scores = by_rows(query.at(first, 0), keys.at(0, key), size);
+            let scores = product(query.at(first, 0), keys.at(0, key), size);
             for (r, scores) in scores.iter().enumerate() {
                 strip[r * stride + key..][..LANES].copy_from_slice(scores);
             }
@@ -89,7 +89,7 @@ fn attend<T: Element>(
         }
         for channel in (0..size).step_by(LANES) {
             let (weights, values) = (Matrix::new(strip, stride), Matrix::new(values, padded));
-            let mixed = by_rows(weights, values.at(0, channel), seen);
+            let mixed = product(weights, values.at(0, channel), seen);
             let width = LANES.min(size - channel);
             for r in 0..rows {
                 let out = &mut out[first + r][member * size + channel..][..width];

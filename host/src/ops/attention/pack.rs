@@ -36,7 +36,7 @@ impl Sizes {
 pub(super) struct Head<'a, T> {
     tokens: &'a [T],
     heads: usize,
-    head: usize,
+    index: usize,
     size: usize,
 }
 
@@ -53,14 +53,14 @@ impl<'a, T: Element> Head<'a, T> {
         Self {
             tokens: &values[tokens.start * width..tokens.end * width],
             heads,
-            head,
+            index: head,
             size,
         }
     }
 
     /// The head's D channels, token by token.
     pub(super) fn rows(&self) -> impl Iterator<Item = &'a [T]> + use<'a, T> {
-        let (start, size) = (self.head * self.size, self.size);
+        let (start, size) = (self.index * self.size, self.size);
         self.tokens
             .chunks_exact(self.heads * size)
             .map(move |token| &token[start..start + size])
@@ -80,14 +80,14 @@ impl<'a, T: Element> Head<'a, T> {
         }
     }
 
-    /// (D′, L′), the transpose, into `out`.
-    pub(super) fn pack_turned(&self, out: &mut Vec<T>) {
+    /// (D′, L′), the transpose, times `factor`, into `out`.
+    pub(super) fn pack_turned(&self, factor: T, out: &mut Vec<T>) {
         let length = self.len().next_multiple_of(LANES);
         out.clear();
         out.resize(self.size.next_multiple_of(LANES) * length, T::zero());
         for (token, row) in self.rows().enumerate() {
             for (channel, &x) in row.iter().enumerate() {
-                out[channel * length + token] = x;
+                out[channel * length + token] = x * factor;
             }
         }
     }
@@ -104,7 +104,7 @@ mod tests {
         let head = Head::of(&tokens, &(0..2), 2, 1, 3);
         let (mut packed, mut turned) = (vec![9.0], vec![9.0]);
         head.pack(2.0, &mut packed);
-        head.pack_turned(&mut turned);
+        head.pack_turned(1.0, &mut turned);
         assert_eq!(packed.len(), 256);
         assert_eq!(packed[..4], [6.0, 8.0, 10.0, 0.0]);
         assert_eq!(packed[16..20], [18.0, 20.0, 22.0, 0.0]);
