@@ -134,7 +134,7 @@ mod tests {
     use super::super::gradient_check::{assert_agrees, assert_close, assert_gradients, wave};
     use super::*;
 
-    /// x = sin(1.7 i + 0.5) as (2, 1, 4) at positions 3 and 7: x · cos + rotate_half(x) · sin of transformers in f64.
+    /// x = sin(1.7 i + 0.5) as (2, 1, 4) at positions 3 and 7: `x * cos + rotate_half(x) * sin` of transformers in f64.
     #[test]
     fn agrees_with_transformers() -> Result<()> {
         let expected = [

@@ -35,7 +35,9 @@ mod tests {
             .into_iter()
             .enumerate()
         {
-            piece.into_iter().for_each(|part| part.fill(name));
+            for part in piece {
+                part.fill(name);
+            }
         }
         assert_eq!(out, [0, 0, 1, 1, 4, 4, 5, 5, 4, 4, 5, 5]);
     }
