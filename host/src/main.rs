@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use finegrain::cli::Cli;
 
+/// Tensors come and go by the megabyte; glibc's allocator gives each back to the system and asks for it again.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match finegrain::commands::dispatch(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,

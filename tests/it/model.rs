@@ -117,10 +117,24 @@ fn logits_and_log_probs_are_those_of_transformers() -> Result<()> {
 fn the_likeliest_story_is_told_word_for_word() -> Result<()> {
     let Some(dir) = stories() else { return Ok(()) };
     assert_eq!(
-        model::complete(&dir, PROMPT, &Sampling::greedy(STORY_TOKENS, vec![]), 1, &GO)?,
+        model::complete(
+            &dir,
+            PROMPT,
+            &Sampling::greedy(STORY_TOKENS, vec![]),
+            1,
+            &GO
+        )?,
         STORY
     );
-    let sampled = |seed| model::complete(&dir, PROMPT, &Sampling::at_temperature(1.0, 40, vec![]), seed, &GO);
+    let sampled = |seed| {
+        model::complete(
+            &dir,
+            PROMPT,
+            &Sampling::at_temperature(1.0, 40, vec![]),
+            seed,
+            &GO,
+        )
+    };
     assert_eq!(sampled(1)?, sampled(1)?);
     assert_ne!(sampled(1)?, sampled(2)?);
     assert!(sampled(1)?.starts_with(PROMPT));
@@ -247,7 +261,8 @@ fn a_tokenizer_with_more_tokens_than_the_model_is_refused() -> Result<()> {
     let copy = tempfile::tempdir().unwrap();
     model.save(copy.path())?;
     tokenizer.save(copy.path())?;
-    let error = model::complete(copy.path(), PROMPT, &Sampling::greedy(4, vec![]), 0, &GO).unwrap_err();
+    let error =
+        model::complete(copy.path(), PROMPT, &Sampling::greedy(4, vec![]), 0, &GO).unwrap_err();
     let text = error.to_string();
     assert!(
         text.contains("512 tokens") && text.contains("vocab_size is 500"),
