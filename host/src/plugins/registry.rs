@@ -61,10 +61,19 @@ impl Registry {
     /// The built-in plugins and those of every library that is found.
     ///
     /// # Errors
-    /// A library that is missing or refused, or that offers a name which another provider has.
+    /// As [`Registry::built_in`] and [`Registry::add_libraries`].
     pub fn load(search: &PluginSearch) -> Result<Self> {
-        let policy = TrustPolicy::new(search.allow.as_deref())?;
         let mut registry = Self::built_in()?;
+        registry.add_libraries(search)?;
+        Ok(registry)
+    }
+
+    /// Adds the plugins of every library that is found; to `Registry::default()`, those of the libraries alone.
+    ///
+    /// # Errors
+    /// A library that is missing or refused, or that offers a name which another provider has.
+    pub fn add_libraries(&mut self, search: &PluginSearch) -> Result<()> {
+        let policy = TrustPolicy::new(search.allow.as_deref())?;
         let mut hashes = Vec::new();
         for path in search.files()? {
             let file = TrustedFile::read(&path, &policy)?;
@@ -76,10 +85,10 @@ impl Registry {
             let module = load::load(&file, &stamps)?;
             let contents =
                 Contents::read(module).map_err(|error| load::unreadable(&file, &error))?;
-            registry.add(contents, &Source::Library(path), Some(&file.sha256))?;
+            self.add(contents, &Source::Library(path), Some(&file.sha256))?;
             hashes.push(file.sha256);
         }
-        Ok(registry)
+        Ok(())
     }
 
     fn add(&mut self, contents: Contents, source: &Source, sha256: Option<&str>) -> Result<()> {

@@ -1,0 +1,12 @@
+//! Plugins as a user meets them: built by cargo, found by path or by environment, loaded, called, refused.
+//!
+//! `tests/fixtures` is a workspace of its own: plugins that depend on the SDK alone.
+
+mod batches;
+mod build;
+mod fixtures;
+mod guide;
+mod misbehaviour;
+mod other_sdk;
+mod refusals;
+mod same_bits;

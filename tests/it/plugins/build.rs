@@ -1,0 +1,88 @@
+//! Builds shared libraries with cargo and says where they are: each set once per test process.
+//!
+//! Everything goes into the target folder of these tests, in their own profile, so that what is already compiled is not
+//! compiled again. Nothing is fetched: the fixtures' lock file names the versions of the main one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+/// Where shared libraries lie, by the name of their package.
+pub(super) type Libraries = BTreeMap<String, PathBuf>;
+
+/// The first-party plugins.
+pub(super) static FIRST_PARTY: LazyLock<Libraries> = LazyLock::new(|| {
+    let packages = [
+        "finegrain-advantage-gae",
+        "finegrain-editor-human",
+        "finegrain-editor-rubric",
+        "finegrain-judge-rubric",
+        "finegrain-reward-sequence",
+        "finegrain-reward-token-average",
+    ];
+    build(&root(), &packages.map(|name| format!("--package={name}")))
+});
+
+/// The plugins under `tests/fixtures`.
+pub(super) static FIXTURES: LazyLock<Libraries> =
+    LazyLock::new(|| build(&root().join("tests/fixtures"), &["--workspace".to_owned()]));
+
+/// The root of the workspace.
+pub(super) fn root() -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().expect("tests lies in the workspace").into()
+}
+
+/// The target folder of these tests.
+pub(super) fn target() -> PathBuf {
+    let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    temporary
+        .parent()
+        .expect("cargo puts it into the target folder")
+        .into()
+}
+
+/// Builds the packages that `selection` selects of the workspace at `workspace`.
+pub(super) fn build(workspace: &Path, selection: &[String]) -> Libraries {
+    let profile = if cfg!(debug_assertions) {
+        "dev"
+    } else {
+        "release"
+    };
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--lib", "--offline", "--message-format=json"])
+        .args(["--profile", profile])
+        .args(selection)
+        // The folder decides which .cargo/config.toml holds.
+        .current_dir(workspace)
+        .env("CARGO_TARGET_DIR", target())
+        .output()
+        .expect("cargo runs");
+    assert!(
+        output.status.success(),
+        "{}: {}",
+        workspace.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let messages = String::from_utf8(output.stdout).expect("cargo writes UTF-8");
+    messages.lines().filter_map(library).collect()
+}
+
+/// Package and path, if a message of cargo is about a shared library.
+fn library(message: &str) -> Option<(String, PathBuf)> {
+    let message: Value = serde_json::from_str(message).expect("cargo writes JSON lines");
+    let path = message["filenames"]
+        .as_array()?
+        .iter()
+        .filter_map(Value::as_str)
+        .find(|path| path.ends_with(".so"))?;
+    let kinds = message["target"]["kind"].as_array()?;
+    if !kinds.iter().any(|kind| kind == "cdylib") {
+        return None;
+    }
+    let name = message["target"]["name"].as_str()?;
+    Some((name.replace('_', "-"), path.into()))
+}
