@@ -273,7 +273,6 @@ fn a_tokenizer_with_more_tokens_than_the_model_is_refused() -> Result<()> {
 }
 
 /// What transformers makes of a folder (tests/scripts/load.py); `None` where `FINEGRAIN_PYTHON` names no interpreter.
-#[expect(clippy::print_stderr, reason = "a test that is skipped says why")]
 fn transformers(folder: &Path, text: &str) -> Option<Value> {
     let Some(python) = std::env::var_os("FINEGRAIN_PYTHON") else {
         eprintln!("skipped: FINEGRAIN_PYTHON names no Python with torch and transformers");

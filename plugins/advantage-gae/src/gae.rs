@@ -1,7 +1,7 @@
 //! The recursion, from the last token of a response to its first, in f64.
 //!
 //! T tokens of a response; `V_t` is the critic before token t. The value after the last token is 0 whether the policy ended
-//! the response or the length limit did, as in AlpacaFarm, TRL, OpenRLHF and verl. Nothing is whitened here.
+//! the response or the length limit did, as in `AlpacaFarm`, TRL, `OpenRLHF` and verl. Nothing is whitened here.
 
 use finegrain_sdk::info::{Capabilities, PluginInfo, Reference};
 use finegrain_sdk::kinds::{AdvantageEstimator, Advantages, Trajectories};

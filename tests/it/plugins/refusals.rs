@@ -92,7 +92,7 @@ fn what_others_could_have_changed() {
     match std::os::unix::fs::chown(&path, Some(12_345), None) {
         Ok(()) => assert_refused(&[path], &["belongs to user 12345"]),
         Err(error) => {
-            eprintln!("the check of the owner is skipped: only root can give files away ({error})")
+            eprintln!("the check of the owner is skipped: only root can give files away ({error})");
         }
     }
 }
@@ -202,8 +202,8 @@ fn unknown_names_and_options_are_wrong_input() {
     ] {
         let error = registry
             .reward(name, &options)
-            .err()
-            .expect("it is refused");
+            .map(|_| ())
+            .expect_err("it is refused");
         let message = format!("{error} {}", error.hint_text().unwrap_or_default());
         assert_eq!(error.exit_code(), 2, "{message}");
         for part in parts {
