@@ -1,7 +1,7 @@
 //! What `compare` found, as a value, and as terminal tables, Markdown and JSON.
 //!
 //! [`comparison`] holds the figures; `win_rates`, `reward_models` and `costs` lay Tables 1, 2 and 3 out as
-//! [`sheet`]s; [`tables`] and [`markdown`] print sheets. JSON is the value itself, by serde.
+//! sheets; [`tables`] and [`markdown`] print sheets. JSON is the value itself, by serde.
 
 pub mod comparison;
 mod costs;

@@ -1,5 +1,8 @@
 //! Integration tests, one module a subject.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should fail where it stands"
+)]
 #![expect(clippy::print_stderr, reason = "tests say why they skip")]
 
 mod model;

@@ -287,13 +287,13 @@ mod tests {
 
     #[test]
     fn a_pair_may_hold_an_empty_response_but_needs_a_source() {
-        let pair = r#"{"id":"1","prompt":"p","chosen":"c","rejected":"","source":"ranked"}"#;
+        let pair = r#"{"id":"1","prompt":"p","chosen":"c","rejected":"","source":"pairs"}"#;
         assert!(!read_text::<Pair>(pair).unwrap()[0].flipped);
-        let error = read_text::<Pair>(&pair.replace("ranked", "guessed")).unwrap_err();
+        let error = read_text::<Pair>(&pair.replace("pairs", "guessed")).unwrap_err();
         assert!(
-            error.to_string().contains(
-                "field `source`: unknown variant `guessed`, expected `ranked` or `edited`"
-            ),
+            error
+                .to_string()
+                .contains("field `source`: unknown variant `guessed`, expected `pairs` or `edits`"),
             "{error}"
         );
     }

@@ -78,7 +78,11 @@ fn library(message: &str) -> Option<(String, PathBuf)> {
         .as_array()?
         .iter()
         .filter_map(Value::as_str)
-        .find(|path| std::path::Path::new(path).extension().is_some_and(|kind| kind == "so"))?;
+        .find(|path| {
+            std::path::Path::new(path)
+                .extension()
+                .is_some_and(|kind| kind == "so")
+        })?;
     let kinds = message["target"]["kind"].as_array()?;
     if !kinds.iter().any(|kind| kind == "cdylib") {
         return None;

@@ -1,0 +1,279 @@
+//! The command as its users meet it: exit codes, messages on standard error, data on standard output, and a whole run.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should fail where it stands"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn finegrain(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_finegrain"))
+        .args(args)
+        .env_remove("FINEGRAIN_PLUGIN_PATH")
+        .output()
+        .unwrap()
+}
+
+fn configs(name: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+    root.join(name).to_str().unwrap().to_owned()
+}
+
+/// Runs the command, which must fail with `code` and say all of `words` on standard error.
+fn refused(args: &[&str], code: i32, words: &[&str]) {
+    let output = finegrain(args);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {message}");
+    for word in words {
+        assert!(message.contains(word), "{args:?}: no {word:?} in {message}");
+    }
+    assert!(!message.contains("panicked"), "{message}");
+    assert!(output.stdout.is_empty(), "{args:?} printed data and failed");
+}
+
+/// A file that builds on the sandbox's base.
+fn variant(dir: &Path, text: &str) -> PathBuf {
+    let path = dir.join("variant.toml");
+    fs::write(
+        &path,
+        format!("base = {:?}\n{text}", configs("sandbox/base.toml")),
+    )
+    .unwrap();
+    path
+}
+
+#[test]
+fn wrong_configurations_are_named_by_file_line_and_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let show = |text: &str, words: &[&str]| {
+        let path = variant(dir.path(), text);
+        refused(&["config", "show", path.to_str().unwrap()], 2, words);
+    };
+    show(
+        "[ppo]\nkl_coeff = 1.0",
+        &["variant.toml:3", "ppo.kl_coeff", "did you mean kl_coef?"],
+    );
+    show(
+        "[ppo]\nsteps = \"many\"",
+        &["variant.toml:3", "ppo.steps", "invalid type"],
+    );
+    show(
+        "[ppo]\nclip_range = 2.0",
+        &["variant.toml:3", "ppo.clip_range"],
+    );
+    show("seed = ", &["variant.toml:2"]);
+    show("name = \"a/b\"", &["name", "is not a name"]);
+    show(
+        "[device]\nkind = \"cuda\"",
+        &["device.kind", "not available"],
+    );
+    refused(&["config", "show", "no/such.toml"], 2, &["no/such.toml"]);
+    let path = configs("sandbox/ppo-rlhf.toml");
+    refused(
+        &["config", "show", &path, "--set", "ppo.stepz=1"],
+        2,
+        &["did you mean ppo.steps?"],
+    );
+    refused(
+        &["config", "show", &path, "--set", "ppo.steps"],
+        2,
+        &["no `=`"],
+    );
+    refused(
+        &["config", "show", &path, "--set", "ppo.steps=none"],
+        2,
+        &["--set", "ppo.steps"],
+    );
+}
+
+#[test]
+fn overrides_and_bases_arrive_in_the_resolved_configuration() {
+    let path = configs("sandbox/fine-token-ppo.toml");
+    let output = finegrain(&[
+        "config",
+        "show",
+        &path,
+        "--set",
+        "ppo.kl_coef=0.25",
+        "--json",
+    ]);
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(shown["ppo"]["kl_coef"], 0.25);
+    assert_eq!(shown["preferences"], "edits");
+    assert_eq!(shown["reward"][0]["use"], "token-average");
+    assert_eq!(shown["task"], "sandbox");
+}
+
+#[test]
+fn wrong_plugins_and_options_are_found_before_anything_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    let compare = |text: &str, words: &[&str]| {
+        let path = variant(dir.path(), text);
+        let store = store.to_str().unwrap();
+        refused(
+            &["compare", path.to_str().unwrap(), "--store", store],
+            2,
+            words,
+        );
+    };
+    compare(
+        "[[reward]]\nuse = \"token-averag\"",
+        &["token-averag", "token-average"],
+    );
+    compare(
+        "[advantage]\nuse = \"gae\"\noptions = { lambda = 2.0 }",
+        &["lambda"],
+    );
+    compare(
+        "[advantage]\nuse = \"gae\"\noptions = { lambada = 1.0 }",
+        &["lambada", "lambda"],
+    );
+    assert!(!store.join("data").exists(), "a stage has run");
+}
+
+#[test]
+fn wrong_edit_files_are_named_by_line_and_field() {
+    let dir = tempfile::tempdir().unwrap();
+    let edits = dir.path().join("edits.jsonl");
+    let config = configs("edit-pairs/fine-ppo.toml");
+    let store = dir.path().join("store");
+    let run = |lines: &str, words: &[&str]| {
+        fs::write(&edits, lines).unwrap();
+        let path = format!("data.path={}", edits.display());
+        let model = format!("model.path={}", dir.path().display());
+        let store = store.to_str().unwrap();
+        refused(
+            &[
+                "run", &config, "--set", &path, "--set", &model, "--store", store,
+            ],
+            2,
+            words,
+        );
+    };
+    run(
+        "{\"id\": \"1\", \"toxic\": \"a b\", \"neutral\": [\"a c\"]}\n{oops\n",
+        &["edits.jsonl:2"],
+    );
+    run(
+        "{\"id\": \"1\", \"toxic\": \"\", \"neutral\": [\"a c\"]}\n",
+        &["edits.jsonl"],
+    );
+    refused(
+        &["run", &config, "--set", "model.path=nowhere"],
+        2,
+        &["data.path", "--set data.path"],
+    );
+    refused(
+        &["run", &config, "--set", "data.path=x.jsonl"],
+        2,
+        &["model.path"],
+    );
+}
+
+#[test]
+fn generate_names_a_folder_that_is_no_model() {
+    refused(
+        &["generate", "--model", "nowhere", "--prompt", "x"],
+        2,
+        &["nowhere"],
+    );
+}
+
+#[test]
+fn a_whole_comparison_runs_twice_with_the_same_result_and_the_second_time_from_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let small = [
+        "sandbox.n_demonstrations=64",
+        "sandbox.n_reward_prompts=40",
+        "sandbox.n_ppo_prompts=16",
+        "sandbox.n_eval_prompts=12",
+        "sft.epochs=1",
+        "reward_model.epochs=1",
+        "ppo.steps=2",
+        "ppo.rollout_rows=8",
+        "ppo.minibatch_rows=4",
+        "evaluation.every=1",
+        "evaluation.prompts_while_training=8",
+        "evaluation.bootstrap_samples=200",
+        "alignment.max_changed=1.0",
+    ];
+    let variants = ["ppo-rlhf", "fine-ppo", "fine-token-ppo"]
+        .map(|name| configs(&format!("sandbox/{name}.toml")));
+    let compare = |out: &str, store: &str| {
+        let mut args = vec![
+            "compare", "--json", "--quiet", "--out", out, "--store", store,
+        ];
+        args.extend(variants.iter().map(String::as_str));
+        for set in &small {
+            args.extend(["--set", set]);
+        }
+        let output = finegrain(&args);
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let first = compare(&place("a"), &place("store"));
+    let again = compare(&place("b"), &place("store"));
+    // Nothing was computed the second time: even the seconds are the same.
+    assert_eq!(first, again);
+    let afresh = compare(&place("c"), &place("other-store"));
+    for table in ["win_rates", "reward_models"] {
+        assert_eq!(
+            first[table], afresh[table],
+            "{table} differ between two runs with one seed"
+        );
+    }
+    assert_eq!(first["variants"].as_array().unwrap().len(), 3);
+    assert_eq!(first["baseline"], "ppo-rlhf");
+    let run = dir.path().join("a/fine-token-ppo-seed1");
+    for file in [
+        "config.toml",
+        "run.json",
+        "samples.jsonl",
+        "policy/model.safetensors",
+    ] {
+        assert!(run.join(file).is_file(), "{file} is missing");
+    }
+    assert!(dir.path().join("a/report.md").is_file());
+
+    let policy = run.join("policy");
+    let prompt = "write one point of care from the kind sea to the grand city";
+    let output = finegrain(&[
+        "generate",
+        "--model",
+        policy.to_str().unwrap(),
+        "--prompt",
+        prompt,
+        "--max-tokens",
+        "5",
+    ]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .starts_with("write one point")
+    );
+}
+
+#[test]
+fn the_reference_page_is_current() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/config.md"))
+        .unwrap();
+    let output = finegrain(&["config", "reference"]);
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        page,
+        "run: cargo run --release -- config reference > docs/config.md"
+    );
+}
