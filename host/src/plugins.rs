@@ -12,6 +12,7 @@ pub mod instance;
 mod load;
 mod options;
 pub mod registry;
+pub mod scaffold;
 pub mod stamp;
 pub mod trust;
 

@@ -305,7 +305,8 @@ fn provider(identity: &Identity) -> String {
     }
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether a plugin may be called so.
+pub(super) fn is_name(name: &str) -> bool {
     let lower = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     !name.is_empty()
         && name.bytes().all(|byte| lower(byte) || byte == b'-')
