@@ -13,6 +13,7 @@ mod gradient_check;
 mod lanes;
 pub mod linear;
 pub mod log_prob;
+mod product;
 pub mod rms_norm;
 pub mod rope;
 mod shape;

@@ -206,6 +206,10 @@ impl JudgeConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PairsConfig {
+    /// Pairs of responses to each prompt, each pair sampled anew. Held-out prompts give one, so that the test's rows are
+    /// independent.
+    #[schemars(range(min = 1))]
+    pub per_prompt: usize,
     /// How the responses are sampled.
     pub sampling: SamplingConfig,
     /// The part of labels that are flipped, chosen at random: AlpacaFarm replaces half of its labels by a fair coin,
@@ -220,6 +224,7 @@ pub struct PairsConfig {
 impl Default for PairsConfig {
     fn default() -> Self {
         Self {
+            per_prompt: 1,
             sampling: SamplingConfig::default(),
             label_noise: 0.25,
             held_out: 0.2,
@@ -350,6 +355,11 @@ impl Config {
         if self.name.is_empty() || self.name.starts_with('.') || !self.name.chars().all(legal) {
             return Err(Error::input(format!("name: {:?} is not a name", self.name))
                 .hint("letters, digits, `-`, `_` and `.`, and no `.` in front"));
+        }
+        if self.pairs.per_prompt == 0 {
+            return Err(Error::input(
+                "pairs.per_prompt: 0 is not accepted; at least 1 is",
+            ));
         }
         in_range("pairs.label_noise", self.pairs.label_noise, 0.0, 0.5)?;
         in_range("pairs.held_out", self.pairs.held_out, 0.0, 0.9)?;

@@ -8,8 +8,9 @@ use std::marker::PhantomData;
 use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
 
 use super::element::{Element, with_element};
+use super::product::{Matrix, multiply};
 use super::shape;
-use super::storage::{Held, product, transposed_product};
+use super::storage::{Held, slice};
 use crate::error::Result;
 
 const OP: &str = "linear";
@@ -45,10 +46,13 @@ impl<T: Element> CustomOp2 for Linear<T> {
         weight: &CpuStorage,
         weight_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let shape = Shape::from((x_layout.dims()[0], weight_layout.dims()[0]));
-        let transposed = weight_layout.transpose(0, 1)?;
-        let out = product((x, x_layout), (weight, &transposed))?;
-        Ok((out, shape))
+        let (tokens, inputs) = x_layout.shape().dims2()?;
+        let outputs = weight_layout.dims()[0];
+        let x = Matrix::new(slice::<T>(x, x_layout)?, tokens, inputs);
+        let weight = Matrix::new(slice::<T>(weight, weight_layout)?, outputs, inputs);
+        let mut out = vec![T::zero(); tokens * outputs];
+        multiply(&mut out, x, weight.t(), false);
+        Ok((T::to_cpu_storage_owned(out), (tokens, outputs).into()))
     }
 
     fn bwd(
@@ -59,19 +63,25 @@ impl<T: Element> CustomOp2 for Linear<T> {
         grad: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let held = (Held::new(x), Held::new(weight), Held::new(&grad));
+        let held = [x, weight, &grad].map(Held::new);
+        let (tokens, outputs) = grad.dims2()?;
+        let inputs = x.dim(1)?;
+        let dy = Matrix::new(held[2].slice::<T>()?, tokens, outputs);
         // A frozen operand gets no gradient and costs no product.
-        let dx = x
-            .track_op()
-            .then(|| product(held.2.parts()?, held.1.parts()?));
-        let dw = (weight.track_op()).then(|| transposed_product(held.2.parts()?, held.0.parts()?));
-        let tensor = |storage: CpuStorage, like: &Tensor| {
-            Tensor::from_vec(T::cpu_storage_data(storage)?, like.shape(), like.device())
+        let product_for = |operand: &Tensor, left, right| {
+            operand.track_op().then(|| {
+                let mut out = vec![T::zero(); operand.elem_count()];
+                multiply(&mut out, left, right, false);
+                Tensor::from_vec(out, operand.shape(), operand.device())
+            })
         };
-        Ok((
-            dx.transpose()?.map(|dx| tensor(dx, x)).transpose()?,
-            dw.transpose()?.map(|dw| tensor(dw, weight)).transpose()?,
-        ))
+        let dx = product_for(x, dy, Matrix::new(held[1].slice()?, outputs, inputs));
+        let dw = product_for(
+            weight,
+            dy.t(),
+            Matrix::new(held[0].slice()?, tokens, inputs),
+        );
+        Ok((dx.transpose()?, dw.transpose()?))
     }
 }
 

@@ -14,8 +14,9 @@ use rayon::prelude::*;
 
 use super::element::{Element, with_element};
 use super::lanes::{LANES, max, total};
+use super::product::{Matrix, multiply};
 use super::shape;
-use super::storage::{Held, matrix, product, transposed_product};
+use super::storage::{Held, slice};
 use crate::error::{Error, Result};
 
 const OP: &str = "log_probs";
@@ -118,15 +119,10 @@ impl<T: Element> Head<T> {
             .map(move |start| (start, rows.min(positions - start)))
     }
 
-    /// hidden[start .. start + len] · weightᵀ, (len, V), not yet divided by the temperature.
-    fn logits(
-        hidden: (&CpuStorage, &Layout),
-        weight: (&CpuStorage, &Layout),
-        (start, len): (usize, usize),
-    ) -> candle_core::Result<Vec<T>> {
-        let rows = hidden.1.narrow(0, start, len)?;
-        let transposed = weight.1.transpose(0, 1)?;
-        T::cpu_storage_data(product((hidden.0, &rows), (weight.0, &transposed))?)
+    /// hidden · weightᵀ of some positions, (len, V), not yet divided by the temperature.
+    fn logits(hidden: Matrix<'_, T>, weight: Matrix<'_, T>, out: &mut Vec<T>) {
+        out.resize(hidden.rows() * weight.rows(), T::zero());
+        multiply(out, hidden, weight.t(), false);
     }
 
     /// log p of the target and the row of the softmax, from undivided logits.
@@ -175,18 +171,21 @@ impl<T: Element> Head<T> {
     /// d hidden (M, C) and d weight (V, C).
     fn backward(
         &self,
-        hidden: (&CpuStorage, &Layout),
-        weight: (&CpuStorage, &Layout),
+        hidden: &[T],
+        weight: Matrix<'_, T>,
         grad: &[T],
     ) -> candle_core::Result<(Vec<T>, Vec<T>)> {
         let Some(kept) = self.kept.get() else {
             bail!("{OP}: a backward pass before the forward pass");
         };
-        let (vocabulary, channels) = weight.1.shape().dims2()?;
-        let mut d_hidden = Vec::with_capacity(self.targets.len() * channels);
-        let mut d_weight: Option<Vec<T>> = None;
+        let (vocabulary, channels) = (weight.rows(), weight.columns());
+        let mut d_hidden = vec![T::zero(); self.targets.len() * channels];
+        let mut d_weight = vec![T::zero(); vocabulary * channels];
+        let mut logits = Vec::new();
         for (start, len) in self.chunks(vocabulary) {
-            let mut logits = Self::logits(hidden, weight, (start, len))?;
+            let span = start * channels..(start + len) * channels;
+            let rows = Matrix::new(&hidden[span.clone()], len, channels);
+            Self::logits(rows, weight, &mut logits);
             logits
                 .par_chunks_mut(vocabulary)
                 .enumerate()
@@ -195,22 +194,10 @@ impl<T: Element> Head<T> {
                     let grad = [grad[2 * at], grad[2 * at + 1]];
                     self.differentiate(logits, self.targets[at], kept[at], grad);
                 });
-            let d_logits = (T::to_cpu_storage_owned(logits), matrix(len, vocabulary));
-            let d_logits = (&d_logits.0, &d_logits.1);
-            d_hidden.extend(T::cpu_storage_data(product(d_logits, weight)?)?);
-            let rows = hidden.1.narrow(0, start, len)?;
-            let part = transposed_product(d_logits, (hidden.0, &rows))?;
-            let part = T::cpu_storage_data(part)?;
-            match &mut d_weight {
-                None => d_weight = Some(part),
-                Some(sum) => sum
-                    .par_iter_mut()
-                    .with_min_len(CHUNK_ROWS * LANES)
-                    .zip(&part)
-                    .for_each(|(sum, &part)| *sum += part),
-            }
+            let d_logits = Matrix::new(&logits, len, vocabulary);
+            multiply(&mut d_hidden[span], d_logits, weight, false);
+            multiply(&mut d_weight, d_logits.t(), rows, start > 0);
         }
-        let d_weight = d_weight.unwrap_or_else(|| vec![T::zero(); vocabulary * channels]);
         Ok((d_hidden, d_weight))
     }
 }
@@ -227,15 +214,15 @@ impl<T: Element> CustomOp2 for Head<T> {
         weight: &CpuStorage,
         weight_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let vocabulary = weight_layout.dims()[0];
+        let (vocabulary, channels) = weight_layout.shape().dims2()?;
+        let hidden = slice::<T>(hidden, hidden_layout)?;
+        let weight = Matrix::new(slice::<T>(weight, weight_layout)?, vocabulary, channels);
+        let mut logits = Vec::new();
         let mut out = Vec::with_capacity(2 * self.targets.len());
         let mut kept = Vec::with_capacity(self.targets.len());
         for (start, len) in self.chunks(vocabulary) {
-            let logits = Self::logits(
-                (hidden, hidden_layout),
-                (weight, weight_layout),
-                (start, len),
-            )?;
+            let rows = &hidden[start * channels..(start + len) * channels];
+            Self::logits(Matrix::new(rows, len, channels), weight, &mut logits);
             let rows: Vec<(T, Row<T>)> = logits
                 .par_chunks(vocabulary)
                 .zip(&self.targets[start..start + len])
@@ -260,9 +247,10 @@ impl<T: Element> CustomOp2 for Head<T> {
         grad: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let held = (Held::new(hidden), Held::new(weight), Held::new(&grad));
-        let (d_hidden, d_weight) =
-            self.backward(held.0.parts()?, held.1.parts()?, held.2.slice()?)?;
+        let held = [hidden, weight, &grad].map(Held::new);
+        let (vocabulary, channels) = weight.dims2()?;
+        let matrix = Matrix::new(held[1].slice()?, vocabulary, channels);
+        let (d_hidden, d_weight) = self.backward(held[0].slice()?, matrix, held[2].slice()?)?;
         let d_hidden = Tensor::from_vec(d_hidden, hidden.shape(), hidden.device())?;
         let d_weight = Tensor::from_vec(d_weight, weight.shape(), weight.device())?;
         Ok((Some(d_hidden), Some(d_weight)))

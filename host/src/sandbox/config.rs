@@ -36,11 +36,11 @@ pub struct SandboxConfig {
 impl Default for SandboxConfig {
     fn default() -> Self {
         Self {
-            n_demonstrations: 4000,
-            n_reward_prompts: 2000,
-            n_ppo_prompts: 2000,
+            n_demonstrations: 2000,
+            n_reward_prompts: 4000,
+            n_ppo_prompts: 1500,
             n_eval_prompts: 400,
-            defect_rate: 0.1,
+            defect_rate: 0.12,
             model: ModelShape::default(),
         }
     }
@@ -65,10 +65,11 @@ pub struct ModelShape {
     /// Key/value heads; `num_attention_heads` is a multiple of it.
     #[schemars(range(min = 1))]
     pub num_key_value_heads: usize,
-    /// The longest row in tokens; prompt and response of the sandbox take up to 51.
-    #[schemars(range(min = 51))]
+    /// The longest row in tokens; prompt and response of the sandbox take up to 42.
+    #[schemars(range(min = 42))]
     pub max_position_embeddings: usize,
-    /// Whether the output head is the embedding table.
+    /// Whether the output head is the embedding table. Where it is, what a word means as the next word is there when it
+    /// is read, which a reward model needs.
     pub tie_word_embeddings: bool,
 }
 
@@ -80,8 +81,8 @@ impl Default for ModelShape {
             num_hidden_layers: 2,
             num_attention_heads: 4,
             num_key_value_heads: 4,
-            max_position_embeddings: 96,
-            tie_word_embeddings: false,
+            max_position_embeddings: 64,
+            tie_word_embeddings: true,
         }
     }
 }
@@ -196,7 +197,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_with_its_key() {
         assert!(refused(|config| config.n_ppo_prompts = 0).contains("n_ppo_prompts is 0"));
-        assert!(refused(|config| config.n_demonstrations = 10_000).contains("at most 10752"));
+        assert!(refused(|config| config.n_demonstrations = 10_000).contains("at most 8064"));
         assert!(refused(|config| config.n_demonstrations = usize::MAX).contains("at most"));
         assert!(refused(|config| config.defect_rate = 1.5).contains("defect_rate is 1.5"));
         assert!(refused(|config| config.defect_rate = f64::NAN).contains("defect_rate"));
@@ -206,7 +207,7 @@ mod tests {
             "{heads}"
         );
         assert!(
-            refused(|config| config.model.max_position_embeddings = 50).contains("at least 51")
+            refused(|config| config.model.max_position_embeddings = 41).contains("at least 42")
         );
         assert!(refused(|config| config.model.num_hidden_layers = 0).contains("num_hidden_layers"));
     }

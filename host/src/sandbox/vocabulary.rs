@@ -12,7 +12,7 @@ const UNK: &str = "<unk>";
 const BOS: &str = "<s>";
 const EOS: &str = "</s>";
 
-/// Tokens of the longest row: BOS, a prompt of thirteen words, four points of nine, EOS.
+/// Tokens of the longest row: BOS, a prompt of thirteen words, three points of nine, EOS.
 pub(super) const LONGEST_ROW: usize =
     1 + 13 + finegrain_rubric::MAX_POINTS * finegrain_rubric::SLOTS_PER_POINT + 1;
 

@@ -100,7 +100,7 @@ pub(crate) fn align(slots: &[Slot], words: &[&str]) -> Vec<Step> {
     steps
 }
 
-/// Marks every content word that an earlier slot already holds.
+/// Marks every word that must differ from those before it and does not.
 fn mark_repetitions(steps: &mut [Step], slots: &[Slot], words: &[&str]) {
     let mut said: Vec<&str> = Vec::new();
     for step in steps {
@@ -109,7 +109,7 @@ fn mark_repetitions(steps: &mut [Step], slots: &[Slot], words: &[&str]) {
             slot,
             fault: fault @ None,
         } = step
-            && slots[*slot].is_content()
+            && slots[*slot].must_differ()
         {
             if said.contains(&words[*word]) {
                 *fault = Some(DefectKind::Repeated);

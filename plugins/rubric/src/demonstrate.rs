@@ -9,7 +9,7 @@ use crate::vocabulary::{ORDINALS, bare_form};
 ///
 /// Words are mostly mistaken for those of one neighbouring topic, tone or manner, or those of the other phrase of the
 /// prompt, so that a model can learn the mistakes as well as the language. A quarter of the defective adjectives are left
-/// out, and content words may be repeated. `draw` returns uniform 64-bit numbers; the text is a function of the prompt, the rate and the draws.
+/// out, and verbs may be repeated. `draw` returns uniform 64-bit numbers; the text is a function of the prompt, the rate and the draws.
 pub fn demonstrate(prompt: &Prompt, defect_rate: f64, draw: &mut impl FnMut() -> u64) -> String {
     let mut writer = Writer {
         prompt,
@@ -67,7 +67,7 @@ impl<D: FnMut() -> u64> Writer<'_, D> {
         let unsaid: Vec<&'static str> = words
             .iter()
             .copied()
-            .filter(|word| !slot.is_content() || !self.said.contains(word))
+            .filter(|word| !slot.must_differ() || !self.said.contains(word))
             .collect();
         let right = self.pick(&unsaid);
         if self.is_defective() {
@@ -90,7 +90,7 @@ impl<D: FnMut() -> u64> Writer<'_, D> {
         let said: Vec<&'static str> = words
             .iter()
             .copied()
-            .filter(|word| self.said.contains(word))
+            .filter(|word| slot.must_differ() && self.said.contains(word))
             .collect();
         let (subject, object) = (self.prompt.subject(), self.prompt.object());
         match slot {
@@ -173,7 +173,8 @@ mod tests {
             open += (6 * prompt.points() + 1) as f64;
         }
         let rate = spoilt / open;
-        assert!((0.14..0.16).contains(&rate), "{rate}");
+        // A point that is left out is one defect and takes those of its six words with it: a little below the rate.
+        assert!((0.13..0.15).contains(&rate), "{rate}");
         let expected = [
             DefectKind::OffTopic,
             DefectKind::WrongManner,

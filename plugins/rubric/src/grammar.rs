@@ -22,8 +22,8 @@ pub(crate) enum Slot {
 
 impl Slot {
     /// Whether its word must be one that the response has not said before.
-    pub(crate) fn is_content(self) -> bool {
-        matches!(self, Self::Adjective(_) | Self::Noun(_) | Self::Verb(_))
+    pub(crate) fn must_differ(self) -> bool {
+        matches!(self, Self::Verb(_))
     }
 
     /// The words that fill it, repetitions aside.
@@ -102,7 +102,7 @@ mod tests {
                         .all(|word| slot.fault(classify(word)).is_none())
                 );
                 // Repairs and demonstrations need a word that was not said before.
-                assert!(!slot.is_content() || words.len() >= MAX_POINTS);
+                assert!(!slot.must_differ() || words.len() >= MAX_POINTS);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The ground truth of the sandbox: a small instruction language, a hidden rubric, its repairs and its demonstrations.
 //!
-//! A [`Prompt`] asks for one to four points, with verbs of a manner, a subject and an object, each of a topic and in a
+//! A [`Prompt`] asks for one to three points, with verbs of a manner, a subject and an object, each of a topic and in a
 //! tone:
 //!
 //! ```text

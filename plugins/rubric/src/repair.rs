@@ -61,7 +61,7 @@ fn substitute(slot: Slot, found: Option<&str>, said: &[&str], draw: u64) -> &'st
     let unsaid: Vec<&'static str> = words
         .iter()
         .copied()
-        .filter(|word| !slot.is_content() || !said.contains(word))
+        .filter(|word| !slot.must_differ() || !said.contains(word))
         .collect();
     assert!(
         !unsaid.is_empty(),

@@ -1,106 +1,30 @@
 //! The words of the language as tables. Every word belongs to exactly one class, so a word alone tells its class.
 
 /// Topics: a name for the prompt and the nouns that are on topic. Topic `i ^ 1` is the one that demonstrations confuse
-/// with topic `i`.
-const TOPICS: [(&str, [&str; 9]); 8] = [
-    (
-        "sea",
-        [
-            "wave", "shell", "harbor", "sailor", "dolphin", "anchor", "reef", "pearl", "gull",
-        ],
-    ),
-    (
-        "sky",
-        [
-            "cloud", "star", "comet", "kite", "swallow", "rainbow", "moon", "breeze", "lark",
-        ],
-    ),
-    (
-        "garden",
-        [
-            "rose",
-            "hedge",
-            "fountain",
-            "gardener",
-            "bee",
-            "tulip",
-            "lawn",
-            "butterfly",
-            "spade",
-        ],
-    ),
-    (
-        "forest",
-        [
-            "oak", "fern", "deer", "owl", "hunter", "fox", "brook", "acorn", "trail",
-        ],
-    ),
-    (
-        "kitchen",
-        [
-            "kettle", "spoon", "cook", "oven", "loaf", "apron", "plate", "pepper", "bowl",
-        ],
-    ),
-    (
-        "farm",
-        [
-            "barn", "tractor", "farmer", "horse", "plough", "hen", "meadow", "fence", "lamb",
-        ],
-    ),
-    (
-        "city",
-        [
-            "tram", "bridge", "tower", "market", "driver", "lamp", "square", "station", "statue",
-        ],
-    ),
-    (
-        "school",
-        [
-            "teacher", "pupil", "desk", "book", "bell", "lesson", "ruler", "notebook", "corridor",
-        ],
-    ),
+/// with topic `i`. Classes are small so that a reward model meets every word in every role within a few thousand pairs.
+const TOPICS: [(&str, [&str; 4]); 8] = [
+    ("sea", ["wave", "sailor", "reef", "shell"]),
+    ("sky", ["cloud", "star", "comet", "kite"]),
+    ("garden", ["rose", "tulip", "hedge", "bee"]),
+    ("forest", ["oak", "fern", "deer", "owl"]),
+    ("kitchen", ["kettle", "spoon", "cook", "plate"]),
+    ("farm", ["barn", "tractor", "hen", "fence"]),
+    ("city", ["tram", "bridge", "market", "tower"]),
+    ("school", ["teacher", "pupil", "desk", "bell"]),
 ];
 
 /// Tones: a name for the prompt and the adjectives in that tone (none starts with a vowel: they follow `a`). Tone
 /// `i ^ 1` is the one that demonstrations confuse with tone `i`.
-const TONES: [(&str, [&str; 9]); 4] = [
-    (
-        "kind",
-        [
-            "gentle", "warm", "caring", "tender", "friendly", "soft", "sweet", "loving", "patient",
-        ],
-    ),
-    (
-        "playful",
-        [
-            "silly", "bouncy", "giggly", "cheeky", "zany", "funny", "jolly", "wacky", "bubbly",
-        ],
-    ),
-    (
-        "plain",
-        [
-            "small", "grey", "simple", "quiet", "common", "flat", "modest", "basic", "dull",
-        ],
-    ),
-    (
-        "grand",
-        [
-            "mighty",
-            "vast",
-            "noble",
-            "splendid",
-            "royal",
-            "glorious",
-            "majestic",
-            "brilliant",
-            "proud",
-        ],
-    ),
+const TONES: [(&str, [&str; 4]); 4] = [
+    ("kind", ["gentle", "warm", "sweet", "tender"]),
+    ("playful", ["silly", "bouncy", "jolly", "wacky"]),
+    ("plain", ["small", "grey", "simple", "quiet"]),
+    ("grand", ["mighty", "proud", "noble", "splendid"]),
 ];
 
 /// Manners: a name for the prompt and the verbs of that manner, each in the form that agrees with the singular subject
 /// and in the bare form, which never does. Manner `i ^ 1` is the one that demonstrations confuse with manner `i`.
-const MANNERS: [(&str, [(&str, &str); 6]); 4] = [
+const MANNERS: [(&str, [(&str, &str); 4]); 4] = [
     (
         "care",
         [
@@ -108,8 +32,6 @@ const MANNERS: [(&str, [(&str, &str); 6]); 4] = [
             ("helps", "help"),
             ("guards", "guard"),
             ("feeds", "feed"),
-            ("comforts", "comfort"),
-            ("thanks", "thank"),
         ],
     ),
     (
@@ -119,8 +41,6 @@ const MANNERS: [(&str, [(&str, &str); 6]); 4] = [
             ("passes", "pass"),
             ("chases", "chase"),
             ("crosses", "cross"),
-            ("circles", "circle"),
-            ("joins", "join"),
         ],
     ),
     (
@@ -130,8 +50,6 @@ const MANNERS: [(&str, [(&str, &str); 6]); 4] = [
             ("builds", "build"),
             ("mends", "mend"),
             ("carves", "carve"),
-            ("shapes", "shape"),
-            ("covers", "cover"),
         ],
     ),
     (
@@ -141,17 +59,15 @@ const MANNERS: [(&str, [(&str, &str); 6]); 4] = [
             ("finds", "find"),
             ("spots", "spot"),
             ("studies", "study"),
-            ("admires", "admire"),
-            ("notices", "notice"),
         ],
     ),
 ];
 
 /// Ordinals of the points.
-pub(crate) const ORDINALS: [&str; 4] = ["first", "second", "third", "fourth"];
+pub(crate) const ORDINALS: [&str; 3] = ["first", "second", "third"];
 
 /// Numbers of points, as the prompt writes them.
-pub(crate) const COUNTS: [&str; 4] = ["one", "two", "three", "four"];
+pub(crate) const COUNTS: [&str; 3] = ["one", "two", "three"];
 
 /// The other words of prompts; `the` stands in responses too.
 const PROMPT_WORDS: [&str; 6] = ["write", "point", "points", "of", "from", "to"];

@@ -1,4 +1,4 @@
-//! The pairs stage: two samples of the SFT model for every prompt, ranked by the annotator, with label noise.
+//! The pairs stage: two samples of the SFT model for every pair of a prompt, ranked by the annotator, with label noise.
 //!
 //! As in AlpacaFarm: the annotator is asked in both orders; a tie is decided by a coin, and a share of the labels
 //! (`pairs.label_noise`) is turned round, chosen at random. A part of the prompts is held out to test reward models on.
@@ -42,6 +42,8 @@ pub fn obtain(
     );
     session.stage("preference pairs", config.seed, key, |context| {
         let prompts: Vec<PromptRecord> = jsonl::read(&data.file(REWARD_PROMPTS))?;
+        let tested = (prompts.len() as f64 * config.pairs.held_out).round() as usize;
+        let (prompts, trained) = repeat(prompts, tested, config.pairs.per_prompt);
         let (model, tokenizer) = super::sft::load(sft)?;
         let sampler = Sampler {
             model: &model,
@@ -54,10 +56,12 @@ pub fn obtain(
         let (first, second) = (sample("first")?, sample("second")?);
         let outcomes = rank(context, &annotator, &prompts, &first, &second)?;
         let (mut pairs, mut set_aside) = (Vec::new(), Vec::new());
-        for ((prompt, outcome), (first, second)) in prompts
+        let mut tested = Vec::new();
+        for (row, ((prompt, outcome), (first, second))) in prompts
             .iter()
             .zip(&outcomes)
             .zip(first.into_iter().zip(second))
+            .enumerate()
         {
             match label(
                 &context.stream,
@@ -67,12 +71,34 @@ pub fn obtain(
                 first,
                 second,
             ) {
-                Ok(pair) => pairs.push(pair),
+                Ok(pair) if row < trained => pairs.push(pair),
+                Ok(pair) => tested.push(pair),
                 Err((reason, detail)) => set_aside.push(SetAside::new(&prompt.id, reason, detail)),
             }
         }
-        write(context.dir, config.pairs.held_out, pairs, &set_aside)
+        write(context.dir, &pairs, &tested, &set_aside)
     })
+}
+
+/// The prompts, each as often as it gets a pair, and how many of these are to train on. The last `tested` prompts are for
+/// testing and stand once, behind the others; prompts are in random order, so any part is as good as another.
+fn repeat(
+    prompts: Vec<PromptRecord>,
+    tested: usize,
+    per_prompt: usize,
+) -> (Vec<PromptRecord>, usize) {
+    let trained = prompts.len() - tested;
+    let copies = prompts.into_iter().enumerate().flat_map(|(row, prompt)| {
+        let copies = if row < trained { per_prompt } else { 1 };
+        (0..copies).map(move |copy| match copy {
+            0 => prompt.clone(),
+            _ => PromptRecord {
+                id: format!("{}.{copy}", prompt.id),
+                ..prompt.clone()
+            },
+        })
+    });
+    (copies.collect(), trained * per_prompt)
 }
 
 fn rank(
@@ -153,10 +179,7 @@ fn label(
     })
 }
 
-/// The last `held_out` of the pairs are for testing; prompts are in random order, so any part is as good as another.
-fn write(dir: &Path, held_out: f64, mut pairs: Vec<Pair>, set_aside: &[SetAside]) -> Result<()> {
-    let tested = (pairs.len() as f64 * held_out).round() as usize;
-    let tested = pairs.split_off(pairs.len() - tested);
+fn write(dir: &Path, pairs: &[Pair], tested: &[Pair], set_aside: &[SetAside]) -> Result<()> {
     if pairs.is_empty() {
         return Err(Error::input(format!(
             "no preference pairs are left; {} were set aside",
@@ -164,7 +187,25 @@ fn write(dir: &Path, held_out: f64, mut pairs: Vec<Pair>, set_aside: &[SetAside]
         ))
         .hint("raise pairs.sampling.temperature or the number of prompts"));
     }
-    jsonl::write(&dir.join(PAIRS), &pairs)?;
-    jsonl::write(&dir.join(HELD_OUT_PAIRS), &tested)?;
+    jsonl::write(&dir.join(PAIRS), pairs)?;
+    jsonl::write(&dir.join(HELD_OUT_PAIRS), tested)?;
     jsonl::write(&dir.join(SET_ASIDE), set_aside)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tested_prompts_stand_once_and_behind_the_others() {
+        let prompts = ["a", "b", "c"].map(|id| PromptRecord {
+            id: id.into(),
+            prompt: id.to_uppercase(),
+        });
+        let (all, trained) = repeat(prompts.to_vec(), 1, 2);
+        let ids: Vec<&str> = all.iter().map(|prompt| prompt.id.as_str()).collect();
+        assert_eq!(ids, ["a", "a.1", "b", "b.1", "c"]);
+        assert_eq!(trained, 4);
+        assert_eq!(all[3].prompt, "B");
+    }
 }
