@@ -1,4 +1,4 @@
-//! JSONL files: whole ones that are read and written at once, and logs that grow a synced line at a time.
+//! JSONL files: whole ones that are read and written at once, and logs that grow a line at a time.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -135,7 +135,7 @@ pub fn write<'a, R: Record + 'a>(
     write_atomic(path, &bytes)
 }
 
-/// A file that grows by a record at a time, each on disk before [`Log::append`] returns: for answers that are paid for.
+/// A file that grows by a record at a time: for answers that are paid or waited for.
 pub struct Log<R> {
     path: PathBuf,
     file: File,
@@ -174,13 +174,19 @@ impl<R: Record> Log<R> {
         Ok((log, records))
     }
 
-    /// Appends a record and waits until it is on disk.
+    /// Appends a record. It survives the end of this process from here on, and the machine's after [`Log::sync`].
     pub fn append(&mut self, record: &R) -> Result<()> {
         let line = to_line(record)?;
         self.file
             .write_all(&line)
-            .and_then(|()| self.file.sync_data())
             .map_err(|error| Error::io("append to", &self.path, &error))
+    }
+
+    /// Waits until what was appended is on disk.
+    pub fn sync(&mut self) -> Result<()> {
+        self.file
+            .sync_data()
+            .map_err(|error| Error::io("write", &self.path, &error))
     }
 }
 

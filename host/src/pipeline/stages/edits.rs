@@ -25,7 +25,7 @@ use crate::pipeline::store::{Artifact, StageKey};
 use crate::plugins::EditorInstance;
 
 /// Responses that an editor gets in one call.
-const CHUNK: usize = 64;
+const CHUNK: usize = 256;
 
 /// The edits of a configuration. `source` is the pairs stage in the sandbox and the data stage for a file of edits.
 pub fn obtain(
@@ -174,7 +174,7 @@ fn edit(
     Ok(edited)
 }
 
-/// Edits some responses; every answer is stored at once.
+/// Edits some responses; every answer is stored as it comes.
 fn edit_chunk(
     context: &StageContext<'_>,
     editor: &EditorInstance,
@@ -193,6 +193,9 @@ fn edit_chunk(
     };
     let plugin_log = context.plugin_log();
     let call = context.call("editor", step, &plugin_log);
+    // An answer from elsewhere may have been paid for, so each is on disk before the next. Those that are computed here
+    // are synced together: one by one, waiting for the disk would take longer than everything else.
+    let remote = editor.capabilities().network;
     // The instance checks that rows are in the batch, and that every row is pushed once.
     editor.edit(&requests, &call, &mut |row, outcome| {
         let pair = pairs[row];
@@ -203,9 +206,13 @@ fn edit_chunk(
             outcome: outcome.into(),
         };
         log.append(&record)?;
+        if remote {
+            log.sync()?;
+        }
         answers.insert(record.id, record.outcome);
         Ok(())
-    })
+    })?;
+    log.sync()
 }
 
 struct Minimal {
