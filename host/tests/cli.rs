@@ -266,6 +266,103 @@ fn a_whole_comparison_runs_twice_with_the_same_result_and_the_second_time_from_t
     );
 }
 
+/// Everything as small as it may be.
+const TINY: [&str; 13] = [
+    "sandbox.n_demonstrations=32",
+    "sandbox.n_reward_prompts=20",
+    "sandbox.n_ppo_prompts=8",
+    "sandbox.n_eval_prompts=8",
+    "sft.epochs=1",
+    "reward_model.epochs=1",
+    "ppo.steps=1",
+    "ppo.rollout_rows=8",
+    "ppo.minibatch_rows=4",
+    "evaluation.every=0",
+    "evaluation.prompts_while_training=4",
+    "evaluation.bootstrap_samples=100",
+    "alignment.max_changed=1.0",
+];
+
+fn stages(store: &Path, stage: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(store.join(stage)).unwrap();
+    let mut stages: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    stages.sort();
+    stages
+}
+
+#[test]
+fn a_file_of_edits_that_is_changed_in_place_is_imported_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    let run = |config: &Path| {
+        let out = dir.path().join("out");
+        let mut args = vec!["run", config.to_str().unwrap(), "--quiet"];
+        args.extend(["--out", out.to_str().unwrap()]);
+        args.extend(["--store", store.to_str().unwrap()]);
+        for set in &TINY {
+            args.extend(["--set", set]);
+        }
+        let output = finegrain(&args);
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{message}");
+    };
+    // The ids and responses to edit are in the answers of another editor.
+    run(Path::new(&configs("sandbox/fine-token-ppo.toml")));
+    let [rubric] = &stages(&store, "edits")[..] else {
+        panic!("one edits stage")
+    };
+    let asked: Vec<serde_json::Value> = ["train", "held_out"]
+        .iter()
+        .flat_map(|part| {
+            let text = fs::read_to_string(rubric.join(format!("answers_{part}.jsonl"))).unwrap();
+            let lines: Vec<_> = text
+                .lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect();
+            lines
+        })
+        .collect();
+    let edits = dir.path().join("edits.jsonl");
+    let write = |word: &str| {
+        let lines: Vec<String> = asked
+            .iter()
+            .map(|row: &serde_json::Value| {
+                let edited = format!("{} {word}", row["original"].as_str().unwrap());
+                serde_json::json!({ "id": row["id"], "edited": edited }).to_string()
+            })
+            .collect();
+        fs::write(&edits, lines.join("\n")).unwrap();
+    };
+    let config = variant(
+        dir.path(),
+        "preferences = \"edits\"\n[editor]\nuse = \"human\"\noptions = { path = \"edits.jsonl\" }",
+    );
+    write("kind");
+    run(&config);
+    run(&config);
+    assert_eq!(
+        stages(&store, "edits").len(),
+        2,
+        "an unchanged file is found"
+    );
+    write("grand");
+    run(&config);
+    let all = stages(&store, "edits");
+    assert_eq!(all.len(), 3);
+    for word in [" kind\"", " grand\""] {
+        let with = |stage: &&PathBuf| {
+            let text = fs::read_to_string(stage.join("edits.jsonl")).unwrap();
+            text.lines().all(|line| line.contains(word))
+        };
+        assert_eq!(all.iter().filter(with).count(), 1, "{word}");
+    }
+    assert_eq!(
+        stages(&store, "reward_model").len(),
+        3,
+        "what builds on them is new too"
+    );
+}
+
 #[test]
 fn the_reference_page_is_current() {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/config.md"))

@@ -14,7 +14,7 @@ use crate::pipeline::store::Artifact;
 pub struct ChosenJudge {
     /// The judge.
     pub judge: Box<dyn Judge>,
-    /// Its identity, options and, for a reward model, the key of its training.
+    /// Its instance's fingerprint or, for a reward model, the key of its training.
     pub fingerprint: Value,
 }
 
@@ -37,10 +37,8 @@ pub fn open(
         });
     }
     let judge = session.registry.judge(&config.plugin, &config.options)?;
-    let fingerprint =
-        json!({ "plugin": judge.identity().fingerprint(), "options": config.options });
     Ok(ChosenJudge {
+        fingerprint: judge.fingerprint().clone(),
         judge: Box::new(judge),
-        fingerprint,
     })
 }

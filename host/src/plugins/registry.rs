@@ -193,7 +193,7 @@ impl Registry {
     pub fn editor(&self, name: &str, options: &Value) -> Result<EditorInstance> {
         let provider = self.find(&self.editors, PluginKind::Editor, name)?;
         let object = EditorObject(construct(provider, options)?);
-        let handle = Handle::new(provider.0.identity.clone(), object.capabilities())?;
+        let handle = Handle::new(provider.0.identity.clone(), options, object.capabilities())?;
         Ok(EditorInstance::new(handle, object))
     }
 
@@ -204,7 +204,7 @@ impl Registry {
     pub fn reward(&self, name: &str, options: &Value) -> Result<RewardInstance> {
         let provider = self.find(&self.rewards, PluginKind::Reward, name)?;
         let object = RewardObject(construct(provider, options)?);
-        let handle = Handle::new(provider.0.identity.clone(), object.capabilities())?;
+        let handle = Handle::new(provider.0.identity.clone(), options, object.capabilities())?;
         Ok(RewardInstance::new(handle, object))
     }
 
@@ -215,7 +215,7 @@ impl Registry {
     pub fn advantage(&self, name: &str, options: &Value) -> Result<AdvantageInstance> {
         let provider = self.find(&self.advantages, PluginKind::Advantage, name)?;
         let object = AdvantageObject(construct(provider, options)?);
-        let handle = Handle::new(provider.0.identity.clone(), object.capabilities())?;
+        let handle = Handle::new(provider.0.identity.clone(), options, object.capabilities())?;
         Ok(AdvantageInstance::new(handle, object))
     }
 
@@ -226,7 +226,7 @@ impl Registry {
     pub fn judge(&self, name: &str, options: &Value) -> Result<JudgeInstance> {
         let provider = self.find(&self.judges, PluginKind::Judge, name)?;
         let object = JudgeObject(construct(provider, options)?);
-        let handle = Handle::new(provider.0.identity.clone(), object.capabilities())?;
+        let handle = Handle::new(provider.0.identity.clone(), options, object.capabilities())?;
         Ok(JudgeInstance::new(handle, object))
     }
 

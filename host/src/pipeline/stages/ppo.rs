@@ -63,8 +63,7 @@ pub fn obtain(
         .zip(reward_models)
         .map(|((choice, scheme), model)| {
             json!({
-                "scheme": scheme.identity().fingerprint(),
-                "options": choice.options,
+                "scheme": scheme.fingerprint(),
                 "weight": choice.weight,
                 "model": model.as_ref().map(|model| model.key.hash()),
             })
@@ -77,8 +76,7 @@ pub fn obtain(
             "sft": sft.key.hash(),
             "template": config.prompt_template,
             "rewards": rewards,
-            "advantage": advantage.identity().fingerprint(),
-            "advantage_options": config.advantage.options,
+            "advantage": advantage.fingerprint(),
             "ppo": config.ppo,
             "judge": judge.fingerprint,
             "evaluation": {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{EDITS, HELD_OUT_EDITS, HELD_OUT_PAIRS, MODEL, PAIRS, sft};
 use crate::config::{Config, PluginChoice, RewardChoice};
@@ -48,7 +48,7 @@ pub fn obtain(
         PairSource::Pairs => (pairs, PAIRS, HELD_OUT_PAIRS),
         PairSource::Edits => (edits, EDITS, HELD_OUT_EDITS),
     };
-    let key = key(config, "reward_model", &scheme, &choice.options, sft, from);
+    let key = key(config, "reward_model", &scheme, sft, from);
     let title = format!("reward model ({}, {})", config.preferences, choice.plugin);
     session
         .stage(&title, config.seed, key, |context| {
@@ -64,7 +64,6 @@ pub(super) fn key(
     config: &Config,
     stage: &'static str,
     scheme: &RewardInstance,
-    options: &Value,
     sft: &Artifact,
     data: &Artifact,
 ) -> StageKey {
@@ -73,8 +72,7 @@ pub(super) fn key(
         json!({
             "sft": sft.key.hash(),
             "data": data.key.hash(),
-            "scheme": scheme.identity().fingerprint(),
-            "options": options,
+            "scheme": scheme.fingerprint(),
             "alignment": config.alignment,
             "template": config.prompt_template,
             "reward_model": config.reward_model,
