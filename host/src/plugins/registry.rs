@@ -12,6 +12,7 @@ use finegrain_sdk::abi::root::Contents;
 use finegrain_sdk::descriptor::Descriptor;
 use serde_json::Value;
 
+use crate::builtins;
 use crate::error::{Error, Result};
 use crate::plugins::discover::PluginSearch;
 use crate::plugins::identity::{Identity, PluginKind, Source};
@@ -279,6 +280,10 @@ fn add<O>(
             version: descriptor.version.clone(),
             source: source.clone(),
             sha256: sha256.map(ToOwned::to_owned),
+            sources: match source {
+                Source::BuiltIn => builtins::sources(&descriptor.package).map(ToOwned::to_owned),
+                Source::Library(_) => None,
+            },
         };
         if let Some((other, _)) = providers.get(&descriptor.name) {
             return Err(Error::plugin(format!(
