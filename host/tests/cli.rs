@@ -174,6 +174,40 @@ fn wrong_edit_files_are_named_by_line_and_field() {
 }
 
 #[test]
+fn a_new_plugin_is_written_for_each_kind_and_wrong_ones_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for kind in ["editor", "reward", "advantage", "judge"] {
+        let folder = dir.path().join(kind);
+        let place = folder.to_str().unwrap();
+        let args = ["plugin", "new", kind, "half-price", "--dir", place];
+        let output = finegrain(&args);
+        assert!(output.status.success(), "{kind}");
+        let files = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(files.lines().count(), 3, "{files}");
+        assert!(
+            files.lines().all(|file| Path::new(file).is_file()),
+            "{files}"
+        );
+        let next = String::from_utf8(output.stderr).unwrap();
+        let library = format!("{place}/target/release/libfinegrain_{kind}_half_price.so");
+        let info = format!("plugin info {kind}/half-price");
+        for words in [library.as_str(), &info, "use = \"half-price\""] {
+            assert!(next.contains(words), "no {words:?} in {next}");
+        }
+        refused(&args, 2, &[place, "is already there", "hint"]);
+    }
+    let new = |kind: &str, name: &str, words: &[&str]| {
+        let folder = dir.path().join("refused");
+        let args = ["plugin", "new", kind, name, "--dir"];
+        refused(&[&args[..], &[folder.to_str().unwrap()]].concat(), 2, words);
+        assert!(!folder.exists());
+    };
+    new("rewrad", "x", &["rewrad", "reward"]);
+    new("judge", "Fair", &["Fair", "lower-case letters"]);
+    new("judge", "2fair", &["2fair", "the first a letter"]);
+}
+
+#[test]
 fn generate_names_a_folder_that_is_no_model() {
     refused(
         &["generate", "--model", "nowhere", "--prompt", "x"],

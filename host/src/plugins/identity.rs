@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use crate::error::{Error, Result};
 
 /// The four kinds of plugin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum PluginKind {
     /// Makes minimal edits that better a response.
