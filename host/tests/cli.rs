@@ -107,6 +107,68 @@ fn overrides_and_bases_arrive_in_the_resolved_configuration() {
 }
 
 #[test]
+fn a_preset_fills_what_is_not_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("base.toml");
+    fs::write(&base, "[ppo]\nrollout_rows = 128\n").unwrap();
+    let path = dir.path().join("variant.toml");
+    let text = "base = \"base.toml\"\n[ppo]\npreset = \"trl\"\n[ppo.sampling]\ntop_k = 5\n";
+    fs::write(&path, text).unwrap();
+    let show = |sets: &[&str]| -> serde_json::Value {
+        let mut args = vec!["config", "show", path.to_str().unwrap(), "--json"];
+        for set in sets {
+            args.extend(["--set", set]);
+        }
+        let output = finegrain(&args);
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        serde_json::from_slice(&output.stdout).expect(&message)
+    };
+    let ppo = |sets: &[&str]| show(sets)["ppo"].clone();
+    let shown = ppo(&["ppo.epochs=3"]);
+    for (key, value) in [
+        ("/preset", serde_json::json!("trl")),
+        // TRL's, docs/ppo.md.
+        ("/minibatch_rows", 64.into()),
+        ("/learning_rate", 3e-6.into()),
+        ("/sampling/temperature", 0.7.into()),
+        ("/sampling/max_new_tokens", 53.into()),
+        ("/optimizer/max_grad_norm", 0.0.into()),
+        ("/critic_head", "reward-model".into()),
+        // The base's, the file's and the command line's.
+        ("/rollout_rows", 128.into()),
+        ("/sampling/top_k", 5.into()),
+        ("/epochs", 3.into()),
+    ] {
+        assert_eq!(shown.pointer(key), Some(&value), "{key}");
+    }
+    let other = ppo(&["ppo.preset=alpacafarm"]);
+    assert_eq!(other["kl_estimator"], "k1-clamped");
+    assert_eq!(
+        (&other["steps"], &other["rollout_rows"]),
+        (&390.into(), &128.into())
+    );
+    assert_eq!(ppo(&["ppo.preset=finegrain"])["epochs"], 2);
+    // The printed configuration has every key set, and resolves to itself.
+    let output = finegrain(&["config", "show", path.to_str().unwrap()]);
+    let resolved = dir.path().join("resolved.toml");
+    fs::write(&resolved, &output.stdout).unwrap();
+    let again = finegrain(&["config", "show", resolved.to_str().unwrap()]);
+    assert_eq!(again.stdout, output.stdout);
+
+    fs::write(&path, "[ppo]\npreset = \"alpacafram\"\n").unwrap();
+    refused(
+        &["config", "show", path.to_str().unwrap()],
+        2,
+        &[
+            "variant.toml:2",
+            "ppo.preset",
+            "alpacafram",
+            "did you mean alpacafarm?",
+        ],
+    );
+}
+
+#[test]
 fn wrong_plugins_and_options_are_found_before_anything_runs() {
     let dir = tempfile::tempdir().unwrap();
     let store = dir.path().join("store");

@@ -20,7 +20,7 @@ use crate::pipeline::judges;
 use crate::pipeline::report::write_report;
 use crate::pipeline::sampling::Sampler;
 use crate::pipeline::store::{Artifact, StageKey};
-use crate::train::ppo::{self, PpoInputs, WeightedSource};
+use crate::train::ppo::{self, PpoConfig, PpoInputs, PpoPreset, WeightedSource};
 use crate::train::rollout_batch::RewardSource;
 
 /// What a PPO run says about itself.
@@ -77,7 +77,8 @@ pub fn obtain(
             "template": config.prompt_template,
             "rewards": rewards,
             "advantage": advantage.fingerprint(),
-            "ppo": config.ppo,
+            // What the preset has filled in is in the other keys.
+            "ppo": PpoConfig { preset: PpoPreset::default(), ..config.ppo.clone() },
             "judge": judge.fingerprint,
             "evaluation": {
                 "sampling": config.evaluation.sampling,
