@@ -31,9 +31,10 @@ pub fn open(
             .registry
             .reward(&config.scheme.plugin, &config.scheme.options)?;
         let (model, tokenizer) = reward_model::load(artifact)?;
+        let template = reward_model::template(artifact)?;
         return Ok(ChosenJudge {
             fingerprint: json!({ "reward-model": artifact.key.hash() }),
-            judge: Box::new(RewardJudge::new(model, tokenizer, scheme)),
+            judge: Box::new(RewardJudge::new(model, tokenizer, template, scheme)),
         });
     }
     let judge = session.registry.judge(&config.plugin, &config.options)?;

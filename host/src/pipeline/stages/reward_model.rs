@@ -10,6 +10,7 @@ use crate::config::{Config, PluginChoice, RewardChoice};
 use crate::data::alignment::align;
 use crate::data::jsonl;
 use crate::data::records::{Pair, PairSource};
+use crate::data::template::PromptTemplate;
 use crate::data::tokenizer::Tokenizer;
 use crate::device;
 use crate::error::{Error, Result};
@@ -148,6 +149,16 @@ pub fn load(artifact: &Artifact) -> Result<(ScoredModel, Tokenizer)> {
         ScoredModel::load(&dir, &device::cpu())?.frozen(),
         Tokenizer::load(&dir)?,
     ))
+}
+
+/// The prompt template that a reward model was trained with, as its key has it.
+pub fn template(artifact: &Artifact) -> Result<PromptTemplate> {
+    PromptTemplate::deserialize(&artifact.record.key["template"]).map_err(|error| {
+        Error::internal(format!(
+            "{} does not say its prompt template: {error}",
+            artifact.dir.display()
+        ))
+    })
 }
 
 /// The choice of a scheme without its weight.
