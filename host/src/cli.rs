@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::plugins::PluginKind;
+
 /// Align language models with fine-grained (token-level) supervision.
 #[derive(Debug, Parser)]
 #[command(version, about, long_about = LONG_ABOUT, after_help = EXIT_CODES, arg_required_else_help = true)]
@@ -36,7 +38,7 @@ pub enum Command {
         finegrain compare configs/edit-pairs/*.toml --set data.path=edits.jsonl --set model.path=llama --seeds 1,2,3"
     )]
     Compare(CompareArgs),
-    /// List plugins, or show what one does and which options it has.
+    /// List plugins, show what one does and which options it has, or begin one of your own.
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Continue a prompt with a model; the text alone goes to standard output.
@@ -124,9 +126,21 @@ pub enum PluginCommand {
         #[command(flatten)]
         args: PluginArgs,
     },
+    /// Write a crate with a small plugin that works, for you to change; its files are listed on standard output.
+    #[command(after_help = "Examples:\n  finegrain plugin new reward half-price\n  \
+        finegrain plugin new judge fair --dir ../plugins/judge-fair")]
+    New {
+        /// What the plugin decides.
+        kind: PluginKind,
+        /// What configurations will call it: lower-case letters, digits and hyphens, the first a letter.
+        name: String,
+        /// The folder to make; NAME in the current folder where absent.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
-/// What the plugin verbs share.
+/// What `list` and `info` share.
 #[derive(Debug, Args)]
 pub struct PluginArgs {
     /// Look at this library or folder too. May be repeated.

@@ -107,6 +107,68 @@ fn overrides_and_bases_arrive_in_the_resolved_configuration() {
 }
 
 #[test]
+fn a_preset_fills_what_is_not_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("base.toml");
+    fs::write(&base, "[ppo]\nrollout_rows = 128\n").unwrap();
+    let path = dir.path().join("variant.toml");
+    let text = "base = \"base.toml\"\n[ppo]\npreset = \"trl\"\n[ppo.sampling]\ntop_k = 5\n";
+    fs::write(&path, text).unwrap();
+    let show = |sets: &[&str]| -> serde_json::Value {
+        let mut args = vec!["config", "show", path.to_str().unwrap(), "--json"];
+        for set in sets {
+            args.extend(["--set", set]);
+        }
+        let output = finegrain(&args);
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        serde_json::from_slice(&output.stdout).expect(&message)
+    };
+    let ppo = |sets: &[&str]| show(sets)["ppo"].clone();
+    let shown = ppo(&["ppo.epochs=3"]);
+    for (key, value) in [
+        ("/preset", serde_json::json!("trl")),
+        // TRL's, docs/ppo.md.
+        ("/minibatch_rows", 64.into()),
+        ("/learning_rate", 3e-6.into()),
+        ("/sampling/temperature", 0.7.into()),
+        ("/sampling/max_new_tokens", 53.into()),
+        ("/optimizer/max_grad_norm", 0.0.into()),
+        ("/critic_head", "reward-model".into()),
+        // The base's, the file's and the command line's.
+        ("/rollout_rows", 128.into()),
+        ("/sampling/top_k", 5.into()),
+        ("/epochs", 3.into()),
+    ] {
+        assert_eq!(shown.pointer(key), Some(&value), "{key}");
+    }
+    let other = ppo(&["ppo.preset=alpacafarm"]);
+    assert_eq!(other["kl_estimator"], "k1-clamped");
+    assert_eq!(
+        (&other["steps"], &other["rollout_rows"]),
+        (&390.into(), &128.into())
+    );
+    assert_eq!(ppo(&["ppo.preset=finegrain"])["epochs"], 2);
+    // The printed configuration has every key set, and resolves to itself.
+    let output = finegrain(&["config", "show", path.to_str().unwrap()]);
+    let resolved = dir.path().join("resolved.toml");
+    fs::write(&resolved, &output.stdout).unwrap();
+    let again = finegrain(&["config", "show", resolved.to_str().unwrap()]);
+    assert_eq!(again.stdout, output.stdout);
+
+    fs::write(&path, "[ppo]\npreset = \"alpacafram\"\n").unwrap();
+    refused(
+        &["config", "show", path.to_str().unwrap()],
+        2,
+        &[
+            "variant.toml:2",
+            "ppo.preset",
+            "alpacafram",
+            "did you mean alpacafarm?",
+        ],
+    );
+}
+
+#[test]
 fn wrong_plugins_and_options_are_found_before_anything_runs() {
     let dir = tempfile::tempdir().unwrap();
     let store = dir.path().join("store");
@@ -171,6 +233,40 @@ fn wrong_edit_files_are_named_by_line_and_field() {
         2,
         &["model.path"],
     );
+}
+
+#[test]
+fn a_new_plugin_is_written_for_each_kind_and_wrong_ones_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for kind in ["editor", "reward", "advantage", "judge"] {
+        let folder = dir.path().join(kind);
+        let place = folder.to_str().unwrap();
+        let args = ["plugin", "new", kind, "half-price", "--dir", place];
+        let output = finegrain(&args);
+        assert!(output.status.success(), "{kind}");
+        let files = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(files.lines().count(), 3, "{files}");
+        assert!(
+            files.lines().all(|file| Path::new(file).is_file()),
+            "{files}"
+        );
+        let next = String::from_utf8(output.stderr).unwrap();
+        let library = format!("{place}/target/release/libfinegrain_{kind}_half_price.so");
+        let info = format!("plugin info {kind}/half-price");
+        for words in [library.as_str(), &info, "use = \"half-price\""] {
+            assert!(next.contains(words), "no {words:?} in {next}");
+        }
+        refused(&args, 2, &[place, "is already there", "hint"]);
+    }
+    let new = |kind: &str, name: &str, words: &[&str]| {
+        let folder = dir.path().join("refused");
+        let args = ["plugin", "new", kind, name, "--dir"];
+        refused(&[&args[..], &[folder.to_str().unwrap()]].concat(), 2, words);
+        assert!(!folder.exists());
+    };
+    new("rewrad", "x", &["rewrad", "reward"]);
+    new("judge", "Fair", &["Fair", "lower-case letters"]);
+    new("judge", "2fair", &["2fair", "the first a letter"]);
 }
 
 #[test]
@@ -263,6 +359,103 @@ fn a_whole_comparison_runs_twice_with_the_same_result_and_the_second_time_from_t
         String::from_utf8(output.stdout)
             .unwrap()
             .starts_with("write one point")
+    );
+}
+
+/// Everything as small as it may be.
+const TINY: [&str; 13] = [
+    "sandbox.n_demonstrations=32",
+    "sandbox.n_reward_prompts=20",
+    "sandbox.n_ppo_prompts=8",
+    "sandbox.n_eval_prompts=8",
+    "sft.epochs=1",
+    "reward_model.epochs=1",
+    "ppo.steps=1",
+    "ppo.rollout_rows=8",
+    "ppo.minibatch_rows=4",
+    "evaluation.every=0",
+    "evaluation.prompts_while_training=4",
+    "evaluation.bootstrap_samples=100",
+    "alignment.max_changed=1.0",
+];
+
+fn stages(store: &Path, stage: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(store.join(stage)).unwrap();
+    let mut stages: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    stages.sort();
+    stages
+}
+
+#[test]
+fn a_file_of_edits_that_is_changed_in_place_is_imported_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    let run = |config: &Path| {
+        let out = dir.path().join("out");
+        let mut args = vec!["run", config.to_str().unwrap(), "--quiet"];
+        args.extend(["--out", out.to_str().unwrap()]);
+        args.extend(["--store", store.to_str().unwrap()]);
+        for set in &TINY {
+            args.extend(["--set", set]);
+        }
+        let output = finegrain(&args);
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{message}");
+    };
+    // The ids and responses to edit are in the answers of another editor.
+    run(Path::new(&configs("sandbox/fine-token-ppo.toml")));
+    let [rubric] = &stages(&store, "edits")[..] else {
+        panic!("one edits stage")
+    };
+    let asked: Vec<serde_json::Value> = ["train", "held_out"]
+        .iter()
+        .flat_map(|part| {
+            let text = fs::read_to_string(rubric.join(format!("answers_{part}.jsonl"))).unwrap();
+            let lines: Vec<_> = text
+                .lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect();
+            lines
+        })
+        .collect();
+    let edits = dir.path().join("edits.jsonl");
+    let write = |word: &str| {
+        let lines: Vec<String> = asked
+            .iter()
+            .map(|row: &serde_json::Value| {
+                let edited = format!("{} {word}", row["original"].as_str().unwrap());
+                serde_json::json!({ "id": row["id"], "edited": edited }).to_string()
+            })
+            .collect();
+        fs::write(&edits, lines.join("\n")).unwrap();
+    };
+    let config = variant(
+        dir.path(),
+        "preferences = \"edits\"\n[editor]\nuse = \"human\"\noptions = { path = \"edits.jsonl\" }",
+    );
+    write("kind");
+    run(&config);
+    run(&config);
+    assert_eq!(
+        stages(&store, "edits").len(),
+        2,
+        "an unchanged file is found"
+    );
+    write("grand");
+    run(&config);
+    let all = stages(&store, "edits");
+    assert_eq!(all.len(), 3);
+    for word in [" kind\"", " grand\""] {
+        let with = |stage: &&PathBuf| {
+            let text = fs::read_to_string(stage.join("edits.jsonl")).unwrap();
+            text.lines().all(|line| line.contains(word))
+        };
+        assert_eq!(all.iter().filter(with).count(), 1, "{word}");
+    }
+    assert_eq!(
+        stages(&store, "reward_model").len(),
+        3,
+        "what builds on them is new too"
     );
 }
 

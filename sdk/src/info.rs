@@ -30,6 +30,10 @@ pub struct Capabilities {
     pub deterministic: bool,
     /// The plugin talks to other machines.
     pub network: bool,
+    /// Files, and folders with everything in them, that this instance reads and that its results depend on: paths as the
+    /// instance opens them. The host hashes their content, so that a run after a change computes anew what the old content
+    /// decided. Only [`crate::Plugin::capabilities`] can tell them, for the options say which they are.
+    pub files: Vec<String>,
 }
 
 impl Default for Capabilities {
@@ -40,6 +44,7 @@ impl Default for Capabilities {
             samples_per_prompt: 1,
             deterministic: true,
             network: false,
+            files: Vec::new(),
         }
     }
 }

@@ -10,3 +10,4 @@ mod misbehaviour;
 mod other_sdk;
 mod refusals;
 mod same_bits;
+mod scaffold;

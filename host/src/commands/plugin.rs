@@ -1,9 +1,13 @@
-//! `finegrain plugin`: what plugins there are, and what one of them does.
+//! `finegrain plugin`: what plugins there are, what one of them does, and the beginning of a new one.
+
+use std::io::{self, Write};
+use std::path::Path;
 
 use crate::cli::{PluginArgs, PluginCommand};
 use crate::commands::{TABLE_WIDTH, emit, emit_json};
 use crate::error::Result;
-use crate::plugins::{PluginSearch, Registry, describe};
+use crate::plugins::scaffold::{self, Sdk};
+use crate::plugins::{PluginKind, PluginSearch, Registry, describe};
 
 pub(super) fn plugin(command: &PluginCommand) -> Result<()> {
     match command {
@@ -24,7 +28,24 @@ pub(super) fn plugin(command: &PluginCommand) -> Result<()> {
                 emit(&describe::info(listed, TABLE_WIDTH))
             }
         }
+        PluginCommand::New { kind, name, dir } => {
+            let folder = dir.as_deref().unwrap_or(Path::new(name));
+            new(*kind, name, folder)
+        }
     }
+}
+
+fn new(kind: PluginKind, name: &str, folder: &Path) -> Result<()> {
+    let written = scaffold::create(kind, name, folder, &Sdk::of_this_build())?;
+    let list: String = written
+        .iter()
+        .map(|path| format!("{}\n", path.display()))
+        .collect();
+    emit(&list)?;
+    let next = scaffold::what_next(kind, name, folder);
+    // The crate is there, whether or not anybody reads this.
+    let _ = io::stderr().write_all(next.as_bytes());
+    Ok(())
 }
 
 fn registry(args: &PluginArgs) -> Result<Registry> {

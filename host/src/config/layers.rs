@@ -71,7 +71,7 @@ impl Layers {
 }
 
 /// Puts `above` on top of `below`: tables key by key, everything else whole.
-fn merge(below: &mut Table, above: Table) {
+pub(super) fn merge(below: &mut Table, above: Table) {
     for (key, value) in above {
         match (below.get_mut(&key), value) {
             (Some(Value::Table(below)), Value::Table(above)) => merge(below, above),

@@ -5,9 +5,10 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Value;
 
-use super::layers::Layers;
+use super::layers::{Layers, merge};
 use super::{Config, nearest, overrides};
 use crate::error::{Error, Result};
+use crate::train::ppo::PpoPreset;
 
 /// Reads a configuration, everything it is based on, and the `key=value` overrides of the command line.
 ///
@@ -37,8 +38,27 @@ pub fn load(path: &Path, sets: &[String]) -> Result<Config> {
     Ok(config)
 }
 
+/// Puts the preset that `ppo.preset` names below what the files and the command line say of `ppo`.
+fn fill_preset(table: &mut toml::Table) -> Result<()> {
+    let Some(Value::Table(ppo)) = table.get_mut("ppo") else {
+        return Ok(());
+    };
+    // What is no preset is refused where the types are checked.
+    let preset = ppo.get("preset").cloned().map(PpoPreset::deserialize);
+    let Some(Ok(preset)) = preset else {
+        return Ok(());
+    };
+    let mut filled = toml::Table::try_from(preset.config())
+        .map_err(|error| Error::internal(format!("a preset does not serialise: {error}")))?;
+    merge(&mut filled, std::mem::take(ppo));
+    *ppo = filled;
+    Ok(())
+}
+
 fn deserialize(layers: &Layers, path: &Path) -> Result<Config> {
-    serde_path_to_error::deserialize(Value::Table(layers.table.clone())).map_err(|error| {
+    let mut table = layers.table.clone();
+    fill_preset(&mut table)?;
+    serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
         let parent = dotted(&error.path().to_string());
         let inner = error.into_inner();
         // TOML's display adds where it was in the value; the first line says what was wrong.
@@ -57,15 +77,17 @@ fn deserialize(layers: &Layers, path: &Path) -> Result<Config> {
                 };
                 (format!("{table}{field}"), Some(hint))
             }
-            None => (parent, None),
+            None => (parent, nearest_variant(&text)),
         };
         let origin = layers
             .origin(&key)
             .map_or_else(|| path.display().to_string(), str::to_owned);
-        let message = match &hint {
-            Some(_) => format!("{origin}: {key}: there is no such key"),
-            None if key.is_empty() => format!("{origin}: {text}"),
-            None => format!("{origin}: {key}: {text}"),
+        let message = if unknown_field(&text).is_some() {
+            format!("{origin}: {key}: there is no such key")
+        } else if key.is_empty() {
+            format!("{origin}: {text}")
+        } else {
+            format!("{origin}: {key}: {text}")
         };
         let error = Error::input(message);
         match hint {
@@ -85,7 +107,19 @@ fn dotted(path: &str) -> String {
 
 /// The field and the known ones out of serde's message for an unknown field.
 fn unknown_field(message: &str) -> Option<(String, Vec<String>)> {
-    if !message.contains("unknown field") {
+    unknown("unknown field", message)
+}
+
+/// The known word nearest to one that no enumeration has, as a hint.
+fn nearest_variant(message: &str) -> Option<String> {
+    let (word, known) = unknown("unknown variant", message)?;
+    let near = nearest(&word, known.iter().map(String::as_str), 2);
+    (!near.is_empty()).then(|| format!("did you mean {}?", near.join(" or ")))
+}
+
+/// The word and the known ones out of serde's message for an unknown one.
+fn unknown(what: &str, message: &str) -> Option<(String, Vec<String>)> {
+    if !message.contains(what) {
         return None;
     }
     let mut names = message.split('`').skip(1).step_by(2).map(str::to_owned);
@@ -109,8 +143,9 @@ fn with_origin(error: Error, layers: &Layers, path: &Path) -> Error {
 impl Config {
     /// A configuration out of TOML text, without a base; for tests and for what a run directory holds.
     pub fn from_toml(text: &str) -> Result<Self> {
-        let value: toml::Table =
+        let mut value: toml::Table =
             toml::from_str(text).map_err(|error| Error::input(error.message().to_owned()))?;
+        fill_preset(&mut value)?;
         Self::deserialize(Value::Table(value))
             .map_err(|error| Error::input(error.message().to_owned()))
     }

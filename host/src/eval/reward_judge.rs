@@ -12,23 +12,31 @@ use finegrain_sdk::kinds::{Comparisons, Verdict};
 
 use super::judging::Judge;
 use super::sequence_rewards::{ScoredText, SequenceReward, sequence_rewards};
+use crate::data::template::PromptTemplate;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
 use crate::model::ScoredModel;
 
-/// A reward model with its tokenizer and the scheme that it was trained with.
+/// A reward model with its tokenizer, and the prompt template and the scheme that it was trained with.
 pub struct RewardJudge<S> {
     model: ScoredModel,
     tokenizer: Tokenizer,
+    template: PromptTemplate,
     scheme: S,
 }
 
 impl<S: SequenceReward> RewardJudge<S> {
     /// A judge from a trained reward model.
-    pub fn new(model: ScoredModel, tokenizer: Tokenizer, scheme: S) -> Self {
+    pub fn new(
+        model: ScoredModel,
+        tokenizer: Tokenizer,
+        template: PromptTemplate,
+        scheme: S,
+    ) -> Self {
         Self {
             model,
             tokenizer,
+            template,
             scheme,
         }
     }
@@ -41,7 +49,9 @@ impl<S: SequenceReward> RewardJudge<S> {
         prompt: &'a str,
         response: &'a str,
     ) -> Result<std::result::Result<ScoredText<'a>, String>> {
-        let prompt_ids = self.tokenizer.encode_prompt(prompt)?;
+        let prompt_ids = self
+            .tokenizer
+            .encode_prompt(&self.template.render(prompt))?;
         let mut response_ids = self.tokenizer.encode(response)?;
         response_ids.push(self.tokenizer.eos());
         let (tokens, most) = (
@@ -155,7 +165,7 @@ mod tests {
         }
     }
 
-    fn judge<S: SequenceReward>(scheme: S) -> RewardJudge<S> {
+    fn judge<S: SequenceReward>(scheme: S, template: &str) -> RewardJudge<S> {
         let config = LlamaConfig {
             vocab_size: 8,
             hidden_size: 8,
@@ -179,15 +189,25 @@ mod tests {
             "model": {"type": "WordLevel", "unk_token": "<unk>", "vocab":
                 {"<s>": 0, "</s>": 1, "<unk>": 2, "a": 3, "b": 4, "c": 5, "d": 6, "e": 7}}}"#;
         let tokenizer = Tokenizer::new(file.parse().unwrap(), "<s>", "</s>").unwrap();
-        RewardJudge::new(ScoredModel::new(backbone, head), tokenizer, scheme)
+        let template = PromptTemplate::new(template).unwrap();
+        RewardJudge::new(
+            ScoredModel::new(backbone, head),
+            tokenizer,
+            template,
+            scheme,
+        )
     }
 
-    fn outcomes_with(scheme: impl SequenceReward, contests: &[(&str, &str)]) -> Vec<Outcome> {
+    fn outcomes_of(
+        judge: &RewardJudge<impl SequenceReward>,
+        prompt: &str,
+        contests: &[(&str, &str)],
+    ) -> Vec<Outcome> {
         let contests: Vec<Contest<'_>> = contests
             .iter()
             .map(|&(model, reference)| Contest {
                 id: model,
-                prompt: "a b",
+                prompt,
                 model,
                 reference,
             })
@@ -200,7 +220,11 @@ mod tests {
             log: &|_, _| {},
             progress: &|_, _| {},
         };
-        judge_both_orders(&judge(scheme), &contests, &context).unwrap()
+        judge_both_orders(judge, &contests, &context).unwrap()
+    }
+
+    fn outcomes_with(scheme: impl SequenceReward, contests: &[(&str, &str)]) -> Vec<Outcome> {
+        outcomes_of(&judge(scheme, "{prompt}"), "a b", contests)
     }
 
     fn outcomes(contests: &[(&str, &str)]) -> Vec<Outcome> {
@@ -214,6 +238,18 @@ mod tests {
         assert_eq!(SequenceReward::name(&scheme), "sequence");
         let contests = [("c", "d e"), ("a b", "e")];
         assert_eq!(outcomes_with(scheme, &contests), outcomes(&contests));
+    }
+
+    #[test]
+    fn the_model_sees_prompts_in_its_template() {
+        let contests = [("c", "d e"), ("a", "e")];
+        let templated = outcomes_of(&judge(Last, "e {prompt} d"), "b", &contests);
+        let written_out = outcomes_of(&judge(Last, "{prompt}"), "e b d", &contests);
+        assert_eq!(templated, written_out);
+        assert_ne!(
+            templated,
+            outcomes_of(&judge(Last, "{prompt}"), "b", &contests)
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use finegrain_sdk::rng::Stream;
 
-use crate::config::{Config, Task};
+use crate::config::Task;
 use crate::data::jsonl;
 use crate::data::records::PairSource;
 use crate::error::{Error, Result};
@@ -47,7 +47,7 @@ pub fn summarise(variants: &[Vec<VariantRun>], baseline: Option<&str>) -> Result
         reference: "the SFT model".to_owned(),
         seeds: variants[0].iter().map(|run| run.config.seed).collect(),
         baseline: baseline_name.to_owned(),
-        variants: variants.iter().map(|runs| about(&runs[0].config)).collect(),
+        variants: variants.iter().map(|runs| about(&runs[0])).collect(),
         win_rates: win_rates(variants, at, prompts_of(config.task), &bootstrap)?,
         reward_models: reward_models(variants, &bootstrap)?,
         costs: costs(variants, at)?,
@@ -63,7 +63,8 @@ fn prompts_of(task: Task) -> Sharing {
     }
 }
 
-fn about(config: &Config) -> Variant {
+fn about(run: &VariantRun) -> Variant {
+    let config = &run.config;
     let schemes: Vec<&str> = config
         .reward
         .iter()
@@ -71,7 +72,11 @@ fn about(config: &Config) -> Variant {
         .collect();
     Variant {
         name: config.name.clone(),
-        trained_on: Some(config.preferences),
+        trained_on: run
+            .reward_models
+            .iter()
+            .any(Option::is_some)
+            .then_some(config.preferences),
         scheme: schemes.join(" + "),
     }
 }

@@ -14,7 +14,7 @@ use crate::pipeline::store::Artifact;
 pub struct ChosenJudge {
     /// The judge.
     pub judge: Box<dyn Judge>,
-    /// Its identity, options and, for a reward model, the key of its training.
+    /// Its instance's fingerprint or, for a reward model, the key of its training.
     pub fingerprint: Value,
 }
 
@@ -31,16 +31,15 @@ pub fn open(
             .registry
             .reward(&config.scheme.plugin, &config.scheme.options)?;
         let (model, tokenizer) = reward_model::load(artifact)?;
+        let template = reward_model::template(artifact)?;
         return Ok(ChosenJudge {
             fingerprint: json!({ "reward-model": artifact.key.hash() }),
-            judge: Box::new(RewardJudge::new(model, tokenizer, scheme)),
+            judge: Box::new(RewardJudge::new(model, tokenizer, template, scheme)),
         });
     }
     let judge = session.registry.judge(&config.plugin, &config.options)?;
-    let fingerprint =
-        json!({ "plugin": judge.identity().fingerprint(), "options": config.options });
     Ok(ChosenJudge {
+        fingerprint: judge.fingerprint().clone(),
         judge: Box::new(judge),
-        fingerprint,
     })
 }

@@ -73,6 +73,9 @@ pub fn info(listed: &Listed, width: u16) -> String {
     if let Some(sha256) = &identity.sha256 {
         let _ = writeln!(text, "SHA-256: {sha256}");
     }
+    if let Some(sources) = &identity.sources {
+        let _ = writeln!(text, "SHA-256 of its sources: {sources}");
+    }
     text
 }
 
@@ -201,6 +204,7 @@ mod tests {
                 version: "0.2.0".into(),
                 source: Source::BuiltIn,
                 sha256: None,
+                sources: None,
             },
             descriptor: finegrain_sdk::descriptor::Descriptor {
                 name: "mean".into(),

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use crate::error::{Error, Result};
 
 /// The four kinds of plugin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum PluginKind {
     /// Makes minimal edits that better a response.
@@ -95,6 +95,9 @@ pub struct Identity {
     pub source: Source,
     /// SHA-256 of the library's bytes in lower-case hexadecimal; `None` for a built-in plugin.
     pub sha256: Option<String>,
+    /// SHA-256 of the sources of a built-in plugin, those of the SDK and of other crates it builds on included, in
+    /// lower-case hexadecimal; `None` for a library.
+    pub sources: Option<String>,
 }
 
 impl Identity {
@@ -103,12 +106,15 @@ impl Identity {
         format!("{}/{}", self.kind, self.name)
     }
 
-    /// What decides the plugin's results, for cache keys: the library's bytes, or name and version of a built-in plugin. The
-    /// path does not count.
+    /// What decides the plugin's results, for cache keys: the library's bytes, or the sources of a built-in plugin. The path
+    /// does not count.
     pub fn fingerprint(&self) -> String {
-        match &self.sha256 {
-            Some(sha256) => format!("{}@sha256:{sha256}", self.id()),
-            None => format!("{}@{}", self.id(), self.version),
+        let id = self.id();
+        match (&self.sha256, &self.sources) {
+            (Some(sha256), _) => format!("{id}@sha256:{sha256}"),
+            (None, Some(sources)) => format!("{id}@sources:{sources}"),
+            // Registered by the host itself, which only its tests do.
+            (None, None) => format!("{id}@{}", self.version),
         }
     }
 }
@@ -146,6 +152,7 @@ mod tests {
             version: "0.3.0".into(),
             source: Source::Library("/plugins/libmine.so".into()),
             sha256: Some("1e33d2ab77".repeat(4)),
+            sources: None,
         }
     }
 
@@ -165,9 +172,13 @@ mod tests {
         let built_in = Identity {
             source: Source::BuiltIn,
             sha256: None,
+            sources: Some("77".repeat(32)),
             ..loaded()
         };
-        assert_eq!(built_in.fingerprint(), "reward/mine@0.3.0");
+        assert_eq!(
+            built_in.fingerprint(),
+            format!("reward/mine@sources:{}", "77".repeat(32))
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod advantage;
 mod editor;
+mod files;
 mod judge;
 mod output;
 mod reward;
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use finegrain_sdk::info::Capabilities;
 use finegrain_sdk::{CallContext, ErrorCode};
+use serde_json::{Value, json};
 
 pub use advantage::AdvantageInstance;
 pub use editor::EditorInstance;
@@ -25,21 +27,28 @@ use crate::plugins::identity::Identity;
 pub(crate) struct Handle {
     identity: Identity,
     capabilities: Capabilities,
+    fingerprint: Value,
     poisoned: AtomicBool,
 }
 
 impl Handle {
-    /// A handle whose capabilities the instance itself has just told.
+    /// A handle whose capabilities the instance itself has just told; `options` are those that it was made with.
     pub(crate) fn new(
         identity: Identity,
+        options: &Value,
         capabilities: finegrain_sdk::Result<Capabilities>,
     ) -> Result<Self> {
         let capabilities = capabilities.map_err(|error| {
             Error::plugin(format!("{identity} cannot say what it needs: {error}"))
         })?;
+        let mut fingerprint = json!({ "plugin": identity.fingerprint(), "options": options });
+        if !capabilities.files.is_empty() {
+            fingerprint["files"] = files::contents(&identity, &capabilities.files)?;
+        }
         Ok(Self {
             identity,
             capabilities,
+            fingerprint,
             poisoned: AtomicBool::new(false),
         })
     }
@@ -50,6 +59,10 @@ impl Handle {
 
     pub(crate) fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    pub(crate) fn fingerprint(&self) -> &Value {
+        &self.fingerprint
     }
 
     /// Makes a call: log lines get the plugin's id in front, and a failure becomes the host's error.
@@ -125,6 +138,12 @@ macro_rules! instance_accessors {
             /// What this instance needs with its options.
             pub fn capabilities(&self) -> &finegrain_sdk::info::Capabilities {
                 self.handle.capabilities()
+            }
+
+            /// Everything of this instance that decides its results, for the keys of stages: the plugin's code, the options,
+            /// and the content of the files that it reads.
+            pub fn fingerprint(&self) -> &serde_json::Value {
+                self.handle.fingerprint()
             }
         }
 

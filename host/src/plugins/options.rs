@@ -254,6 +254,7 @@ mod tests {
             version: "0.1.0".into(),
             source: Source::BuiltIn,
             sha256: None,
+            sources: None,
         };
         let mut settings = SchemaSettings::draft2020_12();
         settings.inline_subschemas = true;

@@ -12,6 +12,7 @@ use finegrain_sdk::abi::root::Contents;
 use finegrain_sdk::descriptor::Descriptor;
 use serde_json::Value;
 
+use crate::builtins;
 use crate::error::{Error, Result};
 use crate::plugins::discover::PluginSearch;
 use crate::plugins::identity::{Identity, PluginKind, Source};
@@ -193,7 +194,7 @@ impl Registry {
     pub fn editor(&self, name: &str, options: &Value) -> Result<EditorInstance> {
         let provider = self.find(&self.editors, PluginKind::Editor, name)?;
         let object = EditorObject(construct(provider, options)?);
-        let handle = Handle::new(provider.0.identity.clone(), object.capabilities())?;
+        let handle = Handle::new(provider.0.identity.clone(), options, object.capabilities())?;
         Ok(EditorInstance::new(handle, object))
     }
 
@@ -204,7 +205,7 @@ impl Registry {
     pub fn reward(&self, name: &str, options: &Value) -> Result<RewardInstance> {
         let provider = self.find(&self.rewards, PluginKind::Reward, name)?;
         let object = RewardObject(construct(provider, options)?);
-        let handle = Handle::new(provider.0.identity.clone(), object.capabilities())?;
+        let handle = Handle::new(provider.0.identity.clone(), options, object.capabilities())?;
         Ok(RewardInstance::new(handle, object))
     }
 
@@ -215,7 +216,7 @@ impl Registry {
     pub fn advantage(&self, name: &str, options: &Value) -> Result<AdvantageInstance> {
         let provider = self.find(&self.advantages, PluginKind::Advantage, name)?;
         let object = AdvantageObject(construct(provider, options)?);
-        let handle = Handle::new(provider.0.identity.clone(), object.capabilities())?;
+        let handle = Handle::new(provider.0.identity.clone(), options, object.capabilities())?;
         Ok(AdvantageInstance::new(handle, object))
     }
 
@@ -226,7 +227,7 @@ impl Registry {
     pub fn judge(&self, name: &str, options: &Value) -> Result<JudgeInstance> {
         let provider = self.find(&self.judges, PluginKind::Judge, name)?;
         let object = JudgeObject(construct(provider, options)?);
-        let handle = Handle::new(provider.0.identity.clone(), object.capabilities())?;
+        let handle = Handle::new(provider.0.identity.clone(), options, object.capabilities())?;
         Ok(JudgeInstance::new(handle, object))
     }
 
@@ -279,6 +280,10 @@ fn add<O>(
             version: descriptor.version.clone(),
             source: source.clone(),
             sha256: sha256.map(ToOwned::to_owned),
+            sources: match source {
+                Source::BuiltIn => builtins::sources(&descriptor.package).map(ToOwned::to_owned),
+                Source::Library(_) => None,
+            },
         };
         if let Some((other, _)) = providers.get(&descriptor.name) {
             return Err(Error::plugin(format!(

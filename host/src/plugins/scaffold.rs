@@ -78,15 +78,16 @@ fn files(kind: PluginKind, name: &str, sdk: &Sdk) -> [(&'static str, String); 3]
         PluginKind::Advantage => (include_str!("scaffold/advantage.rs"), "AdvantageEstimator"),
         PluginKind::Judge => (include_str!("scaffold/judge.rs"), "Judge"),
     };
-    let type_name = camel_case(name);
+    let type_name = type_name(name, template);
     let plugin = template.replace(TYPE, &type_name).replace(NAME, name);
     // The templates leave these lines out, for a crate has them once.
     let exported = format!(
         "finegrain_sdk::register!({kind_trait}, {type_name});\nfinegrain_sdk::export_plugin!();\n\n#[cfg(test)]\n"
     );
     let library = plugin.replacen("#[cfg(test)]\n", &exported, 1);
+    let package = package(kind, name);
     let manifest = format!(
-        "[package]\nname = \"finegrain-{kind}-{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n\
+        "[package]\nname = \"{package}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n\
          [lib]\ncrate-type = [\"cdylib\"]\n\n[dependencies]\nfinegrain-sdk = {}\n\n\
          # A workspace of its own, wherever the folder lies.\n[workspace]\n",
         sdk.dependency()
@@ -96,6 +97,49 @@ fn files(kind: PluginKind, name: &str, sdk: &Sdk) -> [(&'static str, String); 3]
         ("src/lib.rs", library),
         (".gitignore", "/target\n".to_owned()),
     ]
+}
+
+fn package(kind: PluginKind, name: &str) -> String {
+    format!("finegrain-{kind}-{name}")
+}
+
+/// What the author of a new plugin does with it, as text for a terminal.
+pub fn what_next(kind: PluginKind, name: &str, folder: &Path) -> String {
+    let library = format!(
+        "target/release/lib{}.so",
+        package(kind, name).replace('-', "_")
+    );
+    // As the sections of a configuration name their plugins.
+    let section = match kind {
+        PluginKind::Editor => "[editor]",
+        PluginKind::Reward => "[[reward]]",
+        PluginKind::Advantage => "[advantage]",
+        PluginKind::Judge => "[judge]",
+    };
+    let anywhere = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
+    let (folder, anywhere) = (folder.display(), anywhere.display());
+    format!(
+        "\nWhat next, in {folder}:\n\
+         \x20 change src/lib.rs; cargo test\n\
+         \x20 cargo build --release\n\
+         \x20 finegrain plugin info {kind}/{name} --plugin {library}\n\
+         And in a configuration:\n\
+         \x20 [plugins]\n\
+         \x20 paths = [\"{anywhere}/{library}\"]\n\n\
+         \x20 {section}\n\
+         \x20 use = \"{name}\"\n"
+    )
+}
+
+/// The type's name: `TokenAverage` for `token-average`, and `JudgePlugin` for `judge`, which the template has already.
+fn type_name(name: &str, template: &str) -> String {
+    let plain = camel_case(name);
+    let mut words = template.split(|letter: char| !letter.is_ascii_alphanumeric());
+    if plain == "Self" || words.any(|word| word == plain) {
+        plain + "Plugin"
+    } else {
+        plain
+    }
 }
 
 /// `token-average` as `TokenAverage`.
@@ -159,6 +203,15 @@ mod tests {
                 Some(format!("finegrain-{kind}-half-price2").as_str())
             );
         }
+    }
+
+    #[test]
+    fn a_name_that_the_template_uses_itself_gets_another_type() {
+        let template = include_str!("scaffold/judge.rs");
+        assert_eq!(type_name("judge", template), "JudgePlugin");
+        assert_eq!(type_name("options", template), "OptionsPlugin");
+        assert_eq!(type_name("self", template), "SelfPlugin");
+        assert_eq!(type_name("fair", template), "Fair");
     }
 
     #[test]

@@ -14,6 +14,6 @@ pub mod train;
 pub mod update;
 pub mod whiten;
 
-pub use config::PpoConfig;
+pub use config::{PpoConfig, PpoPreset};
 pub use rollout::WeightedSource;
 pub use train::{PpoInputs, PpoReport, run};

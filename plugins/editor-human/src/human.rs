@@ -104,6 +104,13 @@ impl Plugin for Human {
         let edits = edits::read(&options)?;
         Ok(Self { options, edits })
     }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            files: vec![self.options.path.clone()],
+            ..Capabilities::default()
+        }
+    }
 }
 
 impl Editor for Human {

@@ -59,6 +59,10 @@ pub(super) fn build(workspace: &Path, selection: &[String]) -> Libraries {
         // The folder decides which .cargo/config.toml holds.
         .current_dir(workspace)
         .env("CARGO_TARGET_DIR", target())
+        // The profile of both workspaces, for a crate of its own that has none: dependencies are not built again for it.
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+        .env("CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_OPT_LEVEL", "1")
         .output()
         .expect("cargo runs");
     assert!(

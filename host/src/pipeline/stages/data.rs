@@ -8,6 +8,7 @@ use super::{
     DEMONSTRATIONS, EDITS, EVAL_PROMPTS, HELD_OUT_EDITS, JUDGE_EDITS, PPO_PROMPTS, REWARD_PROMPTS,
     SET_ASIDE,
 };
+use crate::builtins;
 use crate::config::{Config, Task};
 use crate::data::edit_pairs::{self, EditPair, EditPairs, EditPairsConfig, Split};
 use crate::data::jsonl;
@@ -33,7 +34,12 @@ fn from_sandbox(session: &Session<'_>, config: &Config) -> Result<Artifact> {
         model: ModelShape::default(),
         ..config.sandbox.clone()
     };
-    let key = StageKey::new("data", json!({ "sandbox": corpus, "seed": config.seed }));
+    // The language and its defects are code, which decides the data as much as the numbers do.
+    let rubric = builtins::sources("finegrain-rubric");
+    let key = StageKey::new(
+        "data",
+        json!({ "sandbox": corpus, "rubric": rubric, "seed": config.seed }),
+    );
     session.stage("sandbox data", config.seed, key, |context| {
         let corpus = sandbox::generate(&config.sandbox, &context.stream)?;
         jsonl::write(&context.dir.join(DEMONSTRATIONS), &corpus.demonstrations)?;

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use finegrain_sdk::kinds::EditRequests;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{EDITS, HELD_OUT_EDITS, HELD_OUT_PAIRS, PAIRS, SET_ASIDE};
 use crate::config::{Config, Task};
@@ -42,9 +42,7 @@ pub fn obtain(
         ),
         Task::EditPairs => None,
     };
-    let fingerprint = editor.as_ref().map_or(Value::Null, |editor| {
-        json!({ "plugin": editor.identity().fingerprint(), "options": config.editor.options })
-    });
+    let fingerprint = editor.as_ref().map(EditorInstance::fingerprint);
     let key = StageKey::new(
         "edits",
         json!({

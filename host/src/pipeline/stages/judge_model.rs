@@ -30,14 +30,7 @@ pub fn obtain(
     let scheme = session
         .registry
         .reward(&first.scheme.plugin, &first.scheme.options)?;
-    let key = reward_model::key(
-        config,
-        "judge_model",
-        &scheme,
-        &first.scheme.options,
-        sft,
-        data,
-    );
+    let key = reward_model::key(config, "judge_model", &scheme, sft, data);
     session
         .stage("the judge's reward model", config.seed, key, |context| {
             let train: Vec<Pair> = jsonl::read(&data.file(JUDGE_EDITS))?;

@@ -20,7 +20,7 @@ use crate::pipeline::judges;
 use crate::pipeline::report::write_report;
 use crate::pipeline::sampling::Sampler;
 use crate::pipeline::store::{Artifact, StageKey};
-use crate::train::ppo::{self, PpoInputs, WeightedSource};
+use crate::train::ppo::{self, PpoConfig, PpoInputs, PpoPreset, WeightedSource};
 use crate::train::rollout_batch::RewardSource;
 
 /// What a PPO run says about itself.
@@ -63,8 +63,7 @@ pub fn obtain(
         .zip(reward_models)
         .map(|((choice, scheme), model)| {
             json!({
-                "scheme": scheme.identity().fingerprint(),
-                "options": choice.options,
+                "scheme": scheme.fingerprint(),
                 "weight": choice.weight,
                 "model": model.as_ref().map(|model| model.key.hash()),
             })
@@ -77,9 +76,9 @@ pub fn obtain(
             "sft": sft.key.hash(),
             "template": config.prompt_template,
             "rewards": rewards,
-            "advantage": advantage.identity().fingerprint(),
-            "advantage_options": config.advantage.options,
-            "ppo": config.ppo,
+            "advantage": advantage.fingerprint(),
+            // What the preset has filled in is in the other keys.
+            "ppo": PpoConfig { preset: PpoPreset::default(), ..config.ppo.clone() },
             "judge": judge.fingerprint,
             "evaluation": {
                 "sampling": config.evaluation.sampling,

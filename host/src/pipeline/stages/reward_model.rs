@@ -3,13 +3,14 @@
 use std::fs;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{EDITS, HELD_OUT_EDITS, HELD_OUT_PAIRS, MODEL, PAIRS, sft};
 use crate::config::{Config, PluginChoice, RewardChoice};
 use crate::data::alignment::align;
 use crate::data::jsonl;
 use crate::data::records::{Pair, PairSource};
+use crate::data::template::PromptTemplate;
 use crate::data::tokenizer::Tokenizer;
 use crate::device;
 use crate::error::{Error, Result};
@@ -48,7 +49,7 @@ pub fn obtain(
         PairSource::Pairs => (pairs, PAIRS, HELD_OUT_PAIRS),
         PairSource::Edits => (edits, EDITS, HELD_OUT_EDITS),
     };
-    let key = key(config, "reward_model", &scheme, &choice.options, sft, from);
+    let key = key(config, "reward_model", &scheme, sft, from);
     let title = format!("reward model ({}, {})", config.preferences, choice.plugin);
     session
         .stage(&title, config.seed, key, |context| {
@@ -64,7 +65,6 @@ pub(super) fn key(
     config: &Config,
     stage: &'static str,
     scheme: &RewardInstance,
-    options: &Value,
     sft: &Artifact,
     data: &Artifact,
 ) -> StageKey {
@@ -73,8 +73,7 @@ pub(super) fn key(
         json!({
             "sft": sft.key.hash(),
             "data": data.key.hash(),
-            "scheme": scheme.identity().fingerprint(),
-            "options": options,
+            "scheme": scheme.fingerprint(),
             "alignment": config.alignment,
             "template": config.prompt_template,
             "reward_model": config.reward_model,
@@ -150,6 +149,16 @@ pub fn load(artifact: &Artifact) -> Result<(ScoredModel, Tokenizer)> {
         ScoredModel::load(&dir, &device::cpu())?.frozen(),
         Tokenizer::load(&dir)?,
     ))
+}
+
+/// The prompt template that a reward model was trained with, as its key has it.
+pub fn template(artifact: &Artifact) -> Result<PromptTemplate> {
+    PromptTemplate::deserialize(&artifact.record.key["template"]).map_err(|error| {
+        Error::internal(format!(
+            "{} does not say its prompt template: {error}",
+            artifact.dir.display()
+        ))
+    })
 }
 
 /// The choice of a scheme without its weight.

@@ -23,10 +23,39 @@ pub enum CriticHead {
     RewardModel,
 }
 
+/// Whose conventions fill what a configuration does not say. γ and λ are options of the advantage estimator, which no
+/// preset sets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PpoPreset {
+    /// The defaults of this reference.
+    #[default]
+    Finegrain,
+    /// AlpacaFarm's, with γ = λ = 1.
+    Alpacafarm,
+    /// TRL's, with γ = 1 and λ = 0.95.
+    Trl,
+}
+
+impl PpoPreset {
+    /// Every key as this preset has it.
+    pub fn config(self) -> PpoConfig {
+        match self {
+            Self::Finegrain => PpoConfig::default(),
+            Self::Alpacafarm => PpoConfig::alpacafarm(),
+            Self::Trl => PpoConfig::trl(),
+        }
+    }
+}
+
 /// PPO. A *step* is one rollout and the updates on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PpoConfig {
+    /// Whose conventions fill the keys of `[ppo]` and its tables that neither the files nor `--set` give: `finegrain` (the
+    /// defaults here), `alpacafarm` or `trl`; docs/ppo.md has them side by side. γ and λ are options of the advantage
+    /// estimator, and no preset sets them: both are 1 in AlpacaFarm, λ is 0.95 in TRL.
+    pub preset: PpoPreset,
     /// Steps of the run. AlpacaFarm: 390 (10 passes over 20k prompts, 512 a step), its best checkpoints lie at 20 to 80.
     #[schemars(range(min = 1))]
     pub steps: u64,
@@ -119,6 +148,7 @@ impl Default for PpoConfig {
     /// Unbiased k1 in the reward, advantages whitened, rewards not; sizes for a small model.
     fn default() -> Self {
         Self {
+            preset: PpoPreset::Finegrain,
             steps: 60,
             rollout_rows: 128,
             samples_per_prompt: 1,
@@ -165,6 +195,7 @@ impl PpoConfig {
     /// response tokens. Its γ and λ of 1 belong to the advantage estimator.
     pub fn alpacafarm() -> Self {
         Self {
+            preset: PpoPreset::Alpacafarm,
             steps: 390,
             rollout_rows: 512,
             minibatch_rows: 256,
@@ -186,6 +217,7 @@ impl PpoConfig {
     /// the advantage estimator. It never clips gradients, whatever its `max_grad_norm` says.
     pub fn trl() -> Self {
         Self {
+            preset: PpoPreset::Trl,
             rollout_rows: 64,
             epochs: 4,
             minibatch_rows: 64,
