@@ -6,6 +6,7 @@ pub mod config;
 pub mod kl;
 pub mod losses;
 mod metrics;
+pub mod reward_scale;
 pub mod rewards;
 pub mod rollout;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kl::{KlAdaptation, KlController, KlEstimator, KlPlacement};
 use super::losses::LossAverage;
+use super::reward_scale::RewardScale;
 use super::rewards::MissingEos;
 use super::whiten::Whitening;
 use crate::error::{Error, Result};
@@ -111,6 +112,10 @@ pub struct PpoConfig {
     #[schemars(range(min = 0.0))]
     pub kl_rate: f64,
 
+    /// The unit of each scheme's rewards: `none` (as given; AlpacaFarm, TRL) or `reference` (a standard deviation of 1 over
+    /// the first rollout's responses, as in Ziegler et al., whose β starts at 0.15). Where schemes are compared, `reference`
+    /// makes one β mean the same for all.
+    pub reward_scale: RewardScale,
     /// Whitening of the total token rewards over the rollout, the mean kept. AlpacaFarm: `population`; TRL: `none`.
     pub reward_whitening: Whitening,
     /// Whitening of the advantages over the rollout, after the returns are taken. AlpacaFarm: `population`; TRL: `sample`.
@@ -175,6 +180,7 @@ impl Default for PpoConfig {
             kl_target: 6.0,
             kl_horizon: 10_000.0,
             kl_rate: 0.1,
+            reward_scale: RewardScale::None,
             reward_whitening: Whitening::None,
             advantage_whitening: Whitening::Population,
             missing_eos: MissingEos::Ignore,

@@ -6,6 +6,7 @@ use finegrain_sdk::rng::Stream;
 
 use super::config::PpoConfig;
 use super::kl::KlPlacement;
+use super::reward_scale::Gains;
 use super::rewards::{self, Channel};
 use super::whiten::{Mean, whiten};
 use crate::data::ragged::{RaggedVec, TokenBatch};
@@ -102,11 +103,13 @@ pub struct Environment<'a> {
     pub config: &'a PpoConfig,
 }
 
-/// Samples responses at `step` and takes their log-probabilities, values and rewards; `kl_coef` is β now.
+/// Samples responses at `step` and takes their log-probabilities, values and rewards; `kl_coef` is β now, and the first
+/// rollout decides `gains`.
 pub fn collect(
     models: &Models<'_>,
     environment: &Environment<'_>,
     kl_coef: f64,
+    gains: &mut Gains,
     step: u64,
     context: &StageContext<'_>,
 ) -> Result<Rollout> {
@@ -162,10 +165,11 @@ pub fn collect(
         check_finite("the value", values, &offsets, &rows)?;
     }
     let mut channels = Vec::new();
-    for WeightedSource { weight, source } in environment.rewards {
+    for (scheme, WeightedSource { weight, source }) in environment.rewards.iter().enumerate() {
         let mut rewards = source
             .token_rewards(&batch, &rollouts, budget, step, context)
             .context(format!("reward {}", source.name))?;
+        gains.apply(scheme, source.name, &mut rewards, &offsets)?;
         for reward in &mut rewards {
             *reward *= weight;
         }

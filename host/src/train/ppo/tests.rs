@@ -9,6 +9,7 @@ use serde_json::json;
 use super::config::PpoConfig;
 use super::kl::KlPlacement;
 use super::losses::LossAverage;
+use super::reward_scale::Gains;
 use super::rollout::{self, Environment, Models, WeightedSource};
 use super::train::{PpoInputs, PpoReport, run};
 use super::update::{Learner, Material};
@@ -195,7 +196,15 @@ fn one_update(config: &PpoConfig) -> (Vec<f32>, Vec<f32>) {
         eos: &[EOS],
         config,
     };
-    let rollout = rollout::collect(&models, &environment, 0.1, 0, &context).unwrap();
+    let rollout = rollout::collect(
+        &models,
+        &environment,
+        0.1,
+        &mut Gains::new(config.reward_scale),
+        0,
+        &context,
+    )
+    .unwrap();
     let targets = rollout::targets(&rollout, &gae(), config, 0, &context).unwrap();
     let mut learner = Learner::new(policy, Some(critic), config).unwrap();
     let material = Material {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::config::{CriticHead, PpoConfig};
 use super::metrics::{self, Step};
+use super::reward_scale::Gains;
 use super::rewards::row_sums;
 use super::rollout::{self, Environment, Models, WeightedSource};
 use super::update::{Learner, Material};
@@ -71,6 +72,7 @@ pub fn run(inputs: PpoInputs<'_>, context: &StageContext<'_>) -> Result<PpoRepor
     };
     let mut learner = Learner::new(inputs.policy, critic, config)?;
     let mut kl = config.kl_controller();
+    let mut gains = Gains::new(config.reward_scale);
     let mut tracker = Tracker::new();
     tracker.evaluate(0, &learner.policy, inputs.evaluate, context)?;
 
@@ -93,8 +95,8 @@ pub fn run(inputs: PpoInputs<'_>, context: &StageContext<'_>) -> Result<PpoRepor
             critic: learner.critic.as_ref(),
         };
         let beta = kl.coefficient();
-        let rollout =
-            rollout::collect(&models, &environment, beta, step, context).context(&named)?;
+        let rollout = rollout::collect(&models, &environment, beta, &mut gains, step, context)
+            .context(&named)?;
 
         // 2. Rewards to advantages and returns.
         let targets =
