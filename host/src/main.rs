@@ -10,7 +10,9 @@ use finegrain::cli::Cli;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match finegrain::commands::dispatch(Cli::parse()) {
+    let done = finegrain::threads::turn_off_candles_pool()
+        .and_then(|()| finegrain::commands::dispatch(Cli::parse()));
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             finegrain::commands::print_error(&error);
