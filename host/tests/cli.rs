@@ -110,7 +110,7 @@ fn overrides_and_bases_arrive_in_the_resolved_configuration() {
 fn a_preset_fills_what_is_not_set() {
     let dir = tempfile::tempdir().unwrap();
     let base = dir.path().join("base.toml");
-    fs::write(&base, "[ppo]\nrollout_rows = 128\n").unwrap();
+    fs::write(&base, "[ppo]\nrollout_rows = 256\n").unwrap();
     let path = dir.path().join("variant.toml");
     let text = "base = \"base.toml\"\n[ppo]\npreset = \"trl\"\n[ppo.sampling]\ntop_k = 5\n";
     fs::write(&path, text).unwrap();
@@ -135,7 +135,7 @@ fn a_preset_fills_what_is_not_set() {
         ("/optimizer/max_grad_norm", 0.0.into()),
         ("/critic_head", "reward-model".into()),
         // The base's, the file's and the command line's.
-        ("/rollout_rows", 128.into()),
+        ("/rollout_rows", 256.into()),
         ("/sampling/top_k", 5.into()),
         ("/epochs", 3.into()),
     ] {
@@ -145,7 +145,7 @@ fn a_preset_fills_what_is_not_set() {
     assert_eq!(other["kl_estimator"], "k1-clamped");
     assert_eq!(
         (&other["steps"], &other["rollout_rows"]),
-        (&390.into(), &128.into())
+        (&390.into(), &256.into())
     );
     assert_eq!(ppo(&["ppo.preset=finegrain"])["epochs"], 2);
     // The printed configuration has every key set, and resolves to itself.

@@ -206,20 +206,24 @@ fn reward_models(variants: &[Vec<VariantRun>], bootstrap: &Bootstrap) -> Result<
                 });
             }
         }
-        let marked = artifacts
-            .iter()
-            .map(|(seed, artifact)| {
-                let rows: Vec<MarkedTokens> = jsonl::read(&artifact.file(MARKED))?;
-                Ok(Seeded {
-                    seed: *seed,
-                    value: rows.into_iter().map(MarkedResponse::from).collect(),
+        let localisation = |of: fn(MarkedTokens) -> MarkedResponse| {
+            let marked = artifacts
+                .iter()
+                .map(|(seed, artifact)| {
+                    let rows: Vec<MarkedTokens> = jsonl::read(&artifact.file(MARKED))?;
+                    Ok(Seeded {
+                        seed: *seed,
+                        value: rows.into_iter().map(of).collect(),
+                    })
                 })
-            })
-            .collect::<Result<Vec<_>>>()?;
+                .collect::<Result<Vec<_>>>()?;
+            Localisation::over_seeds(mark, &marked, bootstrap)
+        };
         result.localisation.push(LocalisationCell {
             trained_on,
             scheme,
-            localisation: Localisation::over_seeds(mark, &marked, bootstrap)?,
+            localisation: localisation(MarkedTokens::scored)?,
+            of_rewards: localisation(MarkedTokens::rewarded)?,
         });
     }
     result.longer_is_better = longer.into_values().collect();
@@ -289,10 +293,5 @@ fn notes(variants: &[Vec<VariantRun>]) -> Vec<String> {
                 .to_owned(),
         );
     }
-    notes.push(
-        "Localisation uses the score of the reward head at every token, for every scheme; PPO gets it token by token \
-         from token-average only."
-            .to_owned(),
-    );
     notes
 }

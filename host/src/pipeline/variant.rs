@@ -92,3 +92,81 @@ pub fn run(session: &Session<'_>, config: &Config) -> Result<VariantRun> {
         evaluation,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::data::records::PairSource;
+    use crate::data::template::PromptTemplate;
+    use crate::pipeline::comparison::summarise;
+    use crate::pipeline::observer::Show;
+    use crate::pipeline::store::Store;
+    use crate::plugins::Registry;
+    use crate::report::ComparisonResult;
+
+    const TINY: &str = r#"
+        preferences = "edits"
+        prompt_template = "write {prompt}"
+        sandbox = { n_demonstrations = 32, n_reward_prompts = 20, n_ppo_prompts = 8, n_eval_prompts = 8 }
+        sft = { epochs = 1 }
+        reward_model = { epochs = 1 }
+        alignment = { max_changed = 1.0 }
+        ppo = { steps = 1, rollout_rows = 8, minibatch_rows = 4 }
+        evaluation = { every = 0, prompts_while_training = 4, bootstrap_samples = 100 }
+    "#;
+
+    #[test]
+    fn a_reward_model_is_there_where_a_scheme_needs_one_and_told_of_there_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let cancel = AtomicBool::new(false);
+        let session = Session {
+            store: Store::open(folder.path()).unwrap(),
+            registry: Registry::built_in().unwrap(),
+            cancel: &cancel,
+            threads: 1,
+            show: Show::Nothing,
+        };
+        let with = |rewards: &[&str]| -> (VariantRun, ComparisonResult) {
+            let rewards: String = rewards
+                .iter()
+                .map(|name| format!("[[reward]]\nuse = \"{name}\"\n"))
+                .collect();
+            let config = Config::from_toml(&format!("{TINY}\n{rewards}")).unwrap();
+            let finished = run(&session, &config).unwrap();
+            let result = summarise(&[vec![finished.clone()]], None).unwrap();
+            (finished, result)
+        };
+        // test-fives rewards one token by a rule.
+        let (finished, result) = with(&["test-fives"]);
+        assert!(finished.reward_models[0].is_none());
+        assert_eq!(result.variants[0].trained_on, None);
+        assert!(
+            result.reward_models.cells.is_empty() && result.reward_models.localisation.is_empty()
+        );
+        assert_eq!(result.costs[0].seeds[0].value.reward_model_seconds, None);
+        let page = crate::report::markdown::render(&result);
+        assert!(
+            page.contains("no reward model, reward scheme `test-fives`"),
+            "{page}"
+        );
+
+        let (finished, result) = with(&["sequence", "test-fives"]);
+        let model = finished.reward_models[0].as_ref().unwrap();
+        assert_eq!(
+            reward_model::template(model).unwrap(),
+            PromptTemplate::new("write {prompt}").unwrap()
+        );
+        assert_eq!(result.variants[0].trained_on, Some(PairSource::Edits));
+        let [localisation] = &result.reward_models.localisation[..] else {
+            panic!("one reward model")
+        };
+        // Where a mark is on one token of several, a reward at the last one alone ties with nearly all others.
+        let of = |figure: &crate::eval::OverSeeds<crate::eval::Localisation>| {
+            figure.overall.unwrap().value
+        };
+        assert!((of(&localisation.of_rewards) - 0.5).abs() < 0.1);
+        assert_ne!(of(&localisation.of_rewards), of(&localisation.localisation));
+    }
+}

@@ -39,7 +39,7 @@ pub struct ComparisonResult {
 
 impl ComparisonResult {
     /// The version that this code writes and reads.
-    pub const FORMAT: u32 = 1;
+    pub const FORMAT: u32 = 2;
 
     /// The result as JSON, indented, with a newline at the end.
     ///
@@ -145,8 +145,10 @@ pub struct LocalisationCell {
     pub trained_on: PairSource,
     /// The reward scheme that it was trained with.
     pub scheme: String,
-    /// The figure.
+    /// Of the reward head's score at every token: the same question for every scheme.
     pub localisation: OverSeeds<Localisation>,
+    /// Of the token rewards that the scheme gives PPO.
+    pub of_rewards: OverSeeds<Localisation>,
 }
 
 /// A row of Table 3.
@@ -409,6 +411,7 @@ pub(super) mod tests {
                     trained_on: Edits,
                     scheme: "token-average".to_owned(),
                     localisation: localisation(0.81, seeds),
+                    of_rewards: localisation(0.79, seeds),
                 }],
             },
             costs: vec![
@@ -454,7 +457,7 @@ pub(super) mod tests {
         let error = ComparisonResult::from_json(&result.to_json().unwrap()).unwrap_err();
         assert_eq!(
             (error.to_string().as_str(), error.exit_code()),
-            ("the comparison has format 7; format 1 is accepted", 2)
+            ("the comparison has format 7; format 2 is accepted", 2)
         );
         assert_eq!(
             ComparisonResult::from_json("{}").unwrap_err().exit_code(),

@@ -21,6 +21,7 @@ fn main(result: &ComparisonResult) -> Sheet {
             "On edits %",
             "n",
             "Token AUC",
+            "PPO's AUC",
         ],
     );
     for (trained_on, scheme) in rows(models) {
@@ -32,17 +33,18 @@ fn main(result: &ComparisonResult) -> Sheet {
         };
         let [pairs, edits] =
             [PairSource::Pairs, PairSource::Edits].map(|on| cell(on).map(|c| &c.accuracy));
-        let mut found = models
-            .localisation
-            .iter()
-            .filter(|l| l.trained_on == trained_on && l.scheme == scheme);
+        let mut cells = models.localisation.iter();
+        let found = cells.find(|l| l.trained_on == trained_on && l.scheme == scheme);
         sheet.push([
             format!("{trained_on}, {scheme}"),
             rate(pairs),
             n(pairs),
             rate(edits),
             n(edits),
-            or_none(found.next(), |l| auc(&l.localisation)),
+            or_none(found, |l| auc(&l.localisation)),
+            or_none(found.and_then(|l| l.of_rewards.overall), |e| {
+                format!("{:.2}", e.value)
+            }),
         ]);
     }
     if !models.longer_is_better.is_empty() {
@@ -60,6 +62,7 @@ fn main(result: &ComparisonResult) -> Sheet {
             rate(edits),
             n(edits),
             NONE.to_owned(),
+            NONE.to_owned(),
         ]);
     }
     sheet.note("Pairs and edits are different tests; compare within a column. Ties count half.");
@@ -71,10 +74,13 @@ fn main(result: &ComparisonResult) -> Sheet {
             .map(|s| s.value.mark)
     };
     if marks().any(|m| m == Mark::Defective) {
-        sheet.note("Token AUC: how well low reward finds the defective tokens; 0.5 is chance.");
+        sheet.note("Token AUC: how well low scores of the reward head find the defective tokens; 0.5 is chance.");
     }
     if marks().any(|m| m == Mark::Changed) {
-        sheet.note("Token AUC (changed): how well low reward finds the tokens that the edit touched, not ground truth.");
+        sheet.note("Token AUC (changed): how well low scores of the reward head find the tokens that the edit touched, not ground truth.");
+    }
+    if marks().next().is_some() {
+        sheet.note("PPO's AUC: the same of the token rewards that PPO is given; its intervals are in the details.");
     }
     sheet
 }
@@ -165,8 +171,13 @@ fn per_seed(models: &RewardModels) -> Sheet {
             &cell.accuracy,
         );
     }
-    for cell in &models.localisation {
-        for seed in &cell.localisation.seeds {
+    for (cell, what, localisation) in models.localisation.iter().flat_map(|cell| {
+        [
+            (cell, "AUC", &cell.localisation),
+            (cell, "PPO's AUC", &cell.of_rewards),
+        ]
+    }) {
+        for seed in &localisation.seeds {
             let figures = [
                 ("pooled", seed.value.pooled),
                 ("mean per response", seed.value.per_response),
@@ -174,7 +185,7 @@ fn per_seed(models: &RewardModels) -> Sheet {
             for (how, figure) in figures {
                 sheet.push([
                     format!("{}, {}", cell.trained_on, cell.scheme),
-                    format!("AUC of {} tokens, {how}", seed.value.mark),
+                    format!("{what} of {} tokens, {how}", seed.value.mark),
                     seed.seed.to_string(),
                     or_none(figure, |e| with_interval(e.value, e.interval, 3)),
                     or_none(figure, |e| e.n.to_string()),

@@ -17,6 +17,7 @@ use crate::pipeline::store::{Artifact, StageKey};
 use crate::plugins::RewardInstance;
 use crate::sandbox;
 use crate::train::forward;
+use crate::train::rollout_batch::{RewardSource, RolloutBatch, ended};
 
 /// Held-out preference pairs with the reward of both sides.
 pub const RANKED_PAIRS: &str = "ranked_pairs.jsonl";
@@ -28,21 +29,23 @@ pub const MARKED: &str = "marked.jsonl";
 /// Tokens that go through the reward model together.
 const MICRO_BATCH_TOKENS: usize = 4096;
 
-/// A response with the reward head's score at every token, and a mark where the token is defective (sandbox) or was
-/// changed by the edit (a file of edits).
+/// A response with the reward head's score and the reward for PPO at every token, and a mark where the token is defective
+/// (sandbox) or was changed by the edit (a file of edits).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MarkedTokens {
     /// The pair's id.
     pub id: String,
     /// Score per token.
     pub scores: Vec<f32>,
+    /// What PPO is given per token, before weight and KL.
+    pub rewards: Vec<f32>,
     /// 1 where marked, else 0.
     pub marks: Vec<u8>,
 }
 
 impl Record for MarkedTokens {
     const KIND: &'static str = "a response with marks";
-    const REQUIRED: &'static [&'static str] = &["id", "scores", "marks"];
+    const REQUIRED: &'static [&'static str] = &["id", "scores", "rewards", "marks"];
 
     fn id(&self) -> &str {
         &self.id
@@ -53,11 +56,20 @@ impl Record for MarkedTokens {
     }
 }
 
-impl From<MarkedTokens> for MarkedResponse {
-    fn from(tokens: MarkedTokens) -> Self {
-        Self {
-            rewards: tokens.scores,
-            marks: tokens.marks,
+impl MarkedTokens {
+    /// By the reward head's score.
+    pub fn scored(self) -> MarkedResponse {
+        MarkedResponse {
+            rewards: self.scores,
+            marks: self.marks,
+        }
+    }
+
+    /// By the reward that PPO is given.
+    pub fn rewarded(self) -> MarkedResponse {
+        MarkedResponse {
+            rewards: self.rewards,
+            marks: self.marks,
         }
     }
 }
@@ -170,7 +182,7 @@ impl<'a> Tester<'a> {
             .collect())
     }
 
-    /// The score and the mark of every token of the rejected responses.
+    /// The score, the reward and the mark of every token of the rejected responses.
     fn marked(&self, pairs: &[Pair]) -> Result<Vec<MarkedTokens>> {
         let ids = reward_model::token_pairs(
             self.config,
@@ -183,13 +195,22 @@ impl<'a> Tester<'a> {
             batch.push(&ids.prompt, &ids.rejected);
         }
         let scores = forward::scores(&self.model, &batch, MICRO_BATCH_TOKENS)?;
+        let ended = ended(&batch, &[self.tokenizer.eos()]);
+        let rollouts = RolloutBatch::new(&batch, ended, &|ids| self.tokenizer.decode(ids))?;
+        let source = RewardSource {
+            name: "reward_tests",
+            scheme: self.scheme,
+            model: Some(&self.model),
+        };
+        let rewards =
+            source.token_rewards(&batch, &rollouts, MICRO_BATCH_TOKENS, 0, self.context)?;
         let mut at = 0;
         pairs
             .iter()
             .zip(ids)
             .map(|(pair, ids)| {
-                let scores = scores[at..at + ids.rejected.len()].to_vec();
-                at += ids.rejected.len();
+                let tokens = at..at + ids.rejected.len();
+                at = tokens.end;
                 let marks = match self.config.task {
                     Task::Sandbox => {
                         sandbox::defect_marks(&self.tokenizer, &pair.prompt, &ids.rejected)?
@@ -198,7 +219,8 @@ impl<'a> Tester<'a> {
                 };
                 Ok(MarkedTokens {
                     id: pair.id.clone(),
-                    scores,
+                    scores: scores[tokens.clone()].to_vec(),
+                    rewards: rewards[tokens].to_vec(),
                     marks,
                 })
             })
