@@ -81,7 +81,7 @@ impl Default for ModelShape {
             num_hidden_layers: 2,
             num_attention_heads: 4,
             num_key_value_heads: 4,
-            max_position_embeddings: 64,
+            max_position_embeddings: 96,
             tie_word_embeddings: true,
         }
     }
