@@ -4,6 +4,8 @@
 //! Python's strings, lists and dictionaries, `break` and `continue`, and `{% generation %}` (which marks, and prints
 //! nothing). Source: transformers' documentation, "Writing a chat template".
 
+use std::collections::BTreeMap;
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value};
 use minijinja::{Environment, ErrorKind, context};
@@ -81,14 +83,14 @@ impl ChatTemplate {
         special: impl IntoIterator<Item = (&'a str, &'a str)>,
         add_generation_prompt: bool,
     ) -> Result<String> {
-        let special: Value = special.into_iter().collect();
+        let special: BTreeMap<&str, &str> = special.into_iter().collect();
         let variables = context! {
             messages => Value::from(Serde(messages)),
             // transformers passes both, and templates ask whether they are none.
             tools => Value::from(()),
             documents => Value::from(()),
             add_generation_prompt,
-            ..special
+            ..Value::from(Serde(special))
         };
         let environment = self.environment.as_ref().map_err(failed)?;
         environment
@@ -141,6 +143,10 @@ fn strftime_now(format: &str) -> Result<String, minijinja::Error> {
 }
 
 /// Python's `json.dumps(value, ensure_ascii=False)`, with its `indent`; Jinja's own filter would escape `<` and `&`.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "minijinja hands options over by value"
+)]
 fn tojson(value: &Value, options: Kwargs) -> Result<Value, minijinja::Error> {
     let indent: Option<usize> = options.get("indent")?;
     let ascii: Option<bool> = options.get("ensure_ascii")?;

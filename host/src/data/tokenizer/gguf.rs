@@ -1,7 +1,7 @@
 //! The tokenizer in the metadata of a GGUF file, as the tokenizer.json it stands for.
 //!
 //! Two kinds of vocabulary: `gpt2`, byte-level BPE with its merges, cut beforehand as `tokenizer.ggml.pre` says; and
-//! `llama`, SentencePiece's BPE, whose merges follow from the scores of the tokens.
+//! `llama`, `SentencePiece`'s BPE, whose merges follow from the scores of the tokens.
 
 use serde_json::{Map, Value, json};
 
@@ -23,7 +23,7 @@ const CONTROL: usize = 3;
 /// `token_type` of tokens that are found in a text before it is cut, and are text themselves.
 const USER_DEFINED: usize = 4;
 
-/// SentencePiece's mark of a space.
+/// `SentencePiece`'s mark of a space.
 const SPACE: &str = "▁";
 
 /// Builds the tokenizer of an opened file.
@@ -59,7 +59,7 @@ pub(super) fn tokenizer(gguf: &Gguf) -> Result<Tokenizer> {
 /// The texts of BOS, EOS and, where named, of the unknown and the padding token.
 fn special_tokens(gguf: &Gguf, tokens: &[&str], sentence_piece: bool) -> Result<SpecialTokens> {
     let mut special = SpecialTokens::default();
-    // What llama.cpp takes where a SentencePiece vocabulary does not say; byte-level ones have no such habit.
+    // What llama.cpp takes where a `SentencePiece` vocabulary does not say; byte-level ones have no such habit.
     for (kind, key, habit) in [
         ("bos", "bos", Some(1)),
         ("eos", "eos", Some(2)),
@@ -121,7 +121,7 @@ fn byte_level(gguf: &Gguf, tokens: &[&str]) -> Result<(Value, bool)> {
     Ok((file, pre.is_llama3()))
 }
 
-/// Model, normalizer and decoder of a SentencePiece vocabulary. Spaces become `▁`, one is put in front of a text unless
+/// Model, normalizer and decoder of a `SentencePiece` vocabulary. Spaces become `▁`, one is put in front of a text unless
 /// the file says otherwise, and what has no token falls back to its bytes.
 fn sentence_piece(gguf: &Gguf, tokens: &[&str], unknown: Option<&str>) -> Result<Value> {
     let scores = gguf.required(SCORES, gguf.reals(SCORES)?)?;
@@ -157,7 +157,7 @@ fn sentence_piece(gguf: &Gguf, tokens: &[&str], unknown: Option<&str>) -> Result
     }))
 }
 
-/// The merges that a SentencePiece vocabulary implies: every way to put a token together from two others, tokens of a
+/// The merges that a `SentencePiece` vocabulary implies: every way to put a token together from two others, tokens of a
 /// higher score first. Among the ways of equal score the longer left part comes first, as in transformers.
 fn merges_of_scores<'a>(tokens: &[&'a str], scores: &[f32]) -> Vec<(&'a str, &'a str)> {
     let known: std::collections::HashSet<&str> = tokens.iter().copied().collect();

@@ -7,11 +7,8 @@ use serde_json::{Value, json};
 /// The patterns of LLaMA 3: up to three digits, line breaks with what stands before them.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// The patterns of Qwen 2: as LLaMA 3, digits one by one.
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
 /// The kinds and the names under which files ask for them.
-const KINDS: [(PreTokenizer, &[&str]); 4] = [
+const KINDS: [(PreTokenizer, &[&str]); 3] = [
     (PreTokenizer::Gpt2, &["gpt-2", "olmo"]),
     (
         PreTokenizer::Digits,
@@ -21,7 +18,6 @@ const KINDS: [(PreTokenizer, &[&str]); 4] = [
         PreTokenizer::Llama3,
         &["llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral"],
     ),
-    (PreTokenizer::Qwen2, &["qwen2", "deepseek-r1-qwen"]),
 ];
 
 /// A way to cut a text.
@@ -33,8 +29,6 @@ pub(super) enum PreTokenizer {
     Digits,
     /// [`LLAMA3`].
     Llama3,
-    /// [`QWEN2`].
-    Qwen2,
 }
 
 impl PreTokenizer {
@@ -68,7 +62,46 @@ impl PreTokenizer {
                 bytes(true),
             ),
             Self::Llama3 => both(split(LLAMA3), bytes(false)),
-            Self::Qwen2 => both(split(QWEN2), bytes(false)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+    use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _};
+
+    use super::*;
+
+    /// The pieces of a text, spelled as in the text.
+    fn pieces(kind: PreTokenizer, text: &str) -> Vec<String> {
+        let cut: PreTokenizerWrapper = serde_json::from_value(kind.to_json()).expect("valid");
+        let mut string = PreTokenizedString::from(text);
+        cut.pre_tokenize(&mut string).expect("cut");
+        let splits = string.get_splits(OffsetReferential::Original, OffsetType::Byte);
+        let ranges = splits
+            .into_iter()
+            .map(|(_, (start, end), _)| text[start..end].to_owned());
+        ranges.collect()
+    }
+
+    /// Expected: the patterns by hand; `tests/it/gguf.rs` compares ids with llama.cpp's.
+    #[test]
+    fn digits_contractions_and_line_breaks_are_cut_as_the_names_say() {
+        let text = "I'M 12345\n\n x";
+        assert_eq!(
+            pieces(PreTokenizer::Gpt2, text),
+            ["I", "'", "M", " 12345", "\n\n", " x"]
+        );
+        assert_eq!(
+            pieces(PreTokenizer::Digits, text),
+            ["I", "'", "M", " ", "1", "2", "3", "4", "5", "\n\n", " x"]
+        );
+        assert_eq!(
+            pieces(PreTokenizer::Llama3, text),
+            ["I", "'M", " ", "123", "45", "\n\n", " x"]
+        );
+        assert_eq!(PreTokenizer::named("smollm"), Some(PreTokenizer::Digits));
+        assert_eq!(PreTokenizer::named("smollm3"), None);
     }
 }

@@ -1,6 +1,6 @@
 //! A LLaMA in a GGUF file: metadata as [`LlamaConfig`], tensors under their Hugging Face names and in their row order.
 //!
-//! llama.cpp's converter reorders the rows of W_q and W_k head by head, because its rotary embedding turns neighbouring
+//! llama.cpp's converter reorders the rows of `W_q` and `W_k` head by head, because its rotary embedding turns neighbouring
 //! channels (2j, 2j + 1) where Hugging Face's (and `ops::rope`) turns (j, j + D/2):
 //! ```text
 //! gguf row h·D + 2j + s  =  Hugging Face row h·D + s·D/2 + j      s ∈ {0, 1},  j ∈ 0..D/2
@@ -239,6 +239,11 @@ fn check_variant(gguf: &Gguf) -> Result<()> {
             return Err(stretched(gguf, &format!("{key} is {factor}")));
         }
     }
+    if let Some(count) = gguf.count("split.count")?.filter(|count| *count > 1) {
+        return Err(gguf
+            .refused(format!("split.count is {count}; accepted: 1"))
+            .hint("join the parts with llama-gguf-split --merge"));
+    }
     let positive = [
         (
             "llama.expert_count",
@@ -268,3 +273,6 @@ fn check_variant(gguf: &Gguf) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

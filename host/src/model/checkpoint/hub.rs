@@ -215,3 +215,6 @@ impl From<Error> for Failure {
         Self::Model(error)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -178,7 +178,7 @@ mod tests {
             let index: serde_json::Value = serde_json::from_slice(&index).expect("JSON");
             assert_eq!(index["metadata"]["total_size"], total);
             assert_eq!(
-                index["weight_map"].as_object().map(|map| map.len()),
+                index["weight_map"].as_object().map(serde_json::Map::len),
                 Some(weights.len())
             );
         }
