@@ -41,9 +41,11 @@ pub enum Command {
     /// List plugins, show what one does and which options it has, or begin one of your own.
     #[command(subcommand)]
     Plugin(PluginCommand),
-    /// Continue a prompt with a model; the text alone goes to standard output.
+    /// Continue a prompt, or answer it with --chat; the text alone goes to standard output.
     #[command(
-        after_help = "Example:\n  finegrain generate --model FOLDER --prompt \"Once upon a time\" --temperature 0"
+        after_help = "Examples:\n  finegrain generate --model FOLDER --prompt \"Once upon a time\" --temperature 0\n  \
+        finegrain generate --model SmolLM2-135M-Instruct.gguf --chat --prompt \"What is the capital of France?\"\n  \
+        finegrain generate --model HuggingFaceTB/SmolLM2-135M-Instruct@main --chat --system \"Be brief.\" --prompt Hello"
     )]
     Generate(GenerateArgs),
     /// Show a resolved configuration, or the reference of all keys.
@@ -154,12 +156,18 @@ pub struct PluginArgs {
 /// `finegrain generate`.
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
-    /// A Hugging Face LLaMA folder.
-    #[arg(long, value_name = "DIR")]
+    /// A LLaMA: a Hugging Face folder, a .gguf file, or a hub id such as org/name or org/name@revision.
+    #[arg(long, value_name = "MODEL")]
     pub model: PathBuf,
-    /// The text to continue.
+    /// The text to continue; with --chat, the user's turn.
     #[arg(long)]
     pub prompt: String,
+    /// Put the prompt into the model's chat template and print the answer alone.
+    #[arg(long)]
+    pub chat: bool,
+    /// The system message of the conversation.
+    #[arg(long, requires = "chat")]
+    pub system: Option<String>,
     /// Divides the logits; 0 takes the likeliest token.
     #[arg(long, default_value_t = 1.0)]
     pub temperature: f64,

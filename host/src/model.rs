@@ -19,8 +19,8 @@ mod sampler;
 pub mod sampling;
 mod vector;
 
-pub use checkpoint::check_tokenizer;
-pub use complete::complete;
+pub use checkpoint::{check_tokenizer, locate};
+pub use complete::{answer, complete};
 pub use config::LlamaConfig;
 pub use decoder::Decoder;
 pub use generate::{Generated, generate};

@@ -12,6 +12,8 @@ fn finegrain(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_finegrain"))
         .args(args)
         .env_remove("FINEGRAIN_PLUGIN_PATH")
+        .env("HF_HUB_OFFLINE", "1")
+        .env("HF_HOME", "no-such-cache")
         .output()
         .unwrap()
 }
@@ -270,12 +272,33 @@ fn a_new_plugin_is_written_for_each_kind_and_wrong_ones_are_refused() {
 }
 
 #[test]
-fn generate_names_a_folder_that_is_no_model() {
-    refused(
-        &["generate", "--model", "nowhere", "--prompt", "x"],
-        2,
-        &["nowhere"],
+fn generate_names_what_is_no_model_and_what_is_accepted() {
+    let model = |name: &str, words: &[&str]| {
+        refused(&["generate", "--model", name, "--prompt", "x"], 2, words);
+    };
+    model(
+        "nowhere",
+        &["no model nowhere", "folder", ".gguf", "org/name@revision"],
     );
+    model("./nowhere/at-all", &["no model ./nowhere/at-all"]);
+    model("nowhere.gguf", &["no model nowhere.gguf"]);
+    model(
+        "org/name@v1",
+        &[
+            "org/name at revision v1",
+            "no-such-cache",
+            "HF_HUB_OFFLINE",
+            "hint:",
+        ],
+    );
+    let file = tempfile::Builder::new().suffix(".gguf").tempfile().unwrap();
+    model(file.path().to_str().unwrap(), &[".gguf", "not a GGUF"]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    model(file.path().to_str().unwrap(), &["is a file", "accepted"]);
+    let args = [
+        "generate", "--model", "nowhere", "--prompt", "x", "--system", "y",
+    ];
+    refused(&args, 2, &["--chat"]);
 }
 
 #[test]
@@ -360,6 +383,15 @@ fn a_whole_comparison_runs_twice_with_the_same_result_and_the_second_time_from_t
             .unwrap()
             .starts_with("write one point")
     );
+    let args = [
+        "generate",
+        "--chat",
+        "--model",
+        policy.to_str().unwrap(),
+        "--prompt",
+        prompt,
+    ];
+    refused(&args, 2, &["no chat template", "chat_template.jinja"]);
 }
 
 /// Everything as small as it may be.

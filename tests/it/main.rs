@@ -5,5 +5,6 @@
 )]
 #![expect(clippy::print_stderr, reason = "tests say why they skip")]
 
+mod gguf;
 mod model;
 mod plugins;

@@ -1,9 +1,10 @@
-//! `finegrain generate`: continue a prompt; the text alone goes to standard output.
+//! `finegrain generate`: continue a prompt, or answer it; the text alone goes to standard output.
 
 use crate::cli::GenerateArgs;
 use crate::commands::{emit, interrupt};
+use crate::data::chat::{Message, Role};
 use crate::error::Result;
-use crate::model::{Sampling, complete};
+use crate::model::{Sampling, answer, complete, locate};
 
 pub(super) fn generate(args: &GenerateArgs) -> Result<()> {
     let sampling = Sampling {
@@ -13,13 +14,18 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<()> {
         max_new_tokens: args.max_tokens,
         eos: Vec::new(),
     };
-    let mut text = complete(
-        &args.model,
-        &args.prompt,
-        &sampling,
-        args.seed,
-        interrupt::install()?,
-    )?;
+    let cancel = interrupt::install()?;
+    let model = locate(&args.model)?;
+    let mut text = if args.chat {
+        let system = args.system.iter();
+        let mut conversation: Vec<_> = system
+            .map(|text| Message::new(Role::System, text))
+            .collect();
+        conversation.push(Message::new(Role::User, &args.prompt));
+        answer(&model, &conversation, &sampling, args.seed, cancel)?
+    } else {
+        complete(&model, &args.prompt, &sampling, args.seed, cancel)?
+    };
     text.push('\n');
     emit(&text)
 }

@@ -36,7 +36,7 @@ pub struct Config {
     pub sandbox: SandboxConfig,
     /// The file of edit pairs and its fields; used where `task = "edit-pairs"`.
     pub data: Option<EditPairsConfig>,
-    /// The text around a prompt: anything that holds `{prompt}` once, or `alpaca`.
+    /// The text around a prompt: anything that holds `{prompt}` once, `alpaca`, or `chat`, the model's own chat template.
     pub prompt_template: PromptTemplate,
     /// The model that SFT starts from.
     pub model: ModelConfig,
@@ -115,8 +115,8 @@ pub enum Task {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
-    /// A Hugging Face LLaMA folder (config.json, model.safetensors, tokenizer.json). The sandbox makes a fresh model of the
-    /// shape in `sandbox.model` where this is absent.
+    /// A LLaMA: a Hugging Face folder (config.json, model.safetensors, tokenizer.json), a .gguf file, or a hub id such as
+    /// org/name or org/name@revision. The sandbox makes a fresh model of the shape in `sandbox.model` where this is absent.
     pub path: Option<PathBuf>,
 }
 
@@ -399,8 +399,8 @@ impl Config {
         }
         if self.task == Task::EditPairs && self.model.path.is_none() {
             return Err(
-                Error::input("model.path: task \"edit-pairs\" needs a model folder").hint(
-                    "--set model.path=FOLDER (config.json, model.safetensors, tokenizer.json)",
+                Error::input("model.path: task \"edit-pairs\" needs a model").hint(
+                    "--set model.path=MODEL (a Hugging Face folder, a .gguf file or a hub id)",
                 ),
             );
         }

@@ -1,24 +1,54 @@
-//! The tokenizer of a model folder (`tokenizer.json`), and which of its tokens begin and end a text.
+//! The tokenizer of a model folder (`tokenizer.json`) or of a GGUF file, which of its tokens begin and end a text, and the
+//! model's chat template.
 
+mod beside;
+mod gguf;
+mod pre_tokenizer;
+
+use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::chat::{ChatTemplate, Message};
+use super::gguf::{Gguf, is_gguf};
 use crate::error::{Error, Result};
 use crate::pipeline::atomic::write_atomic;
+use beside::Beside;
 
-const FILE: &str = "tokenizer.json";
+/// The tokenizer itself.
+pub const FILE: &str = "tokenizer.json";
 const CONFIG: &str = "tokenizer_config.json";
+const SPECIAL: &str = "special_tokens_map.json";
+const CHAT: &str = "chat_template.jinja";
+/// The files beside tokenizer.json that say more about it, where they are there.
+pub const BESIDE: [&str; 3] = [CONFIG, SPECIAL, CHAT];
 
 /// Names that beginnings and ends of texts have in the vocabularies in use, tried where no file beside tokenizer.json
 /// says which tokens they are.
 const BOS_NAMES: [&str; 3] = ["<s>", "<bos>", "<|begin_of_text|>"];
 const EOS_NAMES: [&str; 4] = ["</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>"];
 
+/// Special tokens by their purpose (`bos`, `eos`, `unk`, `pad`), each as the vocabulary spells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct SpecialTokens(BTreeMap<&'static str, String>);
+
+impl SpecialTokens {
+    fn set(&mut self, kind: &'static str, token: impl Into<String>) {
+        self.0.insert(kind, token.into());
+    }
+
+    fn get(&self, kind: &str) -> Option<&str> {
+        self.0.get(kind).map(String::as_str)
+    }
+}
+
 /// Text to token ids and back.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    special: SpecialTokens,
+    chat: Option<ChatTemplate>,
     bos: u32,
     eos: u32,
     vocab_size: usize,
@@ -26,58 +56,79 @@ pub struct Tokenizer {
 
 impl Tokenizer {
     /// A tokenizer whose texts begin with the token `bos` and end with `eos`, given by their text, such as `<s>`.
-    pub fn new(mut inner: tokenizers::Tokenizer, bos: &str, eos: &str) -> Result<Self> {
+    pub fn new(inner: tokenizers::Tokenizer, bos: &str, eos: &str) -> Result<Self> {
+        let mut special = SpecialTokens::default();
+        special.set("bos", bos);
+        special.set("eos", eos);
+        Self::assemble(inner, special, None)
+    }
+
+    /// A tokenizer out of its parts; `special` holds at least BOS and EOS.
+    fn assemble(
+        mut inner: tokenizers::Tokenizer,
+        special: SpecialTokens,
+        chat: Option<ChatTemplate>,
+    ) -> Result<Self> {
         // A file may ask to cut or pad what it encodes; batches are ragged, and lengths are this program's business.
         inner.with_padding(None);
         inner
             .with_truncation(None)
             .map_err(|error| failed("set up", &error))?;
-        let id = |token: &str| {
+        let id = |kind: &str| {
+            let token = special.get(kind).unwrap_or_default();
             inner
                 .token_to_id(token)
                 .ok_or_else(|| Error::input(format!("the tokenizer has no token {token:?}")))
         };
-        let (bos, eos) = (id(bos)?, id(eos)?);
+        let (bos, eos) = (id("bos")?, id("eos")?);
         let most = inner.get_vocab(true).into_values().max();
         Ok(Self {
             bos,
             eos,
             vocab_size: most.map_or(0, |id| id as usize + 1),
+            special,
+            chat,
             inner,
         })
     }
 
-    /// Loads a model folder's tokenizer, or a tokenizer.json itself.
+    /// Loads a model folder's tokenizer, a tokenizer.json itself, or the tokenizer of a .gguf file.
     ///
-    /// BOS and EOS are what `tokenizer_config.json` names, else `special_tokens_map.json`, else the ids of config.json
-    /// (the first where it lists several), else a token with a name in common use.
+    /// In a folder, BOS and EOS are what `tokenizer_config.json` names, else `special_tokens_map.json`, else the ids of
+    /// config.json (the first where it lists several), else a token with a name in common use.
     pub fn load(path: &Path) -> Result<Self> {
-        let file = if path.is_dir() {
-            path.join(FILE)
+        if path.is_dir() {
+            Self::from_file(&path.join(FILE))
+        } else if is_gguf(path) {
+            gguf::tokenizer(&Gguf::open(path)?)
         } else {
-            path.to_owned()
-        };
-        let text = std::fs::read(&file).map_err(|error| Error::io("read", &file, &error))?;
+            Self::from_file(path)
+        }
+    }
+
+    fn from_file(file: &Path) -> Result<Self> {
+        let text = std::fs::read(file).map_err(|error| Error::io("read", file, &error))?;
         let inner = tokenizers::Tokenizer::from_bytes(text)
             .map_err(|error| Error::input(format!("{}: {error}", file.display())))?;
-        let beside = Beside::read(&file)?;
-        let bos = beside.token(&inner, "bos", &BOS_NAMES);
-        let eos = beside.token(&inner, "eos", &EOS_NAMES);
-        let found = |token: Option<String>, name: &str, known: &[&str]| {
-            token.ok_or_else(|| {
+        let beside = Beside::read(file)?;
+        let mut special = SpecialTokens::default();
+        for (kind, known) in [("bos", BOS_NAMES.as_slice()), ("eos", &EOS_NAMES)] {
+            let token = beside.token(&inner, kind, known).ok_or_else(|| {
                 let known = known.join(", ");
                 Error::input(format!(
-                    "{}: no {name} token is named beside it, and it has none of {known}",
+                    "{}: no {kind} token is named beside it, and it has none of {known}",
                     file.display()
                 ))
-                .hint(format!("name it in {CONFIG}: {{\"{name}_token\": \"…\"}}"))
-            })
-        };
-        let (bos, eos) = (
-            found(bos, "bos", &BOS_NAMES)?,
-            found(eos, "eos", &EOS_NAMES)?,
-        );
-        Self::new(inner, &bos, &eos).map_err(|error| error.context(file.display()))
+                .hint(format!("name it in {CONFIG}: {{\"{kind}_token\": \"…\"}}"))
+            })?;
+            special.set(kind, token);
+        }
+        for kind in ["unk", "pad"] {
+            if let Some(token) = beside.named(kind) {
+                special.set(kind, token);
+            }
+        }
+        Self::assemble(inner, special, beside.chat()).map_err(|error| error.context(file.display()))
     }
 
     /// The ids of a text without the tokens that a post-processor would add (no BOS, no EOS). Texts that are the names
@@ -91,6 +142,39 @@ impl Tokenizer {
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
         let ids = self.ids(text, true)?;
         Ok(if ids.is_empty() { vec![self.bos] } else { ids })
+    }
+
+    /// The model's own chat template, if it has one.
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.chat.as_ref()
+    }
+
+    /// The ids of a conversation in the model's chat template, up to where an answer begins.
+    ///
+    /// The template says itself where a BOS stands, so the tokenizer adds none: a second BOS would be one that the model
+    /// never saw in training.
+    ///
+    /// # Errors
+    /// No chat template, or one that refuses the conversation.
+    pub fn encode_chat(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        let template = self.chat.as_ref().ok_or_else(|| {
+            Error::input("the model has no chat template").hint(format!(
+                "base models have none; if the model was trained on one, put it beside {FILE} as {CHAT}"
+            ))
+        })?;
+        let names: Vec<_> = (self.special.0.iter())
+            .map(|(kind, token)| (format!("{kind}_token"), token))
+            .collect();
+        let special = names
+            .iter()
+            .map(|(name, token)| (name.as_str(), token.as_str()));
+        let ids = self.encode(&template.render(messages, special, true)?)?;
+        if ids.is_empty() {
+            return Err(Error::input(
+                "the chat template makes an empty text of the conversation",
+            ));
+        }
+        Ok(ids)
     }
 
     fn ids(&self, text: &str, special: bool) -> Result<Vec<u32>> {
@@ -133,18 +217,22 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// Writes tokenizer.json and a `tokenizer_config.json` that transformers needs beside it.
+    /// Writes tokenizer.json and beside it the `tokenizer_config.json` that transformers needs, chat template included.
     pub fn save(&self, dir: &Path) -> Result<()> {
         let text = self
             .inner
             .to_string(true)
             .map_err(|error| failed("serialise the tokenizer", &error))?;
-        let config = json!({
+        let mut config = json!({
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": self.id_to_token(self.bos),
-            "eos_token": self.id_to_token(self.eos),
             "clean_up_tokenization_spaces": false,
         });
+        for (kind, token) in &self.special.0 {
+            config[format!("{kind}_token")] = json!(token);
+        }
+        if let Some(chat) = &self.chat {
+            config["chat_template"] = json!(chat.source());
+        }
         write_atomic(&dir.join(FILE), text.as_bytes())?;
         write_atomic(&dir.join(CONFIG), format!("{config:#}\n").as_bytes())
     }
@@ -154,55 +242,10 @@ fn failed(action: &str, error: &dyn Display) -> Error {
     Error::input(format!("cannot {action}: {error}"))
 }
 
-/// The files beside tokenizer.json that may name its special tokens; a missing file is an empty object.
-struct Beside {
-    named: [Value; 2],
-    model: Value,
-}
-
-impl Beside {
-    fn read(file: &Path) -> Result<Self> {
-        let read = |name: &str| {
-            let path: PathBuf = file.with_file_name(name);
-            match std::fs::read(&path) {
-                Ok(text) => serde_json::from_slice(&text)
-                    .map_err(|error| Error::input(format!("{}: {error}", path.display()))),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(json!({})),
-                Err(error) => Err(Error::io("read", &path, &error)),
-            }
-        };
-        Ok(Self {
-            named: [read(CONFIG)?, read("special_tokens_map.json")?],
-            model: read("config.json")?,
-        })
-    }
-
-    /// The text of the `bos` or `eos` token.
-    fn token(&self, inner: &tokenizers::Tokenizer, kind: &str, known: &[&str]) -> Option<String> {
-        let key = format!("{kind}_token");
-        let by_name = self.named.iter().find_map(|file| match &file[&key] {
-            Value::String(token) => Some(token.clone()),
-            other => other["content"].as_str().map(str::to_owned),
-        });
-        let by_id = || {
-            let id = match &self.model[format!("{kind}_token_id")] {
-                Value::Array(ids) => ids.first()?.as_u64()?,
-                id => id.as_u64()?,
-            };
-            inner.id_to_token(u32::try_from(id).ok()?)
-        };
-        let by_habit = || {
-            let token = known
-                .iter()
-                .find(|token| inner.token_to_id(token).is_some())?;
-            Some((*token).to_owned())
-        };
-        by_name.or_else(by_id).or_else(by_habit)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     /// Words split at spaces; `special` are added tokens.

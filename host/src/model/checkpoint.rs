@@ -1,153 +1,102 @@
-//! Hugging Face model folders: config.json, and weights in model.safetensors or in shards with an index.
+//! Models on disk: Hugging Face folders (config.json, and weights in model.safetensors or in shards with an index),
+//! GGUF files, and models of the Hugging Face hub.
 //!
-//! Weights are read as f32, f16 or bf16 and become f32. Files are written whole or not at all, config.json last: a folder
-//! that has one is complete.
+//! Weights are read as f32, f16, bf16 or quantised and become f32. Folders are what is written: each file whole or not
+//! at all, config.json last: a folder that has one is complete.
 
-use std::collections::{BTreeMap, HashMap};
+mod folder;
+mod gguf;
+mod hub;
+mod write;
+
 use std::path::{Path, PathBuf};
 
-use candle_core::safetensors::BufferedSafetensors;
 use candle_core::{DType, Device, Tensor};
-use serde::Deserialize;
 
 use super::config::LlamaConfig;
+use crate::data::gguf::is_gguf;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::pipeline::atomic::write_atomic;
+use folder::Folder;
+use gguf::GgufModel;
+
+pub use hub::locate;
+pub(super) use write::save;
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// An opened folder: its configuration and where each tensor lies.
+/// An opened model: its configuration and where each tensor lies.
 pub(super) struct Checkpoint {
-    dir: PathBuf,
-    config: LlamaConfig,
-    files: Vec<BufferedSafetensors>,
-    /// Tensor name → index into `files`.
-    places: BTreeMap<String, usize>,
+    path: PathBuf,
+    source: Source,
 }
 
-/// model.safetensors.index.json; its metadata is not needed.
-#[derive(Deserialize)]
-struct ShardIndex {
-    weight_map: BTreeMap<String, String>,
+enum Source {
+    Folder(Folder),
+    Gguf(GgufModel),
 }
 
 impl Checkpoint {
-    /// Reads the configuration and the headers of all weight files of `dir`.
-    pub(super) fn open(dir: &Path) -> Result<Self> {
-        let config = LlamaConfig::load(&dir.join(CONFIG))?;
-        let mut names = Vec::new();
-        if dir.join(WEIGHTS).is_file() {
-            names.push(WEIGHTS.to_owned());
-        } else if dir.join(INDEX).is_file() {
-            names = shard_names(&dir.join(INDEX))?;
+    /// Reads the configuration and the headers of a folder or a .gguf file.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let source = if is_gguf(path) && !path.is_dir() {
+            Source::Gguf(GgufModel::open(path)?)
         } else {
-            return Err(Error::input(format!(
-                "{} holds neither {WEIGHTS} nor {INDEX}",
-                dir.display()
-            ))
-            .hint("only weights in the safetensors format are read"));
-        }
-        let mut checkpoint = Self {
-            dir: dir.to_owned(),
-            config,
-            files: Vec::new(),
-            places: BTreeMap::new(),
+            Source::Folder(Folder::open(path)?)
         };
-        for name in names {
-            checkpoint.add_file(&dir.join(name))?;
-        }
-        Ok(checkpoint)
+        Ok(Self {
+            path: path.to_owned(),
+            source,
+        })
     }
 
-    fn add_file(&mut self, path: &Path) -> Result<()> {
-        let bytes = std::fs::read(path).map_err(|error| Error::io("read", path, &error))?;
-        let file = BufferedSafetensors::new(bytes).map_err(|error| {
-            Error::input(format!(
-                "{} is not a safetensors file: {error}",
-                path.display()
-            ))
-        })?;
-        for (name, _) in file.tensors() {
-            self.places.insert(name, self.files.len());
-        }
-        self.files.push(file);
-        Ok(())
-    }
-
-    /// The folder's configuration.
+    /// The model's configuration.
     pub(super) fn config(&self) -> &LlamaConfig {
-        &self.config
+        match &self.source {
+            Source::Folder(folder) => folder.config(),
+            Source::Gguf(model) => model.config(),
+        }
     }
 
-    /// Whether the folder has a tensor of this name.
+    /// Whether there is a tensor of this Hugging Face name.
     pub(super) fn contains(&self, name: &str) -> bool {
-        self.places.contains_key(name)
+        match &self.source {
+            Source::Folder(folder) => folder.contains(name),
+            Source::Gguf(model) => model.contains(name),
+        }
     }
 
     /// A tensor as f32 on `device`.
     ///
     /// # Errors
-    /// No tensor of this name, another shape, or a type that is not f32, f16 or bf16.
+    /// No tensor of this name, another shape, or a type that is not f32, f16 or bf16 (in a folder).
     pub(super) fn tensor(&self, name: &str, shape: &[usize], device: &Device) -> Result<Tensor> {
-        let place = self.places.get(name).ok_or_else(|| {
-            Error::input(format!("{} has no tensor {name:?}", self.dir.display()))
-                .hint("config.json says that there is one; do the two files belong together?")
-        })?;
-        let tensor = self.files[*place].load(name, device)?;
+        let path = self.path.display();
+        if !self.contains(name) {
+            return Err(Error::input(format!("{path} has no tensor {name:?}")).hint(
+                "the model's configuration says that there is one; do the files belong together?",
+            ));
+        }
+        let tensor = match &self.source {
+            Source::Folder(folder) => folder.tensor(name, device)?,
+            Source::Gguf(model) => model.tensor(name, device)?,
+        };
         if tensor.dims() != shape {
             return Err(Error::input(format!(
-                "{}: tensor {name:?} has the shape {:?}, config.json asks for {shape:?}",
-                self.dir.display(),
+                "{path}: tensor {name:?} has the shape {:?}, the configuration asks for {shape:?}",
                 tensor.dims()
             )));
         }
         match tensor.dtype() {
             DType::F32 | DType::F16 | DType::BF16 => Ok(tensor.to_dtype(DType::F32)?),
             other => Err(Error::input(format!(
-                "{}: tensor {name:?} is of the type {}; accepted: f32, f16, bf16",
-                self.dir.display(),
+                "{path}: tensor {name:?} is of the type {}; accepted: f32, f16, bf16",
                 other.as_str()
             ))),
         }
     }
-}
-
-/// The files that the index names, each once, in the order of their names.
-fn shard_names(path: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read(path).map_err(|error| Error::io("read", path, &error))?;
-    let index: ShardIndex = serde_json::from_slice(&text)
-        .map_err(|error| Error::input(format!("{}: {error}", path.display())))?;
-    let mut names: Vec<_> = index.weight_map.into_values().collect();
-    names.sort();
-    names.dedup();
-    // A name with folders in it could point outside of the model.
-    if let Some(name) = names
-        .iter()
-        .find(|name| Path::new(name).file_name() != Some(name.as_ref()))
-    {
-        return Err(Error::input(format!(
-            "{}: weight_map names the file {name:?}; accepted: names of files in the same folder",
-            path.display()
-        )));
-    }
-    Ok(names)
-}
-
-/// Writes weights and config.json into `dir`, which is created where it is missing.
-pub(super) fn save(dir: &Path, config: &str, tensors: Vec<(String, Tensor)>) -> Result<()> {
-    let tensors = tensors
-        .into_iter()
-        .map(|(name, tensor)| Ok((name, tensor.to_device(&Device::Cpu)?.contiguous()?)))
-        .collect::<Result<Vec<_>>>()?;
-    // transformers refuses files that do not say which framework's layout they have.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let bytes = safetensors::serialize(tensors, Some(metadata))
-        .map_err(|error| Error::internal(format!("cannot serialise the weights: {error}")))?;
-    write_atomic(&dir.join(WEIGHTS), &bytes)?;
-    write_atomic(&dir.join(CONFIG), config.as_bytes())
 }
 
 /// Refuses a tokenizer with ids that the model has no embedding for. The model may have more: tables are often padded.
@@ -165,8 +114,11 @@ pub fn check_tokenizer(config: &LlamaConfig, tokenizer: &Tokenizer) -> Result<()
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, HashMap};
+
     use super::*;
     use crate::model::{Llama, fixture};
+    use crate::pipeline::atomic::write_atomic;
 
     fn logprobs(model: &Llama) -> Result<Vec<f32>> {
         let out = model.log_probs(&fixture::batch(), 1.0)?.logprobs;

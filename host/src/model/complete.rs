@@ -1,4 +1,4 @@
-//! A text continued by the model of a folder: what `finegrain generate` prints.
+//! A text continued, or a question answered, by a model on disk: what `finegrain generate` prints.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -10,40 +10,79 @@ use super::checkpoint::check_tokenizer;
 use super::generate::generate;
 use super::llama::Llama;
 use super::sampling::Sampling;
+use crate::data::chat::Message;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
 
-/// Continues `prompt` with the model and the tokenizer of a Hugging Face folder and gives the whole text, prompt
-/// included, special tokens left out. The tokenizer's EOS ends it where neither `sampling` nor the model names a token.
+/// Continues `prompt` with the model and the tokenizer of a Hugging Face folder or a .gguf file and gives the whole text,
+/// prompt included, special tokens left out. The tokenizer's EOS ends it where neither `sampling` nor the model names a
+/// token.
 ///
 /// # Errors
-/// A folder that cannot be loaded, a tokenizer that does not fit the model, a prompt that leaves no room for
+/// A model that cannot be loaded, a tokenizer that does not fit the model, a prompt that leaves no room for
 /// `sampling.max_new_tokens`, an interrupt.
 pub fn complete(
-    dir: &Path,
+    path: &Path,
     prompt: &str,
     sampling: &Sampling,
     seed: u64,
     cancel: &AtomicBool,
 ) -> Result<String> {
-    let model = Llama::load(dir, &Device::Cpu)?;
-    let tokenizer = Tokenizer::load(dir)?;
-    check_tokenizer(model.config(), &tokenizer)?;
-    let mut ids = tokenizer.encode_prompt(prompt)?;
+    let speaker = Speaker::load(path)?;
     let mut sampling = sampling.clone();
-    if sampling.eos.is_empty() && model.config().eos_token_id.is_empty() {
-        sampling.eos.push(tokenizer.eos());
+    if sampling.eos.is_empty() && speaker.model.config().eos_token_id.is_empty() {
+        sampling.eos.push(speaker.tokenizer.eos());
     }
-    let stream = Stream::new(seed).child("generate");
-    let rows = generate(
-        &model,
-        std::slice::from_ref(&ids),
-        &sampling,
-        &stream,
-        cancel,
-    )?;
-    for row in rows {
-        ids.extend(row.ids);
+    let mut ids = speaker.tokenizer.encode_prompt(prompt)?;
+    ids.extend(speaker.generate(&ids, &sampling, seed, cancel)?);
+    speaker.tokenizer.decode(&ids)
+}
+
+/// The answer to a conversation in the model's chat template, special tokens left out. What ends it are `sampling`'s
+/// tokens, the model's and the tokenizer's EOS.
+///
+/// # Errors
+/// Those of [`complete`]; a model without a chat template, or one that refuses the conversation.
+pub fn answer(
+    path: &Path,
+    conversation: &[Message],
+    sampling: &Sampling,
+    seed: u64,
+    cancel: &AtomicBool,
+) -> Result<String> {
+    let speaker = Speaker::load(path)?;
+    let mut sampling = sampling.clone();
+    sampling.eos.extend(&speaker.model.config().eos_token_id);
+    sampling.eos.push(speaker.tokenizer.eos());
+    let ids = speaker.tokenizer.encode_chat(conversation)?;
+    let answer = speaker.generate(&ids, &sampling, seed, cancel)?;
+    speaker.tokenizer.decode(&answer)
+}
+
+/// A model and the tokenizer that belongs to it.
+struct Speaker {
+    model: Llama,
+    tokenizer: Tokenizer,
+}
+
+impl Speaker {
+    fn load(path: &Path) -> Result<Self> {
+        let model = Llama::load(path, &Device::Cpu)?;
+        let tokenizer = Tokenizer::load(path)?;
+        check_tokenizer(model.config(), &tokenizer)?;
+        Ok(Self { model, tokenizer })
     }
-    tokenizer.decode(&ids)
+
+    /// The ids that follow `prompt`.
+    fn generate(
+        &self,
+        prompt: &[u32],
+        sampling: &Sampling,
+        seed: u64,
+        cancel: &AtomicBool,
+    ) -> Result<Vec<u32>> {
+        let stream = Stream::new(seed).child("generate");
+        let rows = generate(&self.model, &[prompt.to_vec()], sampling, &stream, cancel)?;
+        Ok(rows.into_iter().flat_map(|row| row.ids).collect())
+    }
 }

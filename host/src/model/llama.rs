@@ -56,7 +56,7 @@ impl Llama {
         Self::trainable(config, &tensors)
     }
 
-    /// Loads a Hugging Face folder; f16 and bf16 weights become f32.
+    /// Loads a Hugging Face folder or a .gguf file; half-precision and quantised weights become f32.
     ///
     /// # Errors
     /// A missing file, a missing tensor, a tensor of the wrong shape or type, an unsupported configuration.
@@ -73,7 +73,7 @@ impl Llama {
         Self::trainable(config, &tensors)
     }
 
-    /// Saves config.json and model.safetensors into `dir`, each written whole or not at all.
+    /// Saves config.json and model.safetensors (above 5 GB: shards and an index) into `dir`, each whole or not at all.
     pub fn save(&self, dir: &Path) -> Result<()> {
         let config = self.config.to_json("LlamaForCausalLM");
         checkpoint::save(dir, &config, self.named_tensors())

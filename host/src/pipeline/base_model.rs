@@ -1,7 +1,7 @@
-//! What SFT starts from: a Hugging Face folder, or a fresh model of the sandbox's shape with the sandbox's tokenizer.
+//! What SFT starts from: a model on disk or of the hub, or a fresh model of the sandbox's shape with the sandbox's tokenizer.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use finegrain_sdk::rng::Stream;
@@ -10,32 +10,36 @@ use serde_json::{Value, json};
 use crate::config::{Config, Task};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::model::{Llama, check_tokenizer};
+use crate::model::{Llama, check_tokenizer, locate};
 use crate::pipeline::store::sha256;
 use crate::sandbox;
 
 /// Where the base model comes from.
 pub enum BaseModel<'a> {
-    /// A folder with config.json, model.safetensors and tokenizer.json.
-    Folder(&'a Path),
+    /// A folder with config.json, model.safetensors and tokenizer.json, or a .gguf file.
+    Disk(PathBuf),
     /// Fresh weights.
     Sandbox(&'a sandbox::SandboxConfig),
 }
 
 impl<'a> BaseModel<'a> {
-    /// The base model that a configuration asks for.
+    /// The base model that a configuration asks for; one of the hub is downloaded where it is not cached.
     pub fn of(config: &'a Config) -> Result<Self> {
         match (&config.model.path, config.task) {
-            (Some(path), _) => Ok(Self::Folder(path)),
+            (Some(path), _) => {
+                let found = locate(path).map_err(|error| error.context("model.path"))?;
+                Ok(Self::Disk(found))
+            }
             (None, Task::Sandbox) => Ok(Self::Sandbox(&config.sandbox)),
-            (None, Task::EditPairs) => Err(Error::input("model.path: no model folder is named")),
+            (None, Task::EditPairs) => Err(Error::input("model.path: no model is named")),
         }
     }
 
-    /// What identifies it: the hash of a folder's files, or the sandbox's shape.
+    /// What identifies it: the hashes of its files, or the sandbox's shape.
     pub fn fingerprint(&self) -> Result<Value> {
         match self {
-            Self::Folder(dir) => folder_hashes(dir),
+            Self::Disk(path) if path.is_dir() => folder_hashes(path),
+            Self::Disk(file) => Ok(json!({ "file": file_hash(file)? })),
             Self::Sandbox(config) => Ok(json!({ "fresh": config.model })),
         }
     }
@@ -43,8 +47,8 @@ impl<'a> BaseModel<'a> {
     /// The model, trainable, and its tokenizer; fresh weights are drawn from `stream`.
     pub fn open(&self, stream: &Stream, device: &Device) -> Result<(Llama, Tokenizer)> {
         match self {
-            Self::Folder(dir) => {
-                let (model, tokenizer) = (Llama::load(dir, device)?, Tokenizer::load(dir)?);
+            Self::Disk(path) => {
+                let (model, tokenizer) = (Llama::load(path, device)?, Tokenizer::load(path)?);
                 check_tokenizer(model.config(), &tokenizer)?;
                 Ok((model, tokenizer))
             }
@@ -55,11 +59,7 @@ impl<'a> BaseModel<'a> {
 
 /// The SHA-256 of every file of a model folder that decides what the model does.
 fn folder_hashes(dir: &Path) -> Result<Value> {
-    let entries = fs::read_dir(dir).map_err(|error| {
-        Error::io("read", dir, &error).hint(
-            "model.path is a Hugging Face folder: config.json, model.safetensors, tokenizer.json",
-        )
-    })?;
+    let entries = fs::read_dir(dir).map_err(|error| Error::io("read", dir, &error))?;
     let mut files = Vec::new();
     for entry in entries {
         let path = entry
@@ -67,7 +67,7 @@ fn folder_hashes(dir: &Path) -> Result<Value> {
             .path();
         let counts = path
             .extension()
-            .is_some_and(|kind| kind == "json" || kind == "safetensors");
+            .is_some_and(|kind| kind == "json" || kind == "safetensors" || kind == "jinja");
         if counts && path.is_file() {
             files.push(path);
         }

@@ -30,8 +30,9 @@ impl<'a> Encoder<'a> {
     /// The ids of a prompt, BOS included where the tokenizer asks for it; at least one.
     pub fn prompt(&self, id: &str, prompt: &str) -> Result<Vec<u32>> {
         let ids = self
-            .tokenizer
-            .encode_prompt(&self.template.render(prompt))?;
+            .template
+            .encode(self.tokenizer, prompt)
+            .map_err(|error| error.context(format!("row {id:?}")))?;
         self.check(id, ids.len())?;
         Ok(ids)
     }

@@ -1,0 +1,107 @@
+//! A Hugging Face folder that is read: config.json, and model.safetensors or shards with an index.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::safetensors::BufferedSafetensors;
+use candle_core::{Device, Tensor};
+use serde::Deserialize;
+
+use super::super::config::LlamaConfig;
+use super::{CONFIG, INDEX, WEIGHTS};
+use crate::error::{Error, Result};
+
+/// An opened folder: its configuration and where each tensor lies.
+pub(super) struct Folder {
+    config: LlamaConfig,
+    files: Vec<BufferedSafetensors>,
+    /// Tensor name → index into `files`.
+    places: BTreeMap<String, usize>,
+}
+
+/// model.safetensors.index.json; its metadata is not needed.
+#[derive(Deserialize)]
+struct ShardIndex {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Folder {
+    /// Reads the configuration and the headers of all weight files of `dir`.
+    pub(super) fn open(dir: &Path) -> Result<Self> {
+        let config = LlamaConfig::load(&dir.join(CONFIG))?;
+        let mut folder = Self {
+            config,
+            files: Vec::new(),
+            places: BTreeMap::new(),
+        };
+        for path in weight_files(dir)? {
+            folder.add_file(&path)?;
+        }
+        Ok(folder)
+    }
+
+    fn add_file(&mut self, path: &Path) -> Result<()> {
+        let bytes = std::fs::read(path).map_err(|error| Error::io("read", path, &error))?;
+        let file = BufferedSafetensors::new(bytes).map_err(|error| {
+            Error::input(format!(
+                "{} is not a safetensors file: {error}",
+                path.display()
+            ))
+        })?;
+        for (name, _) in file.tensors() {
+            self.places.insert(name, self.files.len());
+        }
+        self.files.push(file);
+        Ok(())
+    }
+
+    pub(super) fn config(&self) -> &LlamaConfig {
+        &self.config
+    }
+
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.places.contains_key(name)
+    }
+
+    /// A tensor that the folder contains, as it is stored.
+    pub(super) fn tensor(&self, name: &str, device: &Device) -> Result<Tensor> {
+        Ok(self.files[self.places[name]].load(name, device)?)
+    }
+}
+
+/// The files that hold the weights of `dir`.
+pub(super) fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    if dir.join(WEIGHTS).is_file() {
+        return Ok(vec![dir.join(WEIGHTS)]);
+    }
+    let index = dir.join(INDEX);
+    if index.is_file() {
+        let text = std::fs::read(&index).map_err(|error| Error::io("read", &index, &error))?;
+        let names = shard_names(&text).map_err(|error| error.context(index.display()))?;
+        return Ok(names.into_iter().map(|name| dir.join(name)).collect());
+    }
+    Err(Error::input(format!(
+        "{} holds neither {WEIGHTS} nor {INDEX}",
+        dir.display()
+    ))
+    .hint("only weights in the safetensors format are read; a .gguf is named itself"))
+}
+
+/// The files that the text of an index names, each once, in the order of their names.
+pub(super) fn shard_names(text: &[u8]) -> Result<Vec<String>> {
+    let index: ShardIndex =
+        serde_json::from_slice(text).map_err(|error| Error::input(error.to_string()))?;
+    let mut names: Vec<_> = index.weight_map.into_values().collect();
+    names.sort();
+    names.dedup();
+    // A name with folders in it could point outside of the model.
+    if let Some(name) = names
+        .iter()
+        .find(|name| Path::new(name).file_name() != Some(name.as_ref()))
+    {
+        return Err(Error::input(format!(
+            "weight_map names the file {name:?}; accepted: names of files in the same folder"
+        )));
+    }
+    Ok(names)
+}
