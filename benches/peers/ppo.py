@@ -1,8 +1,13 @@
 """One PPO iteration of TRL's experimental PPOTrainer: prompts of half the length, the other half sampled, four models of one
 shape (policy, reference, reward model, critic), two epochs over the rollout as one minibatch, f32, random ids and weights."""
 
+import contextlib
+import os
+import sys
 import tempfile
 import time
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 import trl
 from datasets import Dataset
@@ -31,10 +36,10 @@ class Clock(TrainerCallback):
 
 
 def tokenizer(vocabulary):
-    """Words that no text is made of, and a padding token outside the model's vocabulary: what is sampled is never padding."""
-    words = {f"w{i}": i for i in range(vocabulary)}
-    words["<pad>"] = vocabulary
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words, unk_token="w0")), pad_token="<pad>")
+    """Any words, with padding and end outside the model's vocabulary: what is sampled is never one of them."""
+    words = {f"w{i}": i for i in range(vocabulary)} | {"<pad>": vocabulary, "<eos>": vocabulary + 1}
+    tokens = Tokenizer(WordLevel(words, unk_token="w0"))
+    return PreTrainedTokenizerFast(tokenizer_object=tokens, pad_token="<pad>", eos_token="<eos>")
 
 
 def main():
@@ -81,7 +86,9 @@ def main():
             train_dataset=Dataset.from_dict({"input_ids": prompts}),
             callbacks=[clock],
         )
-        trainer.train()
+        # Metrics are printed; standard output is for the result.
+        with contextlib.redirect_stdout(sys.stderr):
+            trainer.train()
     seconds = clock.seconds()
     assert len(seconds) == iterations, seconds
     workload.report(seconds[workload.warm_up :], workload.rows * new, trl=trl.__version__)
