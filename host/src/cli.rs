@@ -48,6 +48,13 @@ pub enum Command {
         finegrain generate --model HuggingFaceTB/SmolLM2-135M-Instruct@main --chat --system \"Be brief.\" --prompt Hello"
     )]
     Generate(GenerateArgs),
+    /// Time whole workloads on random ids and fresh weights, beside the least time they can take.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  finegrain bench train --shape medium\n  \
+        finegrain bench train --sweep\n  finegrain bench generate --shape 512,128,4,4,2,344 --batch 16x128"
+    )]
+    Bench(BenchCommand),
     /// Show a resolved configuration, or the reference of all keys.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -183,6 +190,53 @@ pub struct GenerateArgs {
     /// The seed.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+}
+
+/// `finegrain bench`.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Forward, backward and an AdamW step of the next-token loss over all positions, f32.
+    Train {
+        /// Shared flags.
+        #[command(flatten)]
+        args: BenchArgs,
+        /// Time batches of a quarter to twice the rows and half to four times the length instead.
+        #[arg(long)]
+        sweep: bool,
+    },
+    /// Sample the second half of every row at temperature 1 with a KV cache; no token ends a row.
+    Generate(BenchArgs),
+    /// One iteration of PPO: sampling, four models of one shape, two epochs over the rollout as one minibatch.
+    Ppo(BenchArgs),
+}
+
+/// What the benches share.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The model: small, medium, smollm2, or the sizes V,C,LAYERS,HEADS,KV,FFN.
+    #[arg(long, default_value = "small")]
+    pub shape: String,
+    /// With explicit sizes: the output head is the embedding table.
+    #[arg(long)]
+    pub tied: bool,
+    /// Rows and tokens a row; a named shape has its own.
+    #[arg(long, value_name = "ROWSxLENGTH")]
+    pub batch: Option<String>,
+    /// Repetitions that count.
+    #[arg(long, default_value_t = 5)]
+    pub repetitions: usize,
+    /// Repetitions before them, which do not.
+    #[arg(long, default_value_t = 1)]
+    pub warm_up: usize,
+    /// Decides ids and weights.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Threads; 0 takes one per core.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `finegrain config`.

@@ -1,5 +1,6 @@
 //! One file a verb, and what they share: the exit of data, errors and interrupts.
 
+mod bench;
 mod compare;
 mod config;
 mod generate;
@@ -29,6 +30,7 @@ pub fn dispatch(cli: Cli) -> Result<()> {
         Command::Compare(args) => compare::compare(&args),
         Command::Plugin(command) => plugin::plugin(&command),
         Command::Generate(args) => generate::generate(&args),
+        Command::Bench(command) => bench::bench(&command),
         Command::Config(command) => config::config(&command),
         Command::Completions { shell } => {
             let mut out = Vec::new();
@@ -77,11 +79,7 @@ pub(crate) fn session<'c>(
                 .extend(allow.iter().cloned());
         }
     }
-    // The pool of the whole process, for operations and for candle's products; the first to ask decides.
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build_global()
-        .map_err(|error| Error::internal(format!("cannot start {threads} threads: {error}")))?;
+    start_threads(threads)?;
     Ok(Session {
         store: Store::open(&args.store)?,
         registry: Registry::load(&search)?,
@@ -93,6 +91,14 @@ pub(crate) fn session<'c>(
             Show::Progress
         },
     })
+}
+
+/// Starts the pool of the whole process, for operations and for candle's products; 0 is a thread per core.
+fn start_threads(threads: usize) -> Result<()> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|error| Error::internal(format!("cannot start {threads} threads: {error}")))
 }
 
 /// Sends data to standard output.

@@ -2,6 +2,7 @@
 //!
 //! The map of the modules and the flow of data are in docs/architecture.md.
 
+pub mod bench;
 mod builtins;
 pub mod cli;
 pub mod commands;

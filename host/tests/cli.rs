@@ -492,6 +492,64 @@ fn a_file_of_edits_that_is_changed_in_place_is_imported_again() {
 }
 
 #[test]
+fn benches_refuse_what_is_no_shape_and_print_what_their_peers_print() {
+    for (args, words) in [
+        (&["train", "--shape", "tiny"][..], "accepted are small"),
+        (&["train", "--shape", "9,8,1,3,1,9"], "do not divide"),
+        (&["ppo", "--shape", "9,8,1,2,1,9"], "--batch is needed"),
+        (&["train", "--tied"], "--tied"),
+        (&["train", "--repetitions", "0"], "--repetitions"),
+        (&["generate", "--batch", "3"], "ROWSxLENGTH"),
+        (
+            &["train", "--shape", "9,8,1,2,0,9", "--batch", "1x4"],
+            "num_key_value_heads",
+        ),
+    ] {
+        let mut all = vec!["bench"];
+        all.extend(args);
+        refused(&all, 2, &[words]);
+    }
+    let output = finegrain(&[
+        "bench",
+        "train",
+        "--shape",
+        "11,8,1,2,1,12",
+        "--tied",
+        "--batch",
+        "2x5",
+        "--repetitions",
+        "3",
+        "--threads",
+        "1",
+        "--json",
+    ]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["seconds"].as_array().unwrap().len(), 3);
+    let tokens = ["rows", "length", "tokens", "threads"].map(|key| report[key].as_u64().unwrap());
+    assert_eq!(tokens, [2, 5, 10, 1]);
+    let sizes = serde_json::json!({
+        "vocabulary": 11, "channels": 8, "layers": 1, "heads": 2, "kv_heads": 1,
+        "feed_forward": 12, "tied": true,
+    });
+    assert_eq!(report["shape"], sizes);
+    let output = finegrain(&[
+        "bench",
+        "train",
+        "--shape",
+        "11,8,1,2,1,12",
+        "--batch",
+        "2x4",
+        "--repetitions",
+        "1",
+        "--sweep",
+        "--json",
+    ]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    // 1, 2 and 4 rows by 2, 4, 8 and 16 tokens.
+    assert_eq!(report["cells"].as_array().unwrap().len(), 12);
+}
+
+#[test]
 fn the_reference_page_is_current() {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/config.md"))
         .unwrap();

@@ -1,0 +1,185 @@
+//! Whole workloads on random ids and fresh weights, timed beside the least time that their arithmetic and their memory
+//! traffic take: what `finegrain bench` prints. Formulas: `cost` and docs/performance.md.
+//!
+//! The calls into model and training stand in `train`, `generate` and `ppo`, one place each.
+
+pub mod cost;
+mod generate;
+mod memory;
+mod ppo;
+mod rates;
+pub mod report;
+pub mod shape;
+pub mod sweep;
+mod train;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use finegrain_sdk::rng::{ChaCha8Rng, Stream};
+use rand::RngExt as _;
+
+use crate::error::{Error, Result};
+
+pub use report::{BenchReport, Floor, Spread};
+pub use shape::{Batch, Shape};
+
+/// Which work is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workload {
+    /// Forward, backward and an AdamW step of the next-token loss over all positions.
+    Train,
+    /// Sampling the second half of every row with a KV cache.
+    Generate,
+    /// One iteration of PPO with four models of one shape.
+    Ppo,
+}
+
+impl Workload {
+    /// The name in commands and results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Generate => "generate",
+            Self::Ppo => "ppo",
+        }
+    }
+}
+
+/// What is run, and how often.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The model.
+    pub shape: Shape,
+    /// Rows and tokens a row.
+    pub batch: Batch,
+    /// Repetitions that count; at least 1.
+    pub repetitions: usize,
+    /// Repetitions before them, which do not.
+    pub warm_up: usize,
+    /// Decides ids and weights.
+    pub seed: u64,
+}
+
+/// Runs a workload on the threads of the current pool.
+///
+/// # Errors
+/// A shape that is no model, an interruption.
+pub fn run(workload: Workload, plan: &Plan, cancel: &AtomicBool) -> Result<BenchReport> {
+    if plan.repetitions == 0 {
+        return Err(Error::input(
+            "--repetitions: 0 is not accepted; at least 1 is",
+        ));
+    }
+    let start_bytes = memory::peak_bytes();
+    let seconds = match workload {
+        Workload::Train => train::run(plan, cancel)?,
+        Workload::Generate => generate::run(plan, cancel)?,
+        Workload::Ppo => ppo::run(plan, cancel)?,
+    };
+    // Before the buffers of the rates.
+    let peak_bytes = memory::peak_bytes();
+    let cost = match workload {
+        Workload::Train => cost::train(&plan.shape, plan.batch),
+        Workload::Generate => cost::generate(&plan.shape, plan.batch),
+        Workload::Ppo => cost::ppo(&plan.shape, plan.batch),
+    };
+    Ok(BenchReport {
+        workload: workload.name(),
+        shape: plan.shape,
+        parameters: plan.shape.parameters(),
+        rows: plan.batch.rows,
+        length: plan.batch.length,
+        threads: rayon::current_num_threads(),
+        tokens: match workload {
+            Workload::Train => plan.batch.tokens(),
+            Workload::Generate | Workload::Ppo => plan.batch.rows * plan.batch.new_tokens(),
+        },
+        floor: Floor::new(&cost, rates::measure(&cost)?),
+        seconds,
+        peak_bytes,
+        start_bytes,
+    })
+}
+
+/// Runs `once` for every repetition and keeps what it says of those that count.
+fn repeat(
+    plan: &Plan,
+    cancel: &AtomicBool,
+    mut once: impl FnMut(u64) -> Result<Duration>,
+) -> Result<Vec<f64>> {
+    let mut seconds = Vec::with_capacity(plan.repetitions);
+    for repetition in 0..plan.warm_up + plan.repetitions {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(Error::interrupted());
+        }
+        let elapsed = once(repetition as u64)?;
+        if repetition >= plan.warm_up {
+            seconds.push(elapsed.as_secs_f64());
+        }
+    }
+    Ok(seconds)
+}
+
+/// Rows of random ids below `vocabulary`, each of `length` tokens.
+fn random_rows(stream: &Stream, rows: usize, length: usize, vocabulary: usize) -> Vec<Vec<u32>> {
+    let mut rng: ChaCha8Rng = stream.child("ids").rng();
+    let mut row = || {
+        (0..length)
+            .map(|_| rng.random_range(0..vocabulary as u32))
+            .collect()
+    };
+    (0..rows).map(|_| row()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every workload on a model of a few hundred parameters.
+    #[test]
+    fn every_workload_reports_its_repetitions_and_a_floor() {
+        let plan = Plan {
+            shape: Shape {
+                vocabulary: 11,
+                channels: 8,
+                layers: 1,
+                heads: 2,
+                kv_heads: 1,
+                feed_forward: 12,
+                tied: true,
+            },
+            batch: Batch { rows: 3, length: 6 },
+            repetitions: 2,
+            warm_up: 1,
+            seed: 1,
+        };
+        let cancel = AtomicBool::new(false);
+        for (workload, tokens) in [
+            (Workload::Train, 18),
+            (Workload::Generate, 9),
+            (Workload::Ppo, 9),
+        ] {
+            let report = run(workload, &plan, &cancel).unwrap();
+            assert_eq!(report.seconds.len(), 2);
+            assert!(report.seconds.iter().all(|&seconds| seconds > 0.0));
+            assert_eq!(report.tokens, tokens);
+            assert!(report.floor.gemm_flops_per_second > 0.0);
+            assert!(report.floor.bytes_per_second > 0.0);
+        }
+        cancel.store(true, Ordering::Relaxed);
+        for workload in [Workload::Train, Workload::Generate, Workload::Ppo] {
+            assert_eq!(run(workload, &plan, &cancel).unwrap_err().exit_code(), 130);
+        }
+    }
+
+    #[test]
+    fn ids_stay_below_the_vocabulary_and_the_seed_decides_them() {
+        let draw = |seed| random_rows(&Stream::new(seed), 20, 30, 7);
+        let rows = draw(1);
+        assert!(rows.iter().all(|row| row.len() == 30));
+        assert_eq!(rows.iter().flatten().max(), Some(&6));
+        assert_eq!(rows, draw(1));
+        assert_ne!(rows, draw(2));
+    }
+}

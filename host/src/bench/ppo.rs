@@ -1,0 +1,126 @@
+//! One iteration of PPO as TRL's trainer does it: four models of one shape, two epochs, one minibatch an epoch.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use candle_core::Device;
+use finegrain_sdk::rng::Stream;
+use serde_json::{Value, json};
+
+use super::cost::PPO_EPOCHS;
+use super::{Plan, random_rows};
+use crate::error::Result;
+use crate::model::{Llama, ScalarHead, ScoredModel};
+use crate::pipeline::context::{Observer, StageContext};
+use crate::plugins::Registry;
+use crate::train::ppo::{self, PpoConfig, PpoInputs, WeightedSource};
+use crate::train::rollout_batch::RewardSource;
+use crate::train::sampling::SamplingConfig;
+
+/// Remembers when each iteration ended.
+struct Clock(Mutex<Vec<Instant>>);
+
+impl Clock {
+    fn mark(&self) {
+        let mut marks = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        marks.push(Instant::now());
+    }
+
+    fn seconds(self) -> Vec<f64> {
+        let marks = self
+            .0
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        marks
+            .windows(2)
+            .map(|pair| (pair[1] - pair[0]).as_secs_f64())
+            .collect()
+    }
+}
+
+impl Observer for Clock {
+    fn metrics(&self, _: u64, _: &[(&str, f64)]) {}
+
+    fn progress(&self, _: u64, _: u64, _: &str) {
+        self.mark();
+    }
+
+    fn warn(&self, _: &str) {}
+}
+
+/// TRL's arithmetic with the sizes of the plan.
+fn config(plan: &Plan) -> PpoConfig {
+    PpoConfig {
+        steps: (plan.warm_up + plan.repetitions) as u64,
+        rollout_rows: plan.batch.rows,
+        minibatch_rows: plan.batch.rows,
+        epochs: PPO_EPOCHS,
+        sampling: SamplingConfig {
+            temperature: 1.0,
+            max_new_tokens: plan.batch.new_tokens(),
+            ..SamplingConfig::default()
+        },
+        ..PpoConfig::trl()
+    }
+}
+
+pub(super) fn run(plan: &Plan, cancel: &AtomicBool) -> Result<Vec<f64>> {
+    let stream = Stream::new(plan.seed).child("bench");
+    let llama = |name: &str| {
+        let config = plan.shape.config(plan.batch.length);
+        Llama::new(config, &stream.child(name), &Device::Cpu)
+    };
+    let head = ScalarHead::random(plan.shape.channels, &stream.child("head"), &Device::Cpu)?;
+    // The critic is made from the reward model by the trainer.
+    let (policy, reward_model) = (
+        llama("model")?,
+        ScoredModel::new(llama("reward model")?, head),
+    );
+    let reference = policy.deep_clone()?;
+    let registry = Registry::built_in()?;
+    let scheme = registry.reward("sequence", &Value::Null)?;
+    let advantage = registry.advantage("gae", &json!({ "gamma": 1.0, "lambda": 0.95 }))?;
+    let config = config(plan);
+    let prompts = random_rows(
+        &stream,
+        plan.batch.rows * config.steps as usize,
+        plan.batch.prompt(),
+        plan.shape.vocabulary,
+    );
+    let clock = Clock(Mutex::default());
+    clock.mark();
+    ppo::run(
+        PpoInputs {
+            policy,
+            reference: &reference,
+            rewards: &[WeightedSource {
+                weight: 1.0,
+                source: RewardSource {
+                    name: "sequence",
+                    scheme: &scheme,
+                    model: Some(&reward_model),
+                },
+            }],
+            advantage: &advantage,
+            prompts: &prompts,
+            decode: &|_| Ok(String::new()),
+            eos: &[],
+            config: &config,
+            evaluate_every: 0,
+            evaluate: &mut |_, _| Ok(0.0),
+        },
+        &StageContext {
+            stream,
+            threads: rayon::current_num_threads(),
+            cancel,
+            observer: &clock,
+            dir: Path::new("."),
+        },
+    )?;
+    Ok(clock.seconds().split_off(plan.warm_up))
+}

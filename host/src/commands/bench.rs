@@ -1,0 +1,77 @@
+//! `finegrain bench`: whole workloads on random ids, timed beside the least they can take.
+
+use serde::Serialize;
+
+use crate::bench::report::Spread;
+use crate::bench::shape::{Batch, Shape};
+use crate::bench::{self, BenchReport, Plan, Workload, sweep};
+use crate::cli::{BenchArgs, BenchCommand};
+use crate::commands::{emit, emit_json, interrupt, start_threads};
+use crate::error::{Error, Result};
+
+/// The result with the figures that follow from it.
+#[derive(Serialize)]
+struct Output<'a> {
+    #[serde(flatten)]
+    report: &'a BenchReport,
+    tokens_per_second: Spread,
+    gflops_per_second: f64,
+}
+
+pub(super) fn bench(command: &BenchCommand) -> Result<()> {
+    let (workload, args, sweeps) = match command {
+        BenchCommand::Train { args, sweep } => (Workload::Train, args, *sweep),
+        BenchCommand::Generate(args) => (Workload::Generate, args, false),
+        BenchCommand::Ppo(args) => (Workload::Ppo, args, false),
+    };
+    let plan = plan(workload, args)?;
+    start_threads(args.threads)?;
+    let cancel = interrupt::install()?;
+    if sweeps {
+        let report = sweep::run(&plan, cancel)?;
+        return if args.json {
+            emit_json(&report)
+        } else {
+            emit(&report.to_string())
+        };
+    }
+    let report = bench::run(workload, &plan, cancel)?;
+    if args.json {
+        emit_json(&Output {
+            tokens_per_second: report.tokens_per_second(),
+            gflops_per_second: report.gflops(),
+            report: &report,
+        })
+    } else {
+        emit(&report.to_string())
+    }
+}
+
+fn plan(workload: Workload, args: &BenchArgs) -> Result<Plan> {
+    let mut shape: Shape = args.shape.parse()?;
+    if args.tied {
+        if args.shape.contains(',') {
+            shape.tied = true;
+        } else {
+            return Err(Error::input(format!(
+                "--tied: the shape {} says by itself whether the head is tied",
+                args.shape
+            ))
+            .hint("--tied belongs to six sizes V,C,LAYERS,HEADS,KV,FFN"));
+        }
+    }
+    let batch: Batch = match &args.batch {
+        Some(batch) => batch.parse()?,
+        None => shape.batch(workload).ok_or_else(|| {
+            Error::input("--batch is needed with an explicit shape")
+                .hint("--batch 32x64 is 32 rows of 64 tokens")
+        })?,
+    };
+    Ok(Plan {
+        shape,
+        batch,
+        repetitions: args.repetitions,
+        warm_up: args.warm_up,
+        seed: args.seed,
+    })
+}
