@@ -37,11 +37,11 @@ pub(super) fn plugin(command: &PluginCommand) -> Result<()> {
 
 fn new(kind: PluginKind, name: &str, folder: &Path) -> Result<()> {
     let written = scaffold::create(kind, name, folder, &Sdk::of_this_build())?;
-    let list: String = written
+    let list: Vec<String> = written
         .iter()
-        .map(|path| format!("{}\n", path.display()))
+        .map(|path| path.display().to_string())
         .collect();
-    emit(&list)?;
+    emit(&format!("{}\n", list.join("\n")))?;
     let next = scaffold::what_next(kind, name, folder);
     // The crate is there, whether or not anybody reads this.
     let _ = io::stderr().write_all(next.as_bytes());

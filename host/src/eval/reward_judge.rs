@@ -49,9 +49,7 @@ impl<S: SequenceReward> RewardJudge<S> {
         prompt: &'a str,
         response: &'a str,
     ) -> Result<std::result::Result<ScoredText<'a>, String>> {
-        let prompt_ids = self
-            .tokenizer
-            .encode_prompt(&self.template.render(prompt))?;
+        let prompt_ids = self.template.encode(&self.tokenizer, prompt)?;
         let mut response_ids = self.tokenizer.encode(response)?;
         response_ids.push(self.tokenizer.eos());
         let (tokens, most) = (

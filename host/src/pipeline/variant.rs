@@ -129,11 +129,11 @@ mod tests {
             show: Show::Nothing,
         };
         let with = |rewards: &[&str]| -> (VariantRun, ComparisonResult) {
-            let rewards: String = rewards
+            let rewards: Vec<String> = rewards
                 .iter()
-                .map(|name| format!("[[reward]]\nuse = \"{name}\"\n"))
+                .map(|name| format!("[[reward]]\nuse = \"{name}\""))
                 .collect();
-            let config = Config::from_toml(&format!("{TINY}\n{rewards}")).unwrap();
+            let config = Config::from_toml(&format!("{TINY}\n{}", rewards.join("\n"))).unwrap();
             let finished = run(&session, &config).unwrap();
             let result = summarise(&[vec![finished.clone()]], None).unwrap();
             (finished, result)

@@ -57,7 +57,7 @@ impl Gains {
                 let mean = sums.iter().sum::<f64>() / sums.len() as f64;
                 let squares: f64 = sums.iter().map(|sum| (sum - mean).powi(2)).sum();
                 let std = (squares / sums.len() as f64).sqrt();
-                if !(std > 1e-12 * mean.abs()) {
+                if std <= 1e-12 * mean.abs() {
                     return Err(Error::input(format!(
                         "ppo.reward_scale: reward {name} gives every response of the first rollout {mean}, so it has no spread to scale by"
                     ))
