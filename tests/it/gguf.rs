@@ -211,9 +211,9 @@ fn every_storage_type_has_the_values_of_gguf_py() -> Result<()> {
         let tensor = read.tensor(name, &Device::Cpu)?;
         assert_eq!(tensor.dims(), [4, 512]);
         let values = tensor.flatten_all()?.to_vec1::<f32>()?;
-        // Two bits for values between -7 and 7 are the coarsest.
+        // Four levels between -7 and 7 are the coarsest: half a step is 2.4, and the step is itself rounded.
         let apart = values.iter().zip(&original).map(|(a, b)| (a - b).abs());
-        assert!(apart.fold(0.0, f32::max) < 2.5, "{name}");
+        assert!(apart.fold(0.0, f32::max) < 3.0, "{name}");
         ours.insert(name.clone(), values);
     }
     let Some(theirs) = python("gguf_values.py", &[&file], None) else {
@@ -348,7 +348,9 @@ fn prompts() -> Vec<String> {
 }
 
 /// Loaded from the GGUF here and there, and saved here and loaded there: the same ids, the same logits within 2e-3 (f32
-/// sums over 30 layers in another order; the logits lie between -20 and 30).
+/// sums over 30 layers in another order; the logits lie between -20 and 30). transformers 5.23 does not know the
+/// pre-tokenizer `smollm` and cuts as GPT-2 does, which differs from llama.cpp on 4 of the 15751 texts; the script gives
+/// it the digits that stand alone, and with them the ids of all texts are llama.cpp's.
 #[test]
 fn transformers_agrees_on_the_file_and_on_the_folder_saved_of_it() -> Result<()> {
     let Some(file) = smollm2() else { return Ok(()) };

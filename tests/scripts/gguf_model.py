@@ -9,6 +9,7 @@ import os
 import sys
 
 import torch
+from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 path, folder = sys.argv[1:]
@@ -17,6 +18,11 @@ asked = json.load(sys.stdin)
 
 def seen(place, **of_gguf):
     tokenizer = AutoTokenizer.from_pretrained(place, **of_gguf)
+    if of_gguf:
+        # transformers 5.23 has no entry for tokenizer.ggml.pre = "smollm" and takes GPT-2's; digits stand alone in it.
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
     model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, **of_gguf).eval()
     chat = tokenizer.apply_chat_template(asked["messages"], add_generation_prompt=True, tokenize=False)
     chat = tokenizer(chat, add_special_tokens=False).input_ids

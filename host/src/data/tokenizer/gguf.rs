@@ -18,6 +18,8 @@ const MERGES: &str = "tokenizer.ggml.merges";
 const SCORES: &str = "tokenizer.ggml.scores";
 const TYPES: &str = "tokenizer.ggml.token_type";
 
+/// `token_type` of the token for what has none.
+const UNKNOWN: usize = 2;
 /// `token_type` of tokens that decoding leaves out, such as BOS and the marks of turns.
 const CONTROL: usize = 3;
 /// `token_type` of tokens that are found in a text before it is cut, and are text themselves.
@@ -200,11 +202,11 @@ fn added_tokens(gguf: &Gguf, tokens: &[&str]) -> Result<Value> {
         )));
     }
     let added = tokens.iter().zip(&types).enumerate();
-    let added = added.filter(|(_, (_, kind))| matches!(**kind, CONTROL | USER_DEFINED));
+    let added = added.filter(|(_, (_, kind))| matches!(**kind, UNKNOWN | CONTROL | USER_DEFINED));
     Ok(added
         .map(|(id, (token, kind))| {
             json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
-                   "normalized": false, "special": *kind == CONTROL})
+                   "normalized": false, "special": *kind != USER_DEFINED})
         })
         .collect())
 }
