@@ -46,7 +46,7 @@ struct Layer<'a> {
 }
 
 impl Llama {
-    /// A fresh model: weights from N(0, 1/inputs), the two projections into the residual stream scaled by 1/√(2L), norms 1.
+    /// A fresh model: weights from N(0, 1/inputs) (an embedding that is not the output head from N(0, 1)), the two projections into the residual stream scaled by 1/√(2L), norms 1.
     pub fn new(config: LlamaConfig, stream: &Stream, device: &Device) -> Result<Self> {
         config.validate()?;
         let tensors = parameters::specs(&config)

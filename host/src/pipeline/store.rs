@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::pipeline::atomic::write_atomic;
 
 /// Raised whenever a stage's result changes for equal keys, so that older results are not taken for current ones.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 const RECORD: &str = "stage.json";
 

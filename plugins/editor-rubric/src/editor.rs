@@ -33,7 +33,7 @@ impl Plugin for RubricEditor {
                 network: false,
                 ..Capabilities::default()
             },
-            examples: vec!["[editor]\nplugin = \"rubric\"".to_owned()],
+            examples: vec!["[editor]\nuse = \"rubric\"".to_owned()],
             ..PluginInfo::default()
         }
     }

@@ -40,8 +40,8 @@ impl Plugin for RubricJudge {
                 ..Capabilities::default()
             },
             examples: vec![
-                "[judge]\nplugin = \"rubric\"".to_owned(),
-                "[judge]\nplugin = \"rubric\"\noptions = { margin = 0.1 }".to_owned(),
+                "[judge]\nuse = \"rubric\"".to_owned(),
+                "[judge]\nuse = \"rubric\"\noptions = { margin = 0.1 }".to_owned(),
             ],
             ..PluginInfo::default()
         }

@@ -8,12 +8,14 @@ use crate::assess::DefectKind;
 use crate::grammar::Slot;
 use crate::vocabulary::classify;
 
-/// Penalties, twice those of the score: a wrong or a missing slot costs 2, a surplus word 1.
-const WRONG: u32 = 4;
+/// Penalties, in units of which the score's 1 is [`UNIT`]: a wrong or a missing slot costs 2, a surplus word 1.
+const WRONG: u32 = 2 * UNIT;
 /// A little more than [`WRONG`]: among alignments of the same score, words go to slots of their own class.
-const MALFORMED: u32 = 5;
-const MISSING: u32 = 4;
-const SURPLUS: u32 = 2;
+const MALFORMED: u32 = WRONG + 1;
+const MISSING: u32 = 2 * UNIT;
+const SURPLUS: u32 = UNIT;
+/// More than there are slots, so that no number of malformed words outweighs a step of the score.
+const UNIT: u32 = 1024;
 
 /// One step of an alignment, in the order of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

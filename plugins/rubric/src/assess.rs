@@ -26,7 +26,7 @@ pub enum DefectKind {
     WrongManner,
     /// A verb that does not agree with its subject.
     Agreement,
-    /// A content word that an earlier slot already holds.
+    /// A verb that an earlier slot already holds.
     Repeated,
     /// A word that cannot stand in this kind of slot at all.
     Malformed,

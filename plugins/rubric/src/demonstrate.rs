@@ -9,7 +9,8 @@ use crate::vocabulary::{ORDINALS, bare_form};
 ///
 /// Words are mostly mistaken for those of one neighbouring topic, tone or manner, or those of the other phrase of the
 /// prompt, so that a model can learn the mistakes as well as the language. A quarter of the defective adjectives are left
-/// out, and verbs may be repeated. `draw` returns uniform 64-bit numbers; the text is a function of the prompt, the rate and the draws.
+/// out, and verbs may be repeated. `draw` returns uniform 64-bit numbers; the text is a function of the prompt, the rate
+/// and the draws.
 pub fn demonstrate(prompt: &Prompt, defect_rate: f64, draw: &mut impl FnMut() -> u64) -> String {
     let mut writer = Writer {
         prompt,

@@ -65,7 +65,7 @@ fn substitute(slot: Slot, found: Option<&str>, said: &[&str], draw: u64) -> &'st
         .collect();
     assert!(
         !unsaid.is_empty(),
-        "invariant: every class has more words than a response has slots for them"
+        "invariant: a class whose words must differ has more of them than a response has slots"
     );
     unsaid[(draw % unsaid.len() as u64) as usize]
 }

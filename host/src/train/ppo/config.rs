@@ -281,6 +281,11 @@ impl PpoConfig {
                 )));
             }
         }
+        if self.reward_scale == RewardScale::Reference && self.rollout_rows < 2 {
+            return Err(Error::input(
+                "ppo.rollout_rows: 1 is too few for ppo.reward_scale = \"reference\"; a spread needs at least 2",
+            ));
+        }
         let numbers = [
             ("learning_rate", self.learning_rate),
             ("critic_learning_rate", self.critic_learning_rate),

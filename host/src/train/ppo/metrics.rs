@@ -53,6 +53,9 @@ pub(super) fn of(step: &Step<'_>) -> Vec<(String, f64)> {
     for channel in &rollout.channels {
         let sums = row_sums(&channel.rewards, &rollout.offsets);
         push(&format!("reward/{}", channel.name), mean(sums.into_iter()));
+        if channel.gain != 1.0 {
+            push(&format!("reward/{}_gain", channel.name), channel.gain);
+        }
     }
     if step.config.samples_per_prompt > 1 {
         push(

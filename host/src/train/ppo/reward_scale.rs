@@ -1,8 +1,8 @@
 //! Brings reward schemes to one scale, so that one β means the same for all of them.
 //!
 //! A reward model's unit is arbitrary: clean pairs leave a wider spread of rewards than noisy ones, and then the same β is a
-//! weaker pull towards the reference. Ziegler et al. (2019, section 2.1) and Stiennon et al. (2020) therefore normalise the
-//! reward model on samples of the reference policy. Here only the spread is normalised: the mean is the critic's business,
+//! weaker pull towards the reference. Ziegler et al. (2019, section 2) therefore normalise the reward model on samples of the
+//! reference policy. Here only the spread is normalised: the mean is the critic's business,
 //! and taking it from every token would pay for length.
 
 use schemars::JsonSchema;
@@ -55,9 +55,11 @@ impl Gains {
             (RewardScale::Reference, None) => {
                 let sums = row_sums(rewards, offsets);
                 let mean = sums.iter().sum::<f64>() / sums.len() as f64;
+                let largest = sums.iter().fold(0.0, |most: f64, sum| most.max(sum.abs()));
                 let squares: f64 = sums.iter().map(|sum| (sum - mean).powi(2)).sum();
                 let std = (squares / sums.len() as f64).sqrt();
-                if std <= 1e-12 * mean.abs() {
+                // Rewards are f32: less spread than this is rounding.
+                if std <= 1e-5 * largest {
                     return Err(Error::input(format!(
                         "ppo.reward_scale: reward {name} gives every response of the first rollout {mean}, so it has no spread to scale by"
                     ))
@@ -101,6 +103,10 @@ mod tests {
         let mut gains = Gains::new(RewardScale::Reference);
         let error = gains.apply(0, "a", &mut rewards, &[0, 1, 2]).unwrap_err();
         assert!(error.to_string().contains("reward a gives every response"));
+        // A third in three parts is one only up to rounding.
+        let mut thirds = [0.1, 0.1 + 1e-8, 0.1, 0.3];
+        let error = gains.apply(0, "a", &mut thirds, &[0, 3, 4]).unwrap_err();
+        assert!(error.to_string().contains("no spread"));
         assert_eq!(error.exit_code(), 2);
     }
 }

@@ -24,7 +24,9 @@ pub enum MissingEos {
 pub struct Channel {
     /// The name behind `reward/` in the metrics.
     pub name: String,
-    /// A reward for every response token, its weight included.
+    /// What `reward_scale` multiplied the scheme's rewards by; 1 for channels that are no scheme's.
+    pub gain: f64,
+    /// A reward for every response token, its gain and weight included.
     pub rewards: Vec<f32>,
 }
 
@@ -35,6 +37,7 @@ pub fn kl_channel(log_ratios: &[f32], estimator: KlEstimator, coefficient: f64) 
         .map(|&log_ratio| (-coefficient * f64::from(estimator.value(log_ratio))) as f32);
     Channel {
         name: "kl".into(),
+        gain: 1.0,
         rewards: rewards.collect(),
     }
 }
@@ -69,6 +72,7 @@ pub fn missing_eos(
     }
     Some(Channel {
         name: "missing_eos".into(),
+        gain: 1.0,
         rewards,
     })
 }
@@ -117,6 +121,7 @@ mod tests {
 
     fn scheme() -> Vec<Channel> {
         vec![Channel {
+            gain: 1.0,
             name: "scheme".into(),
             rewards: vec![0.0, 1.0, 0.5, 0.5, 2.0],
         }]

@@ -169,12 +169,14 @@ pub fn collect(
         let mut rewards = source
             .token_rewards(&batch, &rollouts, budget, step, context)
             .context(format!("reward {}", source.name))?;
-        gains.apply(scheme, source.name, &mut rewards, &offsets)?;
+        let gain = gains.apply(scheme, source.name, &mut rewards, &offsets)?;
+        check_finite("the scaled reward", &rewards, &offsets, &rows)?;
         for reward in &mut rewards {
             *reward *= weight;
         }
         channels.push(Channel {
             name: source.name.to_owned(),
+            gain,
             rewards,
         });
     }
