@@ -4,7 +4,7 @@
 //! wait for each other. Beside rayon's threads, which everything here runs on, that took 70% of the processor's time in the
 //! sandbox's reward model on two cores, and more beside other processes. Candle reads the size of that pool once from the
 //! environment, and with one thread it does not start the pool. For `cargo run` and `cargo test`, `.cargo/config.toml` sets
-//! the variable.
+//! the variable; a program of its own that uses this library has to set it too.
 
 use std::env;
 use std::os::unix::process::CommandExt as _;
@@ -21,7 +21,7 @@ const VARIABLE: &str = "CANDLE_NUM_THREADS";
 /// # Errors
 /// The program's own file cannot be found or started.
 pub fn turn_off_candles_pool() -> Result<()> {
-    if env::var_os(VARIABLE).is_some() {
+    if env::var_os(VARIABLE).is_some_and(|value| !value.is_empty()) {
         return Ok(());
     }
     let fail = |error: std::io::Error| {

@@ -223,7 +223,18 @@ fn wrong_edit_files_are_named_by_line_and_field() {
     );
     run(
         "{\"id\": \"1\", \"toxic\": \"\", \"neutral\": [\"a c\"]}\n",
-        &["edits.jsonl"],
+        &["edits.jsonl", "none of 1 rows", "hint: row 1"],
+    );
+    run(
+        "{\"id\": \"1\", \"toxic\": \"a b\", \"neutral\": [\"a b\"]}\n",
+        &["edits.jsonl", "none of 1 rows", "identical"],
+    );
+    fs::remove_file(&edits).unwrap();
+    let gone = format!("data.path={}", edits.display());
+    refused(
+        &["run", &config, "--set", &gone, "--set", "model.path=."],
+        2,
+        &["edits.jsonl", "No such file"],
     );
     refused(
         &["run", &config, "--set", "model.path=nowhere"],
@@ -559,4 +570,33 @@ fn the_reference_page_is_current() {
         page,
         "run: cargo run --release -- config reference > docs/config.md"
     );
+}
+
+#[test]
+fn candles_pool_is_turned_off_without_losing_arguments_or_the_exit_code() {
+    let run = |args: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_finegrain"))
+            .args(args)
+            .env_remove("CANDLE_NUM_THREADS")
+            .output()
+            .unwrap()
+    };
+    let shown = run(&["config", "reference"]);
+    assert!(shown.status.success());
+    assert!(shown.stdout.starts_with(b"# Configuration reference"));
+    let refused = run(&["run", "no such file.toml"]);
+    assert_eq!(refused.status.code(), Some(2));
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(message.contains("no such file.toml"), "{message}");
+}
+
+#[test]
+fn the_examples_of_every_built_in_plugin_are_configurations() {
+    let registry = finegrain::plugins::Registry::built_in().unwrap();
+    for listed in registry.list() {
+        for example in &listed.descriptor.info.examples {
+            let parsed = finegrain::config::Config::from_toml(example);
+            assert!(parsed.is_ok(), "{}: {example}", listed.identity);
+        }
+    }
 }

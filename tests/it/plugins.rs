@@ -6,6 +6,7 @@ mod batches;
 mod build;
 mod fixtures;
 mod guide;
+mod in_a_run;
 mod misbehaviour;
 mod other_sdk;
 mod refusals;

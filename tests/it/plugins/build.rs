@@ -30,6 +30,17 @@ pub(super) static FIRST_PARTY: LazyLock<Libraries> = LazyLock::new(|| {
 pub(super) static FIXTURES: LazyLock<Libraries> =
     LazyLock::new(|| build(&root().join("tests/fixtures"), &["--workspace".to_owned()]));
 
+/// The command itself.
+pub(super) static COMMAND: LazyLock<PathBuf> = LazyLock::new(|| {
+    let selection = ["--package=finegrain", "--bin=finegrain"].map(str::to_owned);
+    let messages = cargo(&root(), &selection);
+    let executable = messages.iter().find_map(|message| {
+        let path = message["executable"].as_str()?;
+        Some(PathBuf::from(path))
+    });
+    executable.expect("cargo says where the command lies")
+});
+
 /// The root of the workspace.
 pub(super) fn root() -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -47,13 +58,22 @@ pub(super) fn target() -> PathBuf {
 
 /// Builds the packages that `selection` selects of the workspace at `workspace`.
 pub(super) fn build(workspace: &Path, selection: &[String]) -> Libraries {
+    let selection = [&["--lib".to_owned()], selection].concat();
+    cargo(workspace, &selection)
+        .iter()
+        .filter_map(library)
+        .collect()
+}
+
+/// Builds what `selection` selects, and returns what cargo says about it.
+fn cargo(workspace: &Path, selection: &[String]) -> Vec<Value> {
     let profile = if cfg!(debug_assertions) {
         "dev"
     } else {
         "release"
     };
     let output = Command::new(env!("CARGO"))
-        .args(["build", "--lib", "--offline", "--message-format=json"])
+        .args(["build", "--offline", "--message-format=json"])
         .args(["--profile", profile])
         .args(selection)
         // The folder decides which .cargo/config.toml holds.
@@ -72,12 +92,14 @@ pub(super) fn build(workspace: &Path, selection: &[String]) -> Libraries {
         String::from_utf8_lossy(&output.stderr)
     );
     let messages = String::from_utf8(output.stdout).expect("cargo writes UTF-8");
-    messages.lines().filter_map(library).collect()
+    let lines = messages.lines();
+    lines
+        .map(|line| serde_json::from_str(line).expect("cargo writes JSON lines"))
+        .collect()
 }
 
 /// Package and path, if a message of cargo is about a shared library.
-fn library(message: &str) -> Option<(String, PathBuf)> {
-    let message: Value = serde_json::from_str(message).expect("cargo writes JSON lines");
+fn library(message: &Value) -> Option<(String, PathBuf)> {
     let path = message["filenames"]
         .as_array()?
         .iter()
