@@ -154,4 +154,41 @@ mod tests {
             }
         }
     }
+
+    /// Large enough for several threads, and for blocks of every dimension.
+    #[test]
+    fn the_number_of_threads_does_not_change_a_bit() {
+        let (m, k, n) = (150, 700, 130);
+        let single = |n: usize, phase| {
+            values(n, phase)
+                .iter()
+                .map(|&x| x as f32)
+                .collect::<Vec<_>>()
+        };
+        let (a, b) = (single(m * k, 0.1), single(n * k, 1.0));
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            let mut out = vec![0.0; m * n];
+            pool.unwrap().install(|| {
+                multiply(
+                    &mut out,
+                    Matrix::new(&a, m, k),
+                    Matrix::new(&b, n, k).t(),
+                    false,
+                );
+            });
+            out
+        };
+        let alone = run(1);
+        let dot = |i: usize, j: usize| -> f64 {
+            let pairs = a[i * k..][..k].iter().zip(&b[j * k..][..k]);
+            pairs.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+        };
+        for (i, j) in [(0, 0), (77, 129), (149, 64)] {
+            assert!((f64::from(alone[i * n + j]) - dot(i, j)).abs() < 1e-4);
+        }
+        for threads in [2, 3] {
+            assert_eq!(run(threads), alone, "{threads} threads");
+        }
+    }
 }
