@@ -1,6 +1,7 @@
 """What transformers makes of a GGUF file, and of the folder saved of it, as JSON, for tests/it/gguf.rs.
 
 Run: python tests/scripts/gguf_model.py FILE FOLDER < {"texts": [...], "messages": [...]}
+Exit code 77: this Python has no gguf.
 Prints for both: the ids of the texts, the ids of the conversation in the chat template, the logits at its last position.
 """
 
@@ -8,6 +9,10 @@ import json
 import os
 import sys
 
+try:
+    import gguf  # noqa: F401, transformers reads the file with it
+except ModuleNotFoundError:
+    sys.exit(77)
 import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
