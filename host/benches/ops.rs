@@ -1,146 +1,260 @@
 //! Every operation at the three shapes of `finegrain bench`: `cargo bench -p finegrain`, or a part of it by name:
 //! `cargo bench -p finegrain -- attention/medium`.
 //!
-//! `forward` builds no graph; `both` is forward and backward; `plain` is the same by the reference of tensor operations.
-//! Throughput counts tokens.
+//! `forward` and `both` (forward and backward) take one thread, but for products and the output head; `plain` is the same
+//! forward and backward by the reference of tensor operations and candle's own graph. Throughput counts tokens.
 
 use std::hint::black_box;
 use std::time::Duration;
 
 use candle_core::{Device, Tensor, Var};
-use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use finegrain::Result;
 use finegrain::bench::shape::NAMED;
 use finegrain::bench::{Batch, Shape, Workload};
-use finegrain::{Result, ops};
+use finegrain::ops::attention::{self, Given, Sizes, Span};
+use finegrain::ops::log_prob::{self, Head};
+use finegrain::ops::product::{Matrix, MatrixMut, Product, multiply};
+use finegrain::ops::rope::Direction;
+use finegrain::ops::{embedding, rms_norm, rope, swiglu};
 
 /// As in the command itself.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-type Operation<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
-
-/// One operation at one shape: its operands' shapes, itself and its reference.
-fn measure(
-    criterion: &mut Criterion,
-    name: &str,
-    shape: &str,
-    operands: &[&[usize]],
+/// What is measured: one operation at one shape.
+struct Subject<'a> {
+    criterion: &'a mut Criterion,
+    shape: &'a str,
     tokens: usize,
-    fused: Operation<'_>,
-    plain: Operation<'_>,
-) {
-    let vars: Vec<Var> = operands
-        .iter()
-        .map(|&dims| Var::randn(0f32, 1.0, dims, &Device::Cpu).expect("memory for the operands"))
-        .collect();
-    let mut group = criterion.benchmark_group(format!("{name}/{shape}"));
-    group.throughput(Throughput::Elements(tokens as u64));
-    let frozen: Vec<Tensor> = vars.iter().map(Var::as_detached_tensor).collect();
-    group.bench_function("forward", |bencher| {
-        bencher.iter(|| black_box(fused(&frozen).expect("operands that fit")));
-    });
-    both(&mut group, "both", &vars, fused);
-    both(&mut group, "plain", &vars, plain);
-    group.finish();
 }
 
-fn both(
-    group: &mut BenchmarkGroup<'_, WallTime>,
-    name: &str,
-    vars: &[Var],
-    function: Operation<'_>,
-) {
-    let inputs: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
-    let pass = || function(&inputs)?.sum_all()?.backward().map_err(Into::into);
-    group.bench_function(name, |bencher| {
-        bencher.iter(|| black_box::<Result<_>>(pass()).expect("operands that fit"));
-    });
-}
-
-fn operations(criterion: &mut Criterion) {
-    for (name, shape) in NAMED {
-        let batch = shape
-            .batch(Workload::Train)
-            .expect("a named shape has a batch");
-        at_shape(criterion, name, &shape, batch);
+impl Subject<'_> {
+    /// An operation, its backward pass after its forward pass, and its reference on operands of these shapes.
+    fn measure(
+        &mut self,
+        name: &str,
+        operands: &[&[usize]],
+        mut forward: impl FnMut(&[Vec<f32>]),
+        mut both: impl FnMut(&[Vec<f32>]),
+        plain: impl Fn(&[Tensor]) -> Result<Tensor>,
+    ) {
+        let vars: Vec<Var> = operands
+            .iter()
+            .map(|&dims| Var::randn(0f32, 1.0, dims, &Device::Cpu).expect("memory"))
+            .collect();
+        let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+        let flat = |tensor: &Tensor| tensor.flatten_all()?.to_vec1();
+        let values: candle_core::Result<Vec<Vec<f32>>> = tensors.iter().map(flat).collect();
+        let values = values.expect("operands of f32 on the CPU");
+        let mut group = self.criterion.benchmark_group(format!("{name}/{}", self.shape));
+        group.throughput(Throughput::Elements(self.tokens as u64));
+        group.bench_function("forward", |bencher| {
+            bencher.iter(|| forward(black_box(&values)));
+        });
+        group.bench_function("both", |bencher| {
+            bencher.iter(|| both(black_box(&values)));
+        });
+        let pass = || plain(&tensors)?.sum_all()?.backward().map_err(Into::into);
+        group.bench_function("plain", |bencher| {
+            bencher.iter(|| black_box::<Result<_>>(pass()).expect("operands that fit"));
+        });
+        group.finish();
     }
 }
 
-fn at_shape(criterion: &mut Criterion, shape: &str, sizes: &Shape, batch: Batch) {
+fn operations(criterion: &mut Criterion) {
+    for (shape, sizes) in NAMED {
+        let batch = sizes
+            .batch(Workload::Train)
+            .expect("a named shape has a batch");
+        let mut subject = Subject {
+            criterion,
+            shape,
+            tokens: batch.tokens(),
+        };
+        element_wise(&mut subject, &sizes, batch);
+        mixing(&mut subject, &sizes, batch);
+        linear(&mut subject, &sizes, batch);
+    }
+}
+
+fn element_wise(subject: &mut Subject<'_>, sizes: &Shape, batch: Batch) {
+    const EPS: f64 = 1e-5;
+    let (n, c, f) = (batch.tokens(), sizes.channels, sizes.feed_forward);
+    let (h, d) = (sizes.heads, sizes.head_size());
+    let mut out = vec![0.0; n * c];
+    let (mut again, mut dx, mut dw) = (out.clone(), out.clone(), vec![0.0; c]);
+    subject.measure(
+        "rms_norm",
+        &[&[n, c], &[c]],
+        |v| rms_norm::forward(&v[0], &v[1], EPS, &mut out),
+        |v| {
+            rms_norm::forward(&v[0], &v[1], EPS, &mut again);
+            rms_norm::backward(&v[0], &v[1], EPS, &again, &mut dx, &mut dw);
+        },
+        |t| rms_norm::reference(&t[0], &t[1], EPS),
+    );
+
+    let mut out = vec![0.0; n * f];
+    let mut again = out.clone();
+    subject.measure(
+        "swiglu",
+        &[&[n, 2 * f]],
+        |v| swiglu::forward(&v[0], f, &mut out),
+        |v| {
+            // The copy stands for what the products before and after it write.
+            let mut gate_up = v[0].clone();
+            swiglu::forward(&gate_up, f, &mut again);
+            swiglu::backward(&mut gate_up, f, &mut again);
+        },
+        |t| swiglu::reference(&t[0]),
+    );
+
+    let positions: Vec<u32> = (0..n).map(|token| (token % batch.length) as u32).collect();
+    let table = rope::table(1e4, d / 2, batch.length);
+    let (mut x, mut again) = (vec![1.0f32; n * h * d], vec![1.0f32; n * h * d]);
+    let turn = |x: &mut [f32], direction| {
+        rope::turn(x, h * d, (h, d), &positions, &table, direction);
+    };
+    subject.measure(
+        "rope",
+        &[&[n, h, d]],
+        |_| turn(&mut x, Direction::Forward),
+        |_| {
+            turn(&mut again, Direction::Forward);
+            turn(&mut again, Direction::Backward);
+        },
+        |t| rope::reference(&t[0], &positions, 1e4),
+    );
+}
+
+fn mixing(subject: &mut Subject<'_>, sizes: &Shape, batch: Batch) {
+    let (n, h, k, d) = (
+        batch.tokens(),
+        sizes.heads,
+        sizes.kv_heads,
+        sizes.head_size(),
+    );
+    let spans: Vec<Span> = (0..batch.rows)
+        .map(|row| Span::whole(row * batch.length..(row + 1) * batch.length))
+        .collect();
+    let of = Sizes {
+        heads: h,
+        kv_heads: k,
+        size: d,
+    };
+    let (mut out, mut log_sums) = (vec![0.0f32; n * h * d], vec![0.0f32; n * h]);
+    let (mut again, mut sums_again) = (out.clone(), log_sums.clone());
+    let (mut d_query, mut d_key_value) = (out.clone(), vec![0.0f32; n * 2 * k * d]);
+    subject.measure(
+        "attention",
+        &[&[n, h, d], &[n, 2 * k, d]],
+        |v| attention::forward(&v[0], &v[1], &spans, of, &mut out, &mut log_sums),
+        |v| {
+            attention::forward(&v[0], &v[1], &spans, of, &mut again, &mut sums_again);
+            let given = Given {
+                query: &v[0],
+                key_value: &v[1],
+                out: &again,
+                log_sums: &sums_again,
+                grad: &again,
+            };
+            attention::backward(&given, &spans, of, &mut d_query, &mut d_key_value);
+        },
+        |t| {
+            let keys = t[1].narrow(1, 0, k)?.contiguous()?;
+            let values = t[1].narrow(1, k, k)?.contiguous()?;
+            attention::reference(&t[0], &keys, &values, &spans)
+        },
+    );
+}
+
+fn linear(subject: &mut Subject<'_>, sizes: &Shape, batch: Batch) {
     let (n, c, f, v) = (
         batch.tokens(),
         sizes.channels,
         sizes.feed_forward,
         sizes.vocabulary,
     );
-    let (h, k, d) = (sizes.heads, sizes.kv_heads, sizes.head_size());
-    let offsets: Vec<u64> = (0..=batch.rows)
-        .map(|row| (row * batch.length) as u64)
-        .collect();
-    let positions: Vec<u32> = (0..n).map(|token| (token % batch.length) as u32).collect();
-    let ids: Vec<u32> = (0..n).map(|token| (token * token % v) as u32).collect();
-    let rows: Vec<u32> = (0..n).map(|token| (token * 7 % n) as u32).collect();
-    let mut measure =
-        |name: &str, operands: &[&[usize]], fused: Operation<'_>, plain: Operation<'_>| {
-            measure(criterion, name, shape, operands, n, fused, plain);
-        };
-    measure(
-        "rms_norm",
-        &[&[n, c], &[c]],
-        &|t| ops::rms_norm(&t[0], &t[1], 1e-5),
-        &|t| ops::rms_norm::reference(&t[0], &t[1], 1e-5),
-    );
-    measure(
-        "rope",
-        &[&[n, h, d]],
-        &|t| ops::rope(&t[0], &positions, 1e4),
-        &|t| ops::rope::reference(&t[0], &positions, 1e4),
-    );
-    measure(
-        "attention",
-        &[&[n, h, d], &[n, k, d], &[n, k, d]],
-        &|t| ops::attention(&t[0], &t[1], &t[2], &offsets),
-        &|t| ops::attention::reference(&t[0], &t[1], &t[2], &offsets),
-    );
-    measure(
-        "swiglu",
-        &[&[n, f], &[n, f]],
-        &|t| ops::swiglu(&t[0], &t[1]),
-        &|t| ops::swiglu::reference(&t[0], &t[1]),
-    );
+    let threads = rayon::current_num_threads();
     for (name, inputs, outputs) in [
         ("linear_c_c", c, c),
-        ("linear_c_f", c, f),
+        ("linear_c_2f", c, 2 * f),
         ("linear_f_c", f, c),
     ] {
-        measure(
+        let x = |v: &[Vec<f32>], y: &mut [f32]| {
+            let (x, w) = (
+                Matrix::new(&v[0], n, inputs),
+                Matrix::new(&v[1], outputs, inputs),
+            );
+            let out = MatrixMut::new(y, n, outputs);
+            multiply(out, x, w.t(), Product::set(threads));
+        };
+        let mut out = vec![0.0; n * outputs];
+        let (mut y, mut dx) = (out.clone(), vec![0.0; n * inputs]);
+        let mut dw = vec![0.0; outputs * inputs];
+        subject.measure(
             name,
             &[&[n, inputs], &[outputs, inputs]],
-            &|t| ops::linear(&t[0], &t[1]),
-            &|t| ops::linear::reference(&t[0], &t[1]),
+            |v| x(v, &mut out),
+            |v| {
+                x(v, &mut y);
+                let dy = Matrix::new(&y, n, outputs);
+                let w = Matrix::new(&v[1], outputs, inputs);
+                let into = MatrixMut::new(&mut dx, n, inputs);
+                multiply(into, dy, w, Product::set(threads));
+                let into = MatrixMut::new(&mut dw, outputs, inputs);
+                let x = Matrix::new(&v[0], n, inputs);
+                multiply(into, dy.t(), x, Product::add(threads));
+            },
+            |t| Ok(t[0].matmul(&t[1].t()?)?),
         );
     }
-    measure(
+
+    let ids: Vec<u32> = (0..n).map(|token| (token * token % v) as u32).collect();
+    let head = |weight: &[f32], run: &mut dyn FnMut(Head<'_, f32>)| {
+        run(Head {
+            weight: Matrix::new(weight, v, c),
+            targets: &ids,
+            temperature: 1.0,
+            threads,
+        });
+    };
+    let (mut logits, mut again) = (Vec::new(), Vec::new());
+    let (mut dx, mut dw, grad) = (vec![0.0; n * c], vec![0.0; v * c], vec![1.0; n]);
+    subject.measure(
         "log_probs",
         &[&[n, c], &[v, c]],
-        &|t| log_prob(&ops::log_probs(&t[0], &t[1], &ids, 1.0)?),
-        &|t| log_prob(&ops::log_prob::reference(&t[0], &t[1], &ids, 1.0)?),
+        |values| {
+            head(&values[1], &mut |head| {
+                logits.resize(head.logits_len(), 0.0);
+                black_box(head.forward(&values[0], &mut logits));
+            });
+        },
+        |values| {
+            head(&values[1], &mut |head| {
+                again.resize(head.logits_len(), 0.0);
+                let said = head.forward(&values[0], &mut again);
+                let grads = (&grad[..], None);
+                head.backward(&said, &values[0], grads, &mut again, &mut dx, Some(&mut dw));
+            });
+        },
+        |t| Ok(log_prob::reference(&t[0], &t[1], &ids, 1.0)?.0),
     );
-    measure("gather", &[&[n, c]], &|t| ops::gather(&t[0], &rows), &|t| {
-        ops::gather::reference(&t[0], &rows)
-    });
-    measure(
+
+    let (mut out, mut dw) = (vec![0.0; n * c], vec![0.0; v * c]);
+    let mut rows = out.clone();
+    subject.measure(
         "embedding",
         &[&[v, c]],
-        &|t| ops::embedding(&t[0], &ids),
-        &|t| ops::gather::reference(&t[0], &ids),
+        |v| embedding::forward(&v[0], &ids, &mut out),
+        |v| {
+            embedding::forward(&v[0], &ids, &mut rows);
+            embedding::backward(&ids, &rows, &mut dw);
+        },
+        |t| embedding::reference(&t[0], &ids),
     );
-}
-
-/// Log-probability and entropy as one number a token.
-fn log_prob(of: &ops::LogProbs) -> Result<Tensor> {
-    Ok((&of.logprobs + &of.entropy)?)
 }
 
 criterion_group! {

@@ -1,7 +1,7 @@
 //! The LLaMA model: parameters, forward pass, heads, checkpoints, generation.
 //!
-//! `llama` is the differentiable model over ragged batches; `decoder` is the same model laid out for generation on the
-//! CPU. Tests hold the two together.
+//! `llama` is the model over ragged batches, `pass` its way forwards and back, `policy` and `heads` what is read from it;
+//! `decoder` is the same model laid out for generation on the CPU. Tests hold the two together.
 
 pub mod checkpoint;
 pub mod complete;
@@ -10,11 +10,15 @@ pub mod decoder;
 #[cfg(test)]
 mod fixture;
 pub mod generate;
+pub mod gradients;
 pub mod heads;
 mod kv_cache;
 pub mod llama;
+pub mod lora;
 mod packed;
-mod parameters;
+pub mod parameters;
+mod pass;
+pub mod policy;
 mod sampler;
 pub mod sampling;
 mod vector;
@@ -24,6 +28,10 @@ pub use complete::{answer, complete};
 pub use config::LlamaConfig;
 pub use decoder::Decoder;
 pub use generate::{Generated, generate};
-pub use heads::{ScalarHead, ScoredModel};
+pub use gradients::{Gradients, Trainable};
+pub use heads::{ScalarHead, ScorePass, ScoredModel};
 pub use llama::Llama;
+pub use lora::{Adapter, LoraConfig};
+pub use pass::Read;
+pub use policy::{LogProbs, PolicyPass};
 pub use sampling::Sampling;

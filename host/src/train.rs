@@ -4,7 +4,6 @@
 pub mod adamw;
 pub mod batching;
 pub mod forward;
-pub mod gradients;
 pub mod ppo;
 pub mod reward_model;
 pub mod rollout_batch;

@@ -15,8 +15,7 @@ use finegrain::data::chat::{Message, Role};
 use finegrain::data::gguf::Gguf;
 use finegrain::data::ragged::TokenBatch;
 use finegrain::data::tokenizer::Tokenizer;
-use finegrain::model::{self, Llama, Sampling};
-use finegrain::ops;
+use finegrain::model::{self, Llama, Read, Sampling};
 use finegrain_sdk::rng::Stream;
 use finegrain_tests::shared;
 
@@ -136,13 +135,13 @@ fn a_model_of_interleaved_channels_is_the_one_of_halves_to_the_bit() -> Result<(
     let file = dir.path().join("stories.gguf");
     stories_as_gguf(&from, &file)?;
     let (read, kept) = (
-        Llama::load(&file, &Device::Cpu)?,
-        Llama::load(&folder, &Device::Cpu)?,
+        Llama::load(&file)?,
+        Llama::load(&folder)?,
     );
     assert_eq!(read.config(), kept.config());
-    for ((name, read), (_, kept)) in read.parameters().iter().zip(kept.parameters()) {
-        let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
-        assert_eq!(values(read)?, values(&kept)?, "{name}");
+    for entry in kept.weights().entries() {
+        let name = &entry.name;
+        assert_eq!(read.weights().get(name)?, kept.weights().get(name)?, "{name}");
     }
 
     let (read, kept) = (Tokenizer::load(&file)?, Tokenizer::load(&folder)?);
@@ -354,7 +353,7 @@ fn prompts() -> Vec<String> {
 #[test]
 fn transformers_agrees_on_the_file_and_on_the_folder_saved_of_it() -> Result<()> {
     let Some(file) = smollm2() else { return Ok(()) };
-    let (model, tokenizer) = (Llama::load(&file, &Device::Cpu)?, Tokenizer::load(&file)?);
+    let (model, tokenizer) = (Llama::load(&file)?, Tokenizer::load(&file)?);
     let dir = tempfile::tempdir().unwrap();
     model.save(dir.path())?;
     tokenizer.save(dir.path())?;
@@ -371,9 +370,8 @@ fn transformers_agrees_on_the_file_and_on_the_folder_saved_of_it() -> Result<()>
     };
     let mut batch = TokenBatch::new();
     batch.push(&ids, &[]);
-    let hidden = model.frozen().hidden(&batch)?;
-    let logits = ops::linear(&hidden.narrow(0, ids.len() - 1, 1)?, model.output_weight())?;
-    let logits = logits.flatten_all()?.to_vec1::<f32>()?;
+    let mut logits = model.logits(&batch, Read::All)?;
+    let logits = logits.pop().expect("a row for every token");
     for source in ["gguf", "folder"] {
         let seen = &seen[source];
         let lists =
@@ -401,11 +399,11 @@ fn transformers_agrees_on_the_file_and_on_the_folder_saved_of_it() -> Result<()>
 #[test]
 fn a_saved_copy_of_a_gguf_generates_the_same() -> Result<()> {
     let Some(file) = smollm2() else { return Ok(()) };
-    let model = Llama::load(&file, &Device::Cpu)?;
+    let model = Llama::load(&file)?;
     let tokenizer = Tokenizer::load(&file)?;
     let dir = tempfile::tempdir().unwrap();
     model.save(dir.path())?;
-    let again = Llama::load(dir.path(), &Device::Cpu)?;
+    let again = Llama::load(dir.path())?;
     assert_eq!(again.config(), model.config());
     let prompt = vec![tokenizer.encode_chat(&question("Name a bird."))?];
     let sampling = Sampling::at_temperature(0.8, 12, vec![tokenizer.eos()]);

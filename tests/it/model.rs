@@ -6,12 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
-use candle_core::Device;
 use finegrain::Result;
 use finegrain::data::ragged::TokenBatch;
 use finegrain::data::tokenizer::Tokenizer;
-use finegrain::model::{self, Llama, LlamaConfig, Sampling, ScalarHead, ScoredModel};
-use finegrain::ops;
+use finegrain::model::{self, Llama, LlamaConfig, Read, Sampling, ScalarHead, ScoredModel};
 use finegrain_sdk::rng::Stream;
 use finegrain_tests::shared;
 use serde_json::Value;
@@ -44,8 +42,7 @@ fn greedy(model: &Llama) -> Result<TokenBatch> {
 }
 
 fn logits(model: &Llama, batch: &TokenBatch) -> Result<Vec<Vec<f32>>> {
-    let logits = ops::linear(&model.frozen().hidden(batch)?, model.output_weight())?;
-    Ok(logits.to_vec2()?)
+    model.logits(batch, Read::All)
 }
 
 fn assert_close(found: &[f32], expected: &[f32], tolerance: f32) {
@@ -77,7 +74,7 @@ fn the_tokenizer_agrees_with_transformers() -> Result<()> {
 #[expect(clippy::unreadable_literal, reason = "as the script prints them")]
 fn logits_and_log_probs_are_those_of_transformers() -> Result<()> {
     let Some(dir) = stories() else { return Ok(()) };
-    let model = Llama::load(&dir, &Device::Cpu)?;
+    let model = Llama::load(&dir)?;
     let batch = greedy(&model)?;
     let logits = logits(&model, &batch)?;
     let chosen = |position: usize| [0, 2, 261, 432, 511].map(|id| logits[position][id]);
@@ -98,7 +95,7 @@ fn logits_and_log_probs_are_those_of_transformers() -> Result<()> {
     );
     let logprobs = |temperature| -> Result<Vec<f32>> {
         let logprobs = model.log_probs(&batch, temperature)?.logprobs;
-        Ok(logprobs.narrow(0, 0, 12)?.to_vec1()?)
+        Ok(logprobs[..12].to_vec())
     };
     let at_1 = [
         -0.031703, -0.068423, -0.015955, -0.000784, -0.493979, -0.445867, -0.004891, -0.000658,
@@ -144,7 +141,7 @@ fn the_likeliest_story_is_told_word_for_word() -> Result<()> {
 #[test]
 fn sampled_log_probs_are_those_of_the_model_in_any_batch() -> Result<()> {
     let Some(dir) = stories() else { return Ok(()) };
-    let model = Llama::load(&dir, &Device::Cpu)?;
+    let model = Llama::load(&dir)?;
     let prompts: Vec<Vec<u32>> = (1..=PROMPT_IDS.len())
         .flat_map(|length| [PROMPT_IDS[..length].to_vec(), vec![1]])
         .collect();
@@ -170,9 +167,9 @@ fn sampled_log_probs_are_those_of_the_model_in_any_batch() -> Result<()> {
         all.push(prompt, &row.ids);
         let mut batch = TokenBatch::new();
         batch.push(prompt, &row.ids);
-        alone.extend(model.log_probs(&batch, 0.8)?.logprobs.to_vec1::<f32>()?);
+        alone.extend(model.log_probs(&batch, 0.8)?.logprobs);
     }
-    let together = model.log_probs(&all, 0.8)?.logprobs.to_vec1::<f32>()?;
+    let together = model.log_probs(&all, 0.8)?.logprobs;
     let sampled: Vec<f32> = rows.iter().flat_map(|row| row.logprobs.clone()).collect();
     assert_close(&together, &alone, 1e-5);
     assert_close(&sampled, &together, 1e-4);
@@ -182,12 +179,12 @@ fn sampled_log_probs_are_those_of_the_model_in_any_batch() -> Result<()> {
 #[test]
 fn a_saved_copy_is_the_same_model() -> Result<()> {
     let Some(dir) = stories() else { return Ok(()) };
-    let model = Llama::load(&dir, &Device::Cpu)?;
+    let model = Llama::load(&dir)?;
     let copy = tempfile::tempdir().unwrap();
     model.save(copy.path())?;
     Tokenizer::load(&dir)?.save(copy.path())?;
-    let again = Llama::load(copy.path(), &Device::Cpu)?;
-    assert_eq!(again.parameters().len(), 47);
+    let again = Llama::load(copy.path())?;
+    assert_eq!(again.weights().entries().len(), 47);
     let batch = greedy(&model)?;
     assert_eq!(again.config(), model.config());
     assert_eq!(logits(&again, &batch)?, logits(&model, &batch)?);
@@ -215,14 +212,14 @@ fn a_fresh_model_and_a_reward_model_load_in_transformers() -> Result<()> {
         rope_theta: 300.0,
         rms_norm_eps: 1e-3,
         tie_word_embeddings: false,
-        ..Llama::load(&dir, &Device::Cpu)?.config().clone()
+        ..Llama::load(&dir)?.config().clone()
     };
-    let model = Llama::new(config.clone(), &Stream::new(2), &Device::Cpu)?;
+    let mut model = Llama::new(config.clone(), &Stream::new(2))?;
     // Larger weights than fresh ones: differences in the attention are then far above the tolerance.
-    for (name, var) in model.parameters() {
-        if !name.contains("norm") {
-            var.set(&var.as_detached_tensor().affine(1.3, 0.0)?)?;
-        }
+    let entries = model.weights().entries().to_vec();
+    for entry in entries.iter().filter(|entry| !entry.name.contains("norm")) {
+        let values = model.parameters_mut().get_mut(&entry.name)?;
+        values.iter_mut().for_each(|w| *w *= 1.3);
     }
     let copy = tempfile::tempdir().unwrap();
     model.save(copy.path())?;
@@ -233,16 +230,16 @@ fn a_fresh_model_and_a_reward_model_load_in_transformers() -> Result<()> {
         assert_close(&values(&seen), &logits(&model, &batch)?.concat(), 1e-4);
     }
 
-    let head = ScalarHead::random(config.hidden_size, &Stream::new(3), &Device::Cpu)?;
+    let head = ScalarHead::random(config.hidden_size, &Stream::new(3))?;
     let scored = ScoredModel::new(model, head);
     scored.save(copy.path())?;
     // All but the first token as a response: a score for each.
     let mut batch = TokenBatch::new();
     let ids = tokenizer.encode_prompt(STORY)?;
     batch.push(&ids[..1], &ids[1..]);
-    let ours: Vec<f32> = scored.frozen().scores(&batch)?.to_vec1()?;
-    let again = ScoredModel::load(copy.path(), &Device::Cpu)?;
-    assert_eq!(again.frozen().scores(&batch)?.to_vec1::<f32>()?, ours);
+    let ours: Vec<f32> = scored.scores(&batch)?;
+    let again = ScoredModel::load(copy.path())?;
+    assert_eq!(again.scores(&batch)?, ours);
     if let Some(seen) = transformers(copy.path(), STORY) {
         assert_close(&values(&seen)[1..], &ours, 1e-4);
     }
@@ -255,9 +252,9 @@ fn a_tokenizer_with_more_tokens_than_the_model_is_refused() -> Result<()> {
     let tokenizer = Tokenizer::load(&dir)?;
     let config = LlamaConfig {
         vocab_size: 500,
-        ..Llama::load(&dir, &Device::Cpu)?.config().clone()
+        ..Llama::load(&dir)?.config().clone()
     };
-    let model = Llama::new(config, &Stream::new(0), &Device::Cpu)?;
+    let model = Llama::new(config, &Stream::new(0))?;
     let copy = tempfile::tempdir().unwrap();
     model.save(copy.path())?;
     tokenizer.save(copy.path())?;

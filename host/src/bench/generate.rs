@@ -3,7 +3,6 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use candle_core::Device;
 use finegrain_sdk::rng::Stream;
 
 use super::{Plan, random_rows, repeat};
@@ -14,7 +13,7 @@ use crate::model::{Llama, Sampling, generate};
 pub(super) fn run(plan: &Plan, cancel: &AtomicBool) -> Result<Vec<f64>> {
     let stream = Stream::new(plan.seed).child("bench");
     let config = plan.shape.config(plan.batch.length);
-    let model = Llama::new(config, &stream.child("model"), &Device::Cpu)?.frozen();
+    let model = Llama::new(config, &stream.child("model"))?;
     let new = plan.batch.new_tokens();
     let sampling = Sampling::at_temperature(1.0, new, Vec::new());
     repeat(plan, cancel, |repetition| {

@@ -5,7 +5,6 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use candle_core::Device;
 use finegrain_sdk::rng::Stream;
 use serde_json::{Value, json};
 
@@ -73,15 +72,15 @@ pub(super) fn run(plan: &Plan, cancel: &AtomicBool) -> Result<Vec<f64>> {
     let stream = Stream::new(plan.seed).child("bench");
     let llama = |name: &str| {
         let config = plan.shape.config(plan.batch.length);
-        Llama::new(config, &stream.child(name), &Device::Cpu)
+        Llama::new(config, &stream.child(name))
     };
-    let head = ScalarHead::random(plan.shape.channels, &stream.child("head"), &Device::Cpu)?;
+    let head = ScalarHead::random(plan.shape.channels, &stream.child("head"))?;
     // The critic is made from the reward model by the trainer.
     let (policy, reward_model) = (
         llama("model")?,
         ScoredModel::new(llama("reward model")?, head),
     );
-    let reference = policy.deep_clone()?;
+    let reference = policy.clone();
     let registry = Registry::built_in()?;
     let scheme = registry.reward("sequence", &Value::Null)?;
     let advantage = registry.advantage("gae", &json!({ "gamma": 1.0, "lambda": 0.95 }))?;

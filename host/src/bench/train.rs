@@ -3,7 +3,6 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use candle_core::Device;
 use finegrain_sdk::rng::Stream;
 
 use super::{Plan, random_rows, repeat};
@@ -11,7 +10,6 @@ use crate::data::ragged::TokenBatch;
 use crate::error::{Error, Result};
 use crate::model::Llama;
 use crate::train::adamw::{AdamW, OptimizerConfig};
-use crate::train::gradients::surrogate;
 
 /// A model in training.
 struct Trainer {
@@ -22,20 +20,21 @@ struct Trainer {
 impl Trainer {
     fn new(plan: &Plan, stream: &Stream) -> Result<Self> {
         let config = plan.shape.config(plan.batch.length);
-        let model = Llama::new(config, &stream.child("model"), &Device::Cpu)?;
-        let optimizer = AdamW::new(model.parameters(), &OptimizerConfig::default())?;
+        let model = Llama::new(config, &stream.child("model"))?;
+        let optimizer = AdamW::new(&model, &OptimizerConfig::default());
         Ok(Self { model, optimizer })
     }
 
     /// The work that is timed; returns the mean loss in nats.
     fn step(&mut self, batch: &TokenBatch) -> Result<f64> {
-        let logprobs = self.model.log_probs(batch, 1.0)?.logprobs;
-        let values = logprobs.to_vec1::<f32>()?;
-        let weight = -1.0 / values.len() as f32;
-        self.optimizer
-            .accumulate(&surrogate(&logprobs, &vec![weight; values.len()])?)?;
-        self.optimizer.step(1e-5, 1.0)?;
-        Ok(-values.iter().map(|&x| f64::from(x)).sum::<f64>() / values.len() as f64)
+        let pass = self.model.log_probs_pass(batch, 1.0)?;
+        let values = pass.logprobs();
+        let count = values.len();
+        let sum: f64 = values.iter().map(|&x| f64::from(x)).sum();
+        let gradient = vec![-1.0 / count as f32; count];
+        pass.backward(&gradient, None, self.optimizer.gradients())?;
+        self.optimizer.step(&mut self.model, 1e-5, 1.0);
+        Ok(-sum / count as f64)
     }
 }
 

@@ -97,8 +97,7 @@ impl<S: SequenceReward> Judge for RewardJudge<S> {
             }
         }
         // Without gradients: nothing is kept for a backward pass.
-        let model = self.model.frozen();
-        let rewards = sequence_rewards(&model, &self.scheme, &texts, context)?;
+                let rewards = sequence_rewards(&self.model, &self.scheme, &texts, context)?;
         let reward = |row: usize, response| {
             let place = places[&(comparisons.prompts.row(row), response)].as_ref();
             place
@@ -129,7 +128,6 @@ impl<S: SequenceReward> Judge for RewardJudge<S> {
 mod tests {
     use std::sync::atomic::AtomicBool;
 
-    use candle_core::Device;
     use finegrain_sdk::kinds::Rollouts;
     use finegrain_sdk::rng::Stream;
 
@@ -180,8 +178,8 @@ mod tests {
             eos_token_id: vec![1],
         };
         let stream = Stream::new(9);
-        let backbone = Llama::new(config, &stream.child("model"), &Device::Cpu).unwrap();
-        let head = ScalarHead::random(8, &stream.child("head"), &Device::Cpu).unwrap();
+        let backbone = Llama::new(config, &stream.child("model")).unwrap();
+        let head = ScalarHead::random(8, &stream.child("head")).unwrap();
         let file = r#"{"version": "1.0", "added_tokens": [], "normalizer": null, "post_processor": null, "decoder": null,
             "truncation": null, "padding": null, "pre_tokenizer": {"type": "WhitespaceSplit"},
             "model": {"type": "WordLevel", "unk_token": "<unk>", "vocab":

@@ -112,7 +112,7 @@ fn batch_rewards(
         batch.push(&text.prompt_ids, &text.response_ids);
     }
     let (ids, prompt_ids) = (batch.responses(), batch.prompts());
-    let scores = RaggedVec::from_parts(model.scores(&batch)?.to_vec1()?, ids.offsets().to_vec())?;
+    let scores = RaggedVec::from_parts(model.scores(&batch)?, ids.offsets().to_vec())?;
     let prompts: TextVec = texts.iter().map(|t| t.prompt).collect();
     let responses: TextVec = texts.iter().map(|t| t.response).collect();
     let ended: Vec<u8> = texts.iter().map(|t| u8::from(t.ended)).collect();

@@ -11,7 +11,7 @@ mod write;
 
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 
 use super::config::LlamaConfig;
 use crate::data::gguf::is_gguf;
@@ -68,11 +68,11 @@ impl Checkpoint {
         }
     }
 
-    /// A tensor as f32 on `device`.
+    /// The values of a tensor as f32, row by row.
     ///
     /// # Errors
     /// No tensor of this name, another shape, or a type that is not f32, f16 or bf16 (in a folder).
-    pub(super) fn tensor(&self, name: &str, shape: &[usize], device: &Device) -> Result<Tensor> {
+    pub(super) fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let path = self.path.display();
         if !self.contains(name) {
             return Err(Error::input(format!("{path} has no tensor {name:?}")).hint(
@@ -80,8 +80,8 @@ impl Checkpoint {
             ));
         }
         let tensor = match &self.source {
-            Source::Folder(folder) => folder.tensor(name, device)?,
-            Source::Gguf(model) => model.tensor(name, device)?,
+            Source::Folder(folder) => folder.tensor(name, &Device::Cpu)?,
+            Source::Gguf(model) => model.tensor(name, &Device::Cpu)?,
         };
         if tensor.dims() != shape {
             return Err(Error::input(format!(
@@ -90,7 +90,9 @@ impl Checkpoint {
             )));
         }
         match tensor.dtype() {
-            DType::F32 | DType::F16 | DType::BF16 => Ok(tensor.to_dtype(DType::F32)?),
+            DType::F32 | DType::F16 | DType::BF16 => {
+                Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+            }
             other => Err(Error::input(format!(
                 "{path}: tensor {name:?} is of the type {}; accepted: f32, f16, bf16",
                 other.as_str()
@@ -116,13 +118,15 @@ pub fn check_tokenizer(config: &LlamaConfig, tokenizer: &Tokenizer) -> Result<()
 mod tests {
     use std::collections::{BTreeMap, HashMap};
 
+    use candle_core::Tensor;
+
     use super::*;
     use crate::model::{Llama, fixture};
     use crate::pipeline::atomic::write_atomic;
 
     fn logprobs(model: &Llama) -> Result<Vec<f32>> {
         let out = model.log_probs(&fixture::batch(), 1.0)?.logprobs;
-        Ok(out.to_vec1::<f32>()?)
+        Ok(out)
     }
 
     fn saved() -> Result<(tempfile::TempDir, Llama)> {
@@ -135,7 +139,7 @@ mod tests {
     #[test]
     fn a_saved_model_is_the_same_to_the_bit() -> Result<()> {
         let (dir, model) = saved()?;
-        let again = Llama::load(dir.path(), &Device::Cpu)?;
+        let again = Llama::load(dir.path())?;
         assert_eq!(again.config(), model.config());
         assert_eq!(logprobs(&again)?, logprobs(&model)?);
         Ok(())
@@ -146,7 +150,7 @@ mod tests {
         let (dir, model) = saved()?;
         for dtype in [DType::BF16, DType::F16] {
             let mut weight_map = BTreeMap::new();
-            for (shard, part) in model.named_tensors().chunks(8).enumerate() {
+            for (shard, part) in model.weights().tensors()?.chunks(8).enumerate() {
                 let file = format!("model-{shard}.safetensors");
                 let mut tensors = HashMap::new();
                 for (name, tensor) in part {
@@ -158,10 +162,10 @@ mod tests {
             let index = serde_json::json!({ "metadata": {}, "weight_map": weight_map });
             write_atomic(&dir.path().join(INDEX), index.to_string().as_bytes())?;
             std::fs::remove_file(dir.path().join(WEIGHTS)).ok();
-            let half = Llama::load(dir.path(), &Device::Cpu)?;
+            let half = Llama::load(dir.path())?;
             // Every weight is the nearest half-precision number to the original.
             for ((name, read), (_, original)) in
-                half.named_tensors().iter().zip(model.named_tensors())
+                half.weights().tensors()?.iter().zip(model.weights().tensors()?)
             {
                 assert_eq!(read.dtype(), DType::F32, "{name}");
                 let rounded = original.to_dtype(dtype)?.to_dtype(DType::F32)?;
@@ -176,11 +180,11 @@ mod tests {
     fn a_broken_folder_is_refused_with_what_is_wrong() -> Result<()> {
         let (dir, model) = saved()?;
         let load = || {
-            Llama::load(dir.path(), &Device::Cpu)
+            Llama::load(dir.path())
                 .err()
                 .expect("a broken folder")
         };
-        let all = model.named_tensors();
+        let all = model.weights().tensors()?;
         let write = |tensors: Vec<(String, Tensor)>| {
             save(
                 dir.path(),

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use candle_core::Device;
 use finegrain_sdk::rng::Stream;
 
 use super::checkpoint::check_tokenizer;
@@ -67,7 +66,7 @@ struct Speaker {
 
 impl Speaker {
     fn load(path: &Path) -> Result<Self> {
-        let model = Llama::load(path, &Device::Cpu)?;
+        let model = Llama::load(path)?;
         let tokenizer = Tokenizer::load(path)?;
         check_tokenizer(model.config(), &tokenizer)?;
         Ok(Self { model, tokenizer })

@@ -5,8 +5,6 @@
 //!
 //! Legend: E entries of a step, C channels, F feed-forward, H heads, K key/value heads, D head size, V vocabulary.
 
-use candle_core::Tensor;
-
 use super::config::LlamaConfig;
 use super::kv_cache::KvCache;
 use super::llama::Llama;
@@ -58,21 +56,23 @@ pub(super) struct Scratch {
 }
 
 impl Decoder {
-    /// Copies the weights of a model, from whatever device they lie on.
+    /// Copies the weights of a model; an adapter is merged into them.
     pub fn new(model: &Llama) -> Result<Self> {
+        let model = &model.merged()?;
         let config = model.config().clone();
-        let flat = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
+        let c = config.hidden_size;
+        let queries = config.num_attention_heads * config.head_dim;
         let layers = (0..config.num_hidden_layers)
             .map(|index| {
                 let [input_norm, q, k, v, o, post_norm, gate, up, down] =
-                    model.layer_tensors(index);
+                    model.layer_weights(index);
                 Ok(Layer {
-                    input_norm: flat(input_norm)?,
-                    qkv: PackedMatrix::new(&[q, k, v])?,
-                    output: PackedMatrix::new(&[o])?,
-                    post_norm: flat(post_norm)?,
-                    gate_up: PackedMatrix::new(&[gate, up])?,
-                    down: PackedMatrix::new(&[down])?,
+                    input_norm: input_norm.to_vec(),
+                    qkv: PackedMatrix::new(&[q, k, v], c),
+                    output: PackedMatrix::new(&[o], queries),
+                    post_norm: post_norm.to_vec(),
+                    gate_up: PackedMatrix::new(&[gate, up], c),
+                    down: PackedMatrix::new(&[down], config.intermediate_size),
                 })
             })
             .collect::<Result<Vec<_>>>()?;
@@ -84,10 +84,10 @@ impl Decoder {
             })
             .collect();
         Ok(Self {
-            embedding: flat(model.embedding_weight())?,
+            embedding: model.embedding_weight().to_vec(),
             layers,
-            norm: flat(model.norm_weight())?,
-            head: PackedMatrix::new(&[model.output_weight()])?,
+            norm: model.norm_weight().to_vec(),
+            head: PackedMatrix::new(&[model.output_weight()], c),
             cos: angles.iter().map(|angle| angle.cos() as f32).collect(),
             sin: angles.iter().map(|angle| angle.sin() as f32).collect(),
             config,
@@ -217,8 +217,7 @@ fn norm_rows(x: &[f32], weight: &[f32], eps: f32, out: &mut Vec<f32>) {
 mod tests {
     use super::*;
     use crate::data::ragged::TokenBatch;
-    use crate::model::fixture;
-    use crate::ops;
+    use crate::model::{Read, fixture};
 
     /// The logits of a row fed in pieces are those of the differentiable model.
     #[test]
@@ -228,8 +227,7 @@ mod tests {
             let ids = [1, 4, 5, 9, 10, 3, 3];
             let mut batch = TokenBatch::new();
             batch.push(&ids, &[]);
-            let hidden = model.frozen().hidden(&batch)?;
-            let expected = ops::linear(&hidden, model.output_weight())?.to_vec2::<f32>()?;
+            let expected = model.logits(&batch, Read::All)?;
 
             let decoder = Decoder::new(&model)?;
             let mut caches = [KvCache::new(model.config(), ids.len())];

@@ -1,6 +1,5 @@
 //! A small model and a batch for the unit tests of this folder.
 
-use candle_core::Device;
 use finegrain_sdk::rng::Stream;
 
 use super::{Llama, LlamaConfig};
@@ -28,11 +27,11 @@ pub(super) fn config(tied: bool) -> LlamaConfig {
 
 /// A model whose weights are 1.4 times the fresh ones', so that its distributions are far from uniform.
 pub(super) fn model(tied: bool) -> Result<Llama> {
-    let model = Llama::new(config(tied), &Stream::new(7).child("model"), &Device::Cpu)?;
-    for (name, var) in model.parameters() {
-        if !name.contains("norm") {
-            var.set(&var.as_detached_tensor().affine(1.4, 0.0)?)?;
-        }
+    let mut model = Llama::new(config(tied), &Stream::new(7).child("model"))?;
+    let entries = model.parameters().entries().to_vec();
+    for entry in entries.iter().filter(|entry| !entry.name.contains("norm")) {
+        let values = model.parameters_mut().get_mut(&entry.name)?;
+        values.iter_mut().for_each(|w| *w *= 1.4);
     }
     Ok(model)
 }

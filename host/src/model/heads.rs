@@ -3,94 +3,114 @@
 //! score = w·h + b, where h is the hidden state after the final norm. The reward model reads the state **at** a response
 //! token, the critic the state one **before** it (the state in which the token is chosen).
 //!
-//! Legend: N tokens of the batch, M response tokens, C channels.
+//! Legend: M response tokens, C channels.
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::Tensor;
 use finegrain_sdk::rng::Stream;
 
 use super::checkpoint::{self, Checkpoint};
+use super::gradients::{Gradients, Trainable};
 use super::llama::Llama;
-use super::parameters::normal;
+use super::parameters::{ParameterSet, normal};
+use super::pass::{Pass, Read};
+use super::policy::check_length;
 use crate::data::ragged::TokenBatch;
 use crate::error::Result;
-use crate::ops;
+use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
 
 /// The head's weight under transformers' name for a sequence classifier's head; the bias is ours.
 const WEIGHT: &str = "score.weight";
 const BIAS: &str = "score.bias";
 
 /// A linear map from C channels to one number.
+#[derive(Clone, Debug)]
 pub struct ScalarHead {
-    weight: Tensor,
-    bias: Tensor,
-    /// Weight and bias; empty in a frozen head.
-    variables: Vec<Var>,
+    /// Weight (1, C), then bias (1,).
+    parameters: ParameterSet,
 }
 
 impl ScalarHead {
     /// All zeros: how a critic starts, so that its first values do not disturb the advantages (AlpacaFarm).
-    pub fn zero(hidden_size: usize, device: &Device) -> Result<Self> {
-        let weight = Tensor::zeros((1, hidden_size), DType::F32, device)?;
-        Self::trainable(&weight, &Tensor::zeros(1, DType::F32, device)?)
+    pub fn zero(hidden_size: usize) -> Result<Self> {
+        Self::from_values(vec![0.0; hidden_size], 0.0)
     }
 
     /// Weight from N(0, 1/(C + 1)), bias 0: how a reward model starts (Ziegler et al. 2019, arXiv:1909.08593).
-    pub fn random(hidden_size: usize, stream: &Stream, device: &Device) -> Result<Self> {
+    pub fn random(hidden_size: usize, stream: &Stream) -> Result<Self> {
         let std = 1.0 / (hidden_size as f64 + 1.0).sqrt();
-        let values = normal(&stream.child(WEIGHT), std, hidden_size);
-        let weight = Tensor::from_vec(values, (1, hidden_size), device)?;
-        Self::trainable(&weight, &Tensor::zeros(1, DType::F32, device)?)
+        Self::from_values(normal(&stream.child(WEIGHT), std, hidden_size), 0.0)
     }
 
-    fn trainable(weight: &Tensor, bias: &Tensor) -> Result<Self> {
-        let weight = Var::from_tensor(&weight.detach())?;
-        let bias = Var::from_tensor(&bias.detach())?;
-        Ok(Self {
-            weight: weight.as_tensor().clone(),
-            bias: bias.as_tensor().clone(),
-            variables: vec![weight, bias],
-        })
+    fn from_values(weight: Vec<f32>, bias: f32) -> Result<Self> {
+        let shapes = [
+            (WEIGHT.to_owned(), vec![1, weight.len()]),
+            (BIAS.to_owned(), vec![1]),
+        ];
+        let mut weight = Some(weight);
+        let parameters = ParameterSet::new(shapes, |_, _| {
+            Ok(weight.take().unwrap_or_else(|| vec![bias]))
+        })?;
+        Ok(Self { parameters })
     }
 
-    /// A trainable copy with parameters of its own.
-    pub fn deep_clone(&self) -> Result<Self> {
-        Self::trainable(&self.weight, &self.bias)
+    fn weight(&self) -> &[f32] {
+        &self.parameters.values()[..self.parameters.len() - 1]
     }
 
-    /// The same head without gradients, sharing memory; see [`Llama::frozen`].
-    #[must_use]
-    pub fn frozen(&self) -> Self {
-        Self {
-            weight: self.weight.detach(),
-            bias: self.bias.detach(),
-            variables: Vec::new(),
-        }
+    fn bias(&self) -> f32 {
+        self.parameters.values()[self.parameters.len() - 1]
     }
 
-    /// The head at M hidden states, (M, C) → (M,).
-    pub fn forward(&self, hidden: &Tensor) -> Result<Tensor> {
-        let scores = ops::linear(hidden, &self.weight)?; // (M, 1)
-        Ok(scores.squeeze(1)?.broadcast_add(&self.bias)?)
+    /// Weight (1, C), then bias (1,).
+    pub fn parameters(&self) -> &ParameterSet {
+        &self.parameters
     }
 
-    /// The trainable parameters, weight (1, C) then bias (1,).
-    pub fn parameters(&self) -> Vec<(String, Var)> {
-        let names = [WEIGHT, BIAS].map(String::from);
-        names
-            .into_iter()
-            .zip(self.variables.iter().cloned())
-            .collect()
+    /// The same, to be changed.
+    pub fn parameters_mut(&mut self) -> &mut ParameterSet {
+        &mut self.parameters
+    }
+
+    /// w·h + b of every state: hidden (M, C) → (M,).
+    fn forward(&self, hidden: &[f32]) -> Vec<f32> {
+        let c = self.weight().len();
+        let m = hidden.len() / c;
+        let mut scores = vec![self.bias(); m];
+        let out = MatrixMut::new(&mut scores, m, 1);
+        let weight = Matrix::new(self.weight(), 1, c);
+        multiply(out, Matrix::new(hidden, m, c), weight.t(), Product::add(1));
+        scores
+    }
+
+    /// Writes the gradient of hidden (M, C) and adds that of weight and bias (C + 1,), given that of the scores, (M,).
+    fn backward(&self, hidden: &[f32], grad: &[f32], d_hidden: &mut [f32], sums: &mut [f32]) {
+        let (m, c) = (grad.len(), self.weight().len());
+        let column = Matrix::new(grad, m, 1);
+        let weight = Matrix::new(self.weight(), 1, c);
+        multiply(MatrixMut::new(d_hidden, m, c), column, weight, Product::set(1));
+        let (d_weight, d_bias) = sums.split_at_mut(c);
+        let (out, hidden) = (MatrixMut::new(d_weight, 1, c), Matrix::new(hidden, m, c));
+        multiply(out, column.t(), hidden, Product::add(1));
+        d_bias[0] += grad.iter().sum::<f32>();
     }
 }
 
-/// A LLaMA with a scalar head: reward model or critic.
+/// A LLaMA with a scalar head: reward model or critic. Clones share memory until one of them is trained.
+#[derive(Clone, Debug)]
 pub struct ScoredModel {
     /// The model whose hidden states are read.
     pub backbone: Llama,
     /// What reads them.
     pub head: ScalarHead,
+}
+
+/// A batch that has gone through a scored model, with its way back.
+pub struct ScorePass<'m> {
+    model: &'m ScoredModel,
+    pass: Pass<'m, f32>,
+    scores: Vec<f32>,
 }
 
 impl ScoredModel {
@@ -100,67 +120,114 @@ impl ScoredModel {
     }
 
     /// A score for every response token, read at the token itself, (M,).
-    pub fn scores(&self, batch: &TokenBatch) -> Result<Tensor> {
-        self.at(batch, &batch.response_positions())
+    pub fn scores(&self, batch: &TokenBatch) -> Result<Vec<f32>> {
+        Ok(self.at(batch, Read::Responses, false)?.scores)
+    }
+
+    /// The same, with the way back.
+    pub fn scores_pass(&self, batch: &TokenBatch) -> Result<ScorePass<'_>> {
+        self.at(batch, Read::Responses, true)
     }
 
     /// The value of the state in which every response token is chosen, read one token before it, (M,).
-    pub fn values(&self, batch: &TokenBatch) -> Result<Tensor> {
-        self.at(batch, &batch.prediction_positions())
+    pub fn values(&self, batch: &TokenBatch) -> Result<Vec<f32>> {
+        Ok(self.at(batch, Read::Predicting, false)?.scores)
     }
 
-    fn at(&self, batch: &TokenBatch, positions: &[u32]) -> Result<Tensor> {
-        let hidden = self.backbone.hidden(batch)?;
-        self.head.forward(&ops::gather(&hidden, positions)?)
+    /// The same, with the way back.
+    pub fn values_pass(&self, batch: &TokenBatch) -> Result<ScorePass<'_>> {
+        self.at(batch, Read::Predicting, true)
     }
 
-    /// The trainable parameters: the backbone's but for an output head of its own, which scores nothing, then the head's.
-    pub fn parameters(&self) -> Vec<(String, Var)> {
-        let mut all = self.backbone.parameters();
-        all.retain(|(name, _)| name != "lm_head.weight");
-        all.extend(self.head.parameters());
-        all
-    }
-
-    /// A trainable copy with parameters of its own.
-    pub fn deep_clone(&self) -> Result<Self> {
-        Ok(Self::new(
-            self.backbone.deep_clone()?,
-            self.head.deep_clone()?,
-        ))
-    }
-
-    /// The same model without gradients, sharing memory; see [`Llama::frozen`].
-    #[must_use]
-    pub fn frozen(&self) -> Self {
-        Self::new(self.backbone.frozen(), self.head.frozen())
+    fn at(&self, batch: &TokenBatch, read: Read, keep: bool) -> Result<ScorePass<'_>> {
+        let pass = self.backbone.pass(batch, read, keep)?;
+        let scores = self.head.forward(pass.hidden());
+        Ok(ScorePass {
+            model: self,
+            pass,
+            scores,
+        })
     }
 
     /// Loads a Hugging Face folder of a `LlamaForSequenceClassification` with one label. A folder without `score.bias`
     /// has a bias of 0: transformers' head has none.
-    pub fn load(dir: &Path, device: &Device) -> Result<Self> {
+    pub fn load(dir: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::open(dir)?;
-        let backbone = Llama::from_checkpoint(&checkpoint, device)?;
-        let weight = checkpoint.tensor(WEIGHT, &[1, backbone.config().hidden_size], device)?;
+        let backbone = Llama::from_checkpoint(&checkpoint)?;
+        let weight = checkpoint.values(WEIGHT, &[1, backbone.config().hidden_size])?;
         let bias = if checkpoint.contains(BIAS) {
-            checkpoint.tensor(BIAS, &[1], device)?
+            checkpoint.values(BIAS, &[1])?[0]
         } else {
-            Tensor::zeros(1, DType::F32, device)?
+            0.0
         };
-        Ok(Self::new(backbone, ScalarHead::trainable(&weight, &bias)?))
+        Ok(Self::new(backbone, ScalarHead::from_values(weight, bias)?))
     }
 
-    /// Saves config.json and model.safetensors into `dir`, each written whole or not at all. [`Llama::load`] reads the
-    /// backbone from the same folder.
+    /// Saves config.json and model.safetensors into `dir`, each written whole or not at all; an adapter is merged into the
+    /// weights. [`Llama::load`] reads the backbone from the same folder.
     pub fn save(&self, dir: &Path) -> Result<()> {
-        let config = self
-            .backbone
-            .config()
-            .to_json("LlamaForSequenceClassification");
-        let mut tensors = self.backbone.named_tensors();
-        tensors.push((WEIGHT.to_owned(), self.head.weight.clone()));
-        tensors.push((BIAS.to_owned(), self.head.bias.clone()));
+        let backbone = self.backbone.merged()?;
+        let config = backbone.config().to_json("LlamaForSequenceClassification");
+        let mut tensors: Vec<(String, Tensor)> = backbone.weights().tensors()?;
+        tensors.extend(self.head.parameters.tensors()?);
         checkpoint::save(dir, &config, tensors)
+    }
+}
+
+impl ScorePass<'_> {
+    /// The score or value of every response token, (M,).
+    pub fn scores(&self) -> &[f32] {
+        &self.scores
+    }
+
+    /// Adds the gradients of the model's parameters, given those of a loss by the scores, (M,).
+    ///
+    /// # Errors
+    /// A gradient of another length.
+    pub fn backward(self, d_scores: &[f32], gradients: &mut Gradients) -> Result<()> {
+        check_length(d_scores, self.scores.len())?;
+        let backbone = &self.model.backbone;
+        let hidden = self.pass.hidden();
+        let mut d_hidden = backbone.pool.take(hidden.len());
+        let head = &self.model.head;
+        head.backward(hidden, d_scores, &mut d_hidden, gradients.part(1));
+        let targets = backbone.targets(gradients.part(0));
+        self.pass.backward(&d_hidden, targets);
+        Ok(())
+    }
+}
+
+impl Trainable for Llama {
+    fn parameter_sets(&self) -> Vec<(&ParameterSet, usize)> {
+        vec![(self.parameters(), self.parameters().len())]
+    }
+
+    fn parameter_sets_mut(&mut self) -> Vec<&mut ParameterSet> {
+        vec![self.parameters_mut()]
+    }
+}
+
+/// The backbone but for an output head of its own, which scores nothing and comes last, and the scalar head.
+impl Trainable for ScoredModel {
+    fn parameter_sets(&self) -> Vec<(&ParameterSet, usize)> {
+        let backbone = self.backbone.parameters();
+        let unused = match self.backbone.adapter() {
+            None if !self.backbone.config().tie_word_embeddings => {
+                self.backbone.output_weight().len()
+            }
+            _ => 0,
+        };
+        vec![
+            (backbone, backbone.len() - unused),
+            (&self.head.parameters, self.head.parameters.len()),
+        ]
+    }
+
+    fn parameter_sets_mut(&mut self) -> Vec<&mut ParameterSet> {
+        vec![
+            self.backbone.parameters_mut(),
+            &mut self.head.parameters,
+        ]
     }
 }
 
@@ -170,7 +237,7 @@ mod tests {
     use crate::model::fixture;
 
     fn scored(tied: bool) -> Result<ScoredModel> {
-        let head = ScalarHead::random(12, &Stream::new(3), &Device::Cpu)?;
+        let head = ScalarHead::random(12, &Stream::new(3))?;
         Ok(ScoredModel::new(fixture::model(tied)?, head))
     }
 
@@ -178,33 +245,26 @@ mod tests {
     fn scores_are_read_at_the_token_and_values_one_before() -> Result<()> {
         let model = scored(true)?;
         let batch = fixture::batch();
-        let hidden = model.backbone.hidden(&batch)?;
-        let all = model.head.forward(&hidden)?.to_vec1::<f32>()?;
+        let hidden = model.backbone.hidden(&batch, Read::All)?;
+        let all = model.head.forward(&hidden);
         // Rows of 3 + 3, 1 + 2 and 3 + 0 tokens.
-        let expected = |positions: [usize; 5]| positions.map(|p| all[p]).to_vec();
-        assert_eq!(
-            model.scores(&batch)?.to_vec1::<f32>()?,
-            expected([3, 4, 5, 7, 8])
-        );
-        assert_eq!(
-            model.values(&batch)?.to_vec1::<f32>()?,
-            expected([2, 3, 4, 6, 7])
-        );
+        let expected = |positions: [usize; 5]| positions.map(|p| all[p]);
+        let close = |found: &[f32], expected: [f32; 5]| {
+            assert_eq!(found.len(), 5);
+            let pairs = found.iter().zip(expected);
+            pairs.for_each(|(f, e)| assert!((f - e).abs() < 1e-6, "{f} {e}"));
+        };
+        close(&model.scores(&batch)?, expected([3, 4, 5, 7, 8]));
+        close(&model.values(&batch)?, expected([2, 3, 4, 6, 7]));
         Ok(())
     }
 
     #[test]
     fn a_zero_head_scores_zero_until_its_bias_moves() -> Result<()> {
-        let head = ScalarHead::zero(12, &Device::Cpu)?;
-        let model = ScoredModel::new(fixture::model(true)?, head);
-        assert_eq!(model.values(&fixture::batch())?.to_vec1::<f32>()?, [0.0; 5]);
-        let (name, bias) = model.parameters().pop().expect("parameters");
-        assert_eq!(name, "score.bias");
-        bias.set(&Tensor::new(&[0.5f32], &Device::Cpu)?)?;
-        assert_eq!(
-            model.frozen().values(&fixture::batch())?.to_vec1::<f32>()?,
-            [0.5; 5]
-        );
+        let mut model = ScoredModel::new(fixture::model(true)?, ScalarHead::zero(12)?);
+        assert_eq!(model.values(&fixture::batch())?, [0.0; 5]);
+        model.head.parameters_mut().get_mut(BIAS)?[0] = 0.5;
+        assert_eq!(model.values(&fixture::batch())?, [0.5; 5]);
         Ok(())
     }
 
@@ -215,30 +275,44 @@ mod tests {
         for tied in [true, false] {
             let model = scored(tied)?;
             model.save(dir.path())?;
-            let again = ScoredModel::load(dir.path(), &Device::Cpu)?;
-            let scores = |model: &ScoredModel| {
-                model
-                    .scores(&batch)?
-                    .to_vec1::<f32>()
-                    .map_err(crate::Error::from)
-            };
-            assert_eq!(scores(&again)?, scores(&model)?);
-            let backbone = Llama::load(dir.path(), &Device::Cpu)?;
-            let logprobs = |model: &Llama| {
-                let out = model.log_probs(&batch, 1.0)?.logprobs;
-                out.to_vec1::<f32>().map_err(crate::Error::from)
-            };
-            assert_eq!(logprobs(&backbone)?, logprobs(&model.backbone)?);
+            let again = ScoredModel::load(dir.path())?;
+            assert_eq!(again.scores(&batch)?, model.scores(&batch)?);
+            let backbone = Llama::load(dir.path())?;
+            let expected = model.backbone.log_probs(&batch, 1.0)?;
+            assert_eq!(backbone.log_probs(&batch, 1.0)?, expected);
         }
         Ok(())
     }
 
+    /// d Σ g·score by the head, and by one weight of the backbone, against differences of the scores.
     #[test]
-    fn every_trainable_parameter_gets_a_gradient() -> Result<()> {
+    fn the_way_back_begins_at_the_scores() -> Result<()> {
         let model = scored(false)?;
-        let gradients = model.scores(&fixture::batch())?.sum_all()?.backward()?;
-        for (name, var) in model.parameters() {
-            assert!(gradients.get(&var).is_some(), "{name}");
+        let grad = [1.0, -2.0, 0.5, 0.25, 3.0];
+        let mut gradients = Gradients::zeros(&model);
+        let pass = model.values_pass(&fixture::batch())?;
+        pass.backward(&grad, &mut gradients)?;
+        let sum = |model: &ScoredModel| -> Result<f64> {
+            let values = model.values(&fixture::batch())?;
+            Ok(values.iter().zip(grad).map(|(v, g)| f64::from(v * g)).sum())
+        };
+        let last = model.backbone.weights().get("model.norm.weight")?.len() - 1;
+        let norm = model.parameter_sets()[0].1 - 1;
+        for (set, at, name) in [(1, 4, WEIGHT), (1, 12, BIAS), (0, norm, "model.norm.weight")] {
+            let moved = |step: f32| -> Result<f64> {
+                let mut model = model.clone();
+                let place = match name {
+                    WEIGHT => 4,
+                    BIAS => 0,
+                    _ => last,
+                };
+                let mut sets = model.parameter_sets_mut();
+                sets[set].get_mut(name)?[place] += step;
+                sum(&model)
+            };
+            let difference = (moved(0.01)? - moved(-0.01)?) / 0.02;
+            let found = f64::from(gradients.part(set)[at]);
+            assert!((found - difference).abs() < 2e-3, "{name}: {found} {difference}");
         }
         Ok(())
     }

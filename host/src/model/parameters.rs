@@ -1,17 +1,133 @@
-//! The parameters of a LLaMA in their fixed order: names as Hugging Face has them, shapes, and how a fresh model draws them.
+//! Parameters in one flat vector, each with a name and a shape; and those of a LLaMA in their fixed order, with names as
+//! Hugging Face has them, and how a fresh model draws them.
 //! Legend: C channels, F feed-forward, H heads, K key/value heads, D head size, V vocabulary, L layers.
 
 use std::f64::consts::TAU;
+use std::ops::Range;
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use finegrain_sdk::rng::Stream;
 use rand::RngExt as _;
 
 use super::config::LlamaConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How many parameters a layer has; they follow each other in the order of [`specs`].
 pub(super) const PER_LAYER: usize = 9;
+
+/// A parameter's place in the flat vector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Its name, as the checkpoint has it.
+    pub name: String,
+    /// Its sizes.
+    pub shape: Vec<usize>,
+    /// Its elements in the flat vector.
+    pub range: Range<usize>,
+}
+
+/// f32 parameters back to back in one vector. Clones share the vector until one of them is written (then that one copies
+/// it), so that a reference policy, or four roles on one frozen backbone, cost nothing.
+#[derive(Clone, Debug)]
+pub struct ParameterSet {
+    entries: Arc<Vec<Entry>>,
+    values: Arc<Vec<f32>>,
+}
+
+impl ParameterSet {
+    /// A set of parameters, in order, each with as many values as its shape says.
+    ///
+    /// # Errors
+    /// Whatever `values` returns for one of them.
+    pub fn new(
+        shapes: impl IntoIterator<Item = (String, Vec<usize>)>,
+        mut values: impl FnMut(&str, &[usize]) -> Result<Vec<f32>>,
+    ) -> Result<Self> {
+        let shapes: Vec<_> = shapes.into_iter().collect();
+        let count = |(_, shape): &(String, Vec<usize>)| shape.iter().product::<usize>();
+        let mut all = Vec::with_capacity(shapes.iter().map(count).sum());
+        let mut entries = Vec::with_capacity(shapes.len());
+        for (name, shape) in shapes {
+            let start = all.len();
+            all.append(&mut values(&name, &shape)?);
+            let range = start..all.len();
+            assert_eq!(
+                range.len(),
+                shape.iter().product::<usize>(),
+                "{name} fills its shape"
+            );
+            entries.push(Entry { name, shape, range });
+        }
+        Ok(Self {
+            entries: Arc::new(entries),
+            values: Arc::new(all),
+        })
+    }
+
+    /// The parameters' names and shapes, in the order in which they lie.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// All values.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// All values, to be changed; those of clones stay as they are.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        let values: &mut Vec<f32> = Arc::make_mut(&mut self.values);
+        values
+    }
+
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Whether both read the same memory.
+    pub fn shares_memory_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.values, &other.values)
+    }
+
+    fn entry(&self, name: &str) -> Result<&Entry> {
+        let found = self.entries.iter().find(|entry| entry.name == name);
+        found.ok_or_else(|| Error::internal(format!("there is no parameter {name:?}")))
+    }
+
+    /// The values of one parameter.
+    ///
+    /// # Errors
+    /// No parameter of this name.
+    pub fn get(&self, name: &str) -> Result<&[f32]> {
+        Ok(&self.values[self.entry(name)?.range.clone()])
+    }
+
+    /// The values of one parameter, to be changed.
+    ///
+    /// # Errors
+    /// No parameter of this name.
+    pub fn get_mut(&mut self, name: &str) -> Result<&mut [f32]> {
+        let range = self.entry(name)?.range.clone();
+        Ok(&mut self.values_mut()[range])
+    }
+
+    /// Every parameter as a tensor of its shape under its name, for writing.
+    pub fn tensors(&self) -> Result<Vec<(String, Tensor)>> {
+        let tensor = |entry: &Entry| {
+            let values = &self.values[entry.range.clone()];
+            let tensor = Tensor::from_slice(values, entry.shape.as_slice(), &Device::Cpu)?;
+            Ok((entry.name.clone(), tensor))
+        };
+        self.entries.iter().map(tensor).collect()
+    }
+}
 
 /// One parameter: its name, its shape and the standard deviation it is drawn with (`None`: all ones, for norms).
 pub(super) struct Spec {
@@ -82,16 +198,21 @@ pub(super) fn specs(config: &LlamaConfig) -> Vec<Spec> {
     all
 }
 
+/// Names and shapes of all parameters in order.
+pub(super) fn shapes(config: &LlamaConfig) -> Vec<(String, Vec<usize>)> {
+    let specs = specs(config).into_iter();
+    specs.map(|spec| (spec.name, spec.shape)).collect()
+}
+
 impl Spec {
     /// A fresh value. It depends on the seed and the parameter's name alone, so that a model with one more layer
     /// begins with the same first layers (but for the residual scale).
-    pub(super) fn draw(&self, stream: &Stream, device: &Device) -> Result<Tensor> {
+    pub(super) fn draw(&self, stream: &Stream) -> Vec<f32> {
         let count = self.shape.iter().product();
-        let values = match self.std {
+        match self.std {
             None => vec![1.0; count],
             Some(std) => normal(&stream.child(&self.name), std, count),
-        };
-        Ok(Tensor::from_vec(values, self.shape.as_slice(), device)?)
+        }
     }
 }
 
@@ -113,6 +234,25 @@ pub(super) fn normal(stream: &Stream, std: f64, count: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clones_share_memory_until_one_is_written() -> Result<()> {
+        let shapes = [("a".to_owned(), vec![2, 2]), ("b".to_owned(), vec![1])];
+        let mut set = ParameterSet::new(shapes, |name, shape| {
+            let count = shape.iter().product();
+            Ok(vec![if name == "a" { 1.0 } else { 2.0 }; count])
+        })?;
+        let clone = set.clone();
+        assert!(set.shares_memory_with(&clone));
+        set.get_mut("b")?[0] = 7.0;
+        assert!(!set.shares_memory_with(&clone));
+        assert_eq!((set.get("b")?, clone.get("b")?), (&[7.0][..], &[2.0][..]));
+        assert_eq!(set.values(), [1.0, 1.0, 1.0, 1.0, 7.0]);
+        assert_eq!(set.tensors()?[0].1.dims(), [2, 2]);
+        let error = set.get("c").unwrap_err().to_string();
+        assert!(error.contains("\"c\""), "{error}");
+        Ok(())
+    }
 
     #[test]
     fn draws_are_normal_and_depend_on_the_stream_alone() {

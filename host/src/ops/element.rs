@@ -7,7 +7,7 @@ use candle_core::WithDType;
 use super::exp::exp;
 
 /// A floating-point element with the functions the kernels need.
-pub(super) trait Element: WithDType + Default + Neg<Output = Self> {
+pub trait Element: WithDType + Default + Neg<Output = Self> {
     /// −∞, which `exp` takes to exactly zero.
     const NEG_INFINITY: Self;
     /// +∞.
@@ -84,24 +84,3 @@ impl Element for f64 {
         }
     }
 }
-
-/// Runs `$body` with `$T` standing for the element type of `$dtype`; the caller has checked that it is one.
-macro_rules! with_element {
-    ($op:expr, $dtype:expr, $T:ident => $body:expr) => {
-        match $dtype {
-            candle_core::DType::F32 => {
-                type $T = f32;
-                $body
-            }
-            candle_core::DType::F64 => {
-                type $T = f64;
-                $body
-            }
-            other => Err(crate::error::Error::internal(format!(
-                "{}: operands are {other:?}, F32 and F64 are accepted",
-                $op
-            ))),
-        }
-    };
-}
-pub(super) use with_element;

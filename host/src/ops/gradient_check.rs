@@ -1,78 +1,60 @@
-//! What the tests of all operations ask: do the gradients agree with differences, does the fused operation agree with its
-//! reference, are the bits the same again.
+//! What the tests of all operations ask: do the gradients agree with differences, does the operation agree with its
+//! reference and candle's own backward pass of it, are the bits the same again.
 
 use candle_core::{DType, Device, Tensor, Var};
 
+use super::element::Element;
 use crate::error::Result;
 
-/// A tensor of sin(1.7 i + phase): no symmetry, no zeros, and easy to write down in Python.
-pub(super) fn wave(shape: &[usize], phase: f64) -> Tensor {
-    let count: usize = shape.iter().product();
-    let values: Vec<f64> = (0..count).map(|i| (1.7 * i as f64 + phase).sin()).collect();
-    Tensor::from_vec(values, shape, &Device::Cpu).expect("invariant: as many values as the shape")
+/// Operands of more elements are compared with the reference alone: a difference costs a forward pass an element.
+const DIFFERENCES: usize = 400;
+
+/// `count` values of sin(1.7 i + phase): no symmetry, no zeros, and easy to write down in Python.
+pub(crate) fn wave(count: usize, phase: f64) -> Vec<f64> {
+    (0..count).map(|i| (1.7 * i as f64 + phase).sin()).collect()
 }
 
-/// All elements in f64.
-pub(super) fn elements(tensor: &Tensor) -> Vec<f64> {
-    let flat = tensor.flatten_all().and_then(|t| t.to_dtype(DType::F64));
-    flat.and_then(|t| t.to_vec1())
-        .expect("invariant: a float tensor on the CPU")
+/// An operation on flat operands.
+pub(super) trait Operation {
+    /// The result.
+    fn forward<T: Element>(&self, inputs: &[Vec<T>]) -> Vec<T>;
+    /// The gradients by all inputs from that by the result.
+    fn backward<T: Element>(&self, inputs: &[Vec<T>], grad: &[T]) -> Vec<Vec<T>>;
+    /// The result by tensor operations on flat tensors.
+    fn reference(&self, inputs: &[Tensor]) -> Result<Tensor>;
 }
 
-/// A function of tensors that returns one tensor.
-pub(super) trait Function: Fn(&[Tensor]) -> Result<Tensor> {}
-impl<F: Fn(&[Tensor]) -> Result<Tensor>> Function for F {}
-
-/// The result's sum weighted by a wave, so that every element of the gradient differs.
-fn weighted(function: &impl Function, inputs: &[Tensor]) -> Result<Tensor> {
-    let out = function(inputs)?;
-    let weights = wave(out.dims(), 0.3).to_dtype(out.dtype())?;
-    Ok((out * weights)?.sum_all()?)
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// The result and the gradients by all inputs, in the element type `dtype`; `graph` says whether gradients may hold on to
-/// the graph they come from.
-fn run(
-    function: &impl Function,
-    inputs: &[Tensor],
-    dtype: DType,
-    graph: bool,
-) -> Result<Vec<Vec<f64>>> {
-    let vars: Vec<Var> = inputs
-        .iter()
-        .map(|input| Ok(Var::from_tensor(&input.to_dtype(dtype)?)?))
-        .collect::<Result<_>>()?;
-    let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
-    let mut results = vec![elements(&function(&tensors)?)];
-    let grads = weighted(function, &tensors)?.backward()?;
-    for (index, tensor) in tensors.iter().enumerate() {
-        let Some(grad) = grads.get(tensor) else {
-            panic!("input {index} has no gradient");
-        };
-        // Plain compositions do: candle multiplies a gradient by a tracked operand.
-        let holds = grad.track_op();
-        assert!(graph || !holds, "gradient {index} holds on to a graph");
-        results.push(elements(grad));
+fn to<T: Element>(values: &[f64]) -> Vec<T> {
+    values.iter().map(|&x| T::from_f64(x)).collect()
+}
+
+/// Asserts that the gradients of the sum of the result weighted by a wave agree in f64 with central differences to 1e-6 of
+/// their size, and that in f32 results and gradients agree with the reference's to 1e-5 of the largest element.
+pub(super) fn assert_gradients(operation: &impl Operation, inputs: &[Vec<f64>]) -> Result<()> {
+    if inputs.iter().map(Vec::len).sum::<usize>() <= DIFFERENCES {
+        against_differences(operation, inputs);
     }
-    Ok(results)
+    against_reference(operation, inputs)
 }
 
-/// Asserts that the gradients of a function in f64 agree with central differences to 1e-6 of their size.
-pub(super) fn assert_gradients(function: impl Function, inputs: &[Tensor]) -> Result<()> {
+fn against_differences(operation: &impl Operation, inputs: &[Vec<f64>]) {
     const STEP: f64 = 1e-5;
-    let results = run(&function, inputs, DType::F64, false)?;
+    let weights = wave(operation.forward(inputs).len(), 0.3);
+    let gradients = operation.backward(inputs, &weights);
+    assert_eq!(gradients.len(), inputs.len());
     for (index, input) in inputs.iter().enumerate() {
-        let values = elements(input);
-        for at in 0..values.len() {
-            let moved = |step: f64| -> Result<f64> {
-                let mut values = values.clone();
-                values[at] += step;
+        for at in 0..input.len() {
+            let moved = |step: f64| {
                 let mut inputs = inputs.to_vec();
-                inputs[index] = Tensor::from_vec(values, input.shape(), &Device::Cpu)?;
-                Ok(weighted(&function, &inputs)?.to_scalar::<f64>()?)
+                inputs[index][at] += step;
+                dot(&operation.forward(&inputs), &weights)
             };
-            let expected = (moved(STEP)? - moved(-STEP)?) / (2.0 * STEP);
-            let found = results[1 + index][at];
+            let expected = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
+            let found = gradients[index][at];
             // Below a hundredth the rounding of the difference itself is a millionth.
             let tolerance = 1e-6 * found.abs().max(expected.abs()).max(1e-2);
             assert!(
@@ -81,39 +63,57 @@ pub(super) fn assert_gradients(function: impl Function, inputs: &[Tensor]) -> Re
             );
         }
     }
-    Ok(())
 }
 
-/// Asserts that in f32 a fused function and its reference agree, results and gradients, to 1e-5 of the largest element,
-/// and that the fused one gives the same bits twice.
-pub(super) fn assert_agrees(
-    fused: impl Function,
-    reference: impl Function,
-    inputs: &[Tensor],
-) -> Result<()> {
-    let found = run(&fused, inputs, DType::F32, false)?;
-    let expected = run(&reference, inputs, DType::F32, true)?;
-    assert_eq!(
-        found,
-        run(&fused, inputs, DType::F32, false)?,
-        "bits differ"
-    );
-    for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+fn against_reference(operation: &impl Operation, inputs: &[Vec<f64>]) -> Result<()> {
+    let singles: Vec<Vec<f32>> = inputs.iter().map(|input| to(input)).collect();
+    let run = || {
+        let result = operation.forward(&singles);
+        let gradients = operation.backward(&singles, &to(&wave(result.len(), 0.3)));
+        let mut all = vec![result];
+        all.extend(gradients);
+        all
+    };
+    let found = run();
+    assert_eq!(found, run(), "bits differ");
+
+    let vars = singles
+        .iter()
+        .map(|input| Ok(Var::from_slice(input, input.len(), &Device::Cpu)?))
+        .collect::<Result<Vec<_>>>()?;
+    let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+    let result = operation.reference(&tensors)?;
+    let weights: Vec<f32> = to(&wave(result.elem_count(), 0.3));
+    let weights = Tensor::from_vec(weights, result.shape(), &Device::Cpu)?;
+    let gradients = (&result * weights)?.sum_all()?.backward()?;
+    let mut expected = vec![result];
+    for tensor in &tensors {
+        let gradient = gradients.get(tensor).expect("a gradient for every operand");
+        expected.push(gradient.clone());
+    }
+    for (part, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        let expected = elements(expected);
         assert_eq!(found.len(), expected.len());
         let largest = expected.iter().fold(1.0, |most: f64, x| most.max(x.abs()));
-        for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+        for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
             assert!(
-                (found - expected).abs() <= 1e-5 * largest,
-                "part {index}, element {at}: fused {found}, reference {expected}"
+                (f64::from(*found) - expected).abs() <= 1e-5 * largest,
+                "part {part}, element {at}: fused {found}, reference {expected}"
             );
         }
     }
     Ok(())
 }
 
+/// All elements in f64.
+pub(crate) fn elements(tensor: &Tensor) -> Vec<f64> {
+    let flat = tensor.flatten_all().and_then(|t| t.to_dtype(DType::F64));
+    flat.and_then(|t| t.to_vec1())
+        .expect("invariant: a float tensor on the CPU")
+}
+
 /// Asserts elements to an absolute tolerance.
-pub(super) fn assert_close(tensor: &Tensor, expected: &[f64], tolerance: f64) {
-    let found = elements(tensor);
+pub(crate) fn assert_close(found: &[f64], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len());
     for (found, expected) in found.iter().zip(expected) {
         assert!((found - expected).abs() <= tolerance, "{found}, {expected}");

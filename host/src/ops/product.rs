@@ -1,4 +1,4 @@
-//! Matrix products by the `gemm` crate, on slices: c = a · b or c += a · b.
+//! Matrix products by the `gemm` crate, on slices: c = s · a · b or c += s · a · b.
 //!
 //! Candle's own product takes the same crate, but asks for the number of threads at every call by reading the machine's
 //! description, fills the result with zeros first, and cannot add to a result that is there.
@@ -14,7 +14,7 @@ use super::element::Element;
 
 /// A matrix in a slice: element (i, j) lies at `i · row_stride + j · column_stride`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Matrix<'a, T> {
+pub struct Matrix<'a, T> {
     values: &'a [T],
     rows: usize,
     columns: usize,
@@ -27,7 +27,7 @@ impl<'a, T> Matrix<'a, T> {
     ///
     /// # Panics
     /// A slice of another length: the caller computes both.
-    pub(super) fn new(values: &'a [T], rows: usize, columns: usize) -> Self {
+    pub fn new(values: &'a [T], rows: usize, columns: usize) -> Self {
         assert_eq!(values.len(), rows * columns, "a matrix fills its slice");
         Self {
             values,
@@ -39,17 +39,18 @@ impl<'a, T> Matrix<'a, T> {
     }
 
     /// The number of rows.
-    pub(super) fn rows(&self) -> usize {
+    pub fn rows(&self) -> usize {
         self.rows
     }
 
     /// The number of columns.
-    pub(super) fn columns(&self) -> usize {
+    pub fn columns(&self) -> usize {
         self.columns
     }
 
     /// The transpose, without moving an element.
-    pub(super) fn t(self) -> Self {
+    #[must_use]
+    pub fn t(self) -> Self {
         Self {
             rows: self.columns,
             columns: self.rows,
@@ -58,43 +59,129 @@ impl<'a, T> Matrix<'a, T> {
             ..self
         }
     }
+
+    /// `count` columns from `first` on.
+    #[must_use]
+    pub fn part(self, first: usize, count: usize) -> Self {
+        assert!(first + count <= self.columns, "columns of the matrix");
+        let start = (first * self.column_stride).min(self.values.len());
+        Self {
+            values: &self.values[start..],
+            columns: count,
+            ..self
+        }
+    }
+}
+
+/// A matrix to be written: rows `stride` apart, columns side by side.
+#[derive(Debug)]
+pub struct MatrixMut<'a, T> {
+    values: &'a mut [T],
+    rows: usize,
+    columns: usize,
+    stride: usize,
+}
+
+impl<'a, T> MatrixMut<'a, T> {
+    /// The slice as (rows, columns), row by row.
+    ///
+    /// # Panics
+    /// A slice of another length: the caller computes both.
+    pub fn new(values: &'a mut [T], rows: usize, columns: usize) -> Self {
+        assert_eq!(values.len(), rows * columns, "a matrix fills its slice");
+        Self {
+            values,
+            rows,
+            columns,
+            stride: columns,
+        }
+    }
+
+    /// `count` columns from `first` on.
+    #[must_use]
+    pub fn part(self, first: usize, count: usize) -> Self {
+        assert!(first + count <= self.columns, "columns of the matrix");
+        let start = first.min(self.values.len());
+        Self {
+            values: &mut self.values[start..],
+            columns: count,
+            ..self
+        }
+    }
+}
+
+/// What becomes of a product.
+#[derive(Clone, Copy, Debug)]
+pub struct Product<T> {
+    /// What it is multiplied by.
+    pub scale: T,
+    /// Whether it is added to the result that is there, or replaces it.
+    pub add: bool,
+    /// Threads that may share the work; a product that is too small for several takes one. The bits do not depend on it.
+    pub threads: usize,
+}
+
+impl<T: Element> Product<T> {
+    /// Replaces the result.
+    pub fn set(threads: usize) -> Self {
+        Self {
+            scale: T::one(),
+            add: false,
+            threads,
+        }
+    }
+
+    /// Adds to the result.
+    pub fn add(threads: usize) -> Self {
+        Self {
+            add: true,
+            ..Self::set(threads)
+        }
+    }
 }
 
 /// Products of fewer multiplications than this are not worth waking a second thread for.
 const PARALLEL: usize = 48 * 48 * 256;
 
-/// out (m, n) = a (m, k) · b (k, n), or out += a · b where `add`.
+/// out (m, n) = scale · a (m, k) · b (k, n), or out += scale · a · b.
 ///
 /// The sums run over k in an order that depends on the sizes and the processor alone.
 ///
 /// # Panics
-/// Sizes that do not fit: the callers check shapes with names.
-pub(super) fn multiply<T: Element>(out: &mut [T], a: Matrix<'_, T>, b: Matrix<'_, T>, add: bool) {
+/// Sizes that do not fit: the callers compute them from one configuration.
+pub fn multiply<T: Element>(
+    out: MatrixMut<'_, T>,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    how: Product<T>,
+) {
     let (m, k, n) = (a.rows, a.columns, b.columns);
     assert_eq!(b.rows, k, "the inner sizes of a product agree");
-    assert_eq!(out.len(), m * n, "a product fills its result");
-    if out.is_empty() {
+    assert_eq!(
+        (out.rows, out.columns),
+        (m, n),
+        "a product fills its result"
+    );
+    if m == 0 || n == 0 {
         return;
     }
-    let threads = match m * n * k {
-        small if small < PARALLEL => Parallelism::None,
-        _ => match rayon::current_num_threads() {
-            1 => Parallelism::None,
-            threads => Parallelism::Rayon(threads),
-        },
+    let threads = match (how.threads, m * n * k) {
+        (0 | 1, _) => Parallelism::None,
+        (_, small) if small < PARALLEL => Parallelism::None,
+        (threads, _) => Parallelism::Rayon(threads),
     };
-    // SAFETY: `Matrix` only exists over a slice of rows · columns elements with the strides of its row-major layout or of
-    // that layout's transpose, so every element that is read lies inside; `out` has m · n elements, is borrowed mutably,
-    // and is addressed row by row. T is f32 or f64, for which the crate has kernels.
+    // SAFETY: `Matrix` only exists over a slice that holds its last element: `new` checks the length, and `t` and `part`
+    // keep rows, columns and strides within it; the same holds for `out`, which is borrowed mutably and addressed row by
+    // row. T is f32 or f64, for which the crate has kernels.
     unsafe {
         gemm::gemm(
             m,
             n,
             k,
-            out.as_mut_ptr(),
+            out.values.as_mut_ptr(),
             1,
-            n as isize,
-            add,
+            out.stride as isize,
+            how.add,
             a.values.as_ptr(),
             a.column_stride as isize,
             a.row_stride as isize,
@@ -102,7 +189,7 @@ pub(super) fn multiply<T: Element>(out: &mut [T], a: Matrix<'_, T>, b: Matrix<'_
             b.column_stride as isize,
             b.row_stride as isize,
             T::one(),
-            T::one(),
+            how.scale,
             false,
             false,
             false,
@@ -144,13 +231,40 @@ mod tests {
             ] {
                 let expected = plain(a, b);
                 let mut found = vec![f64::NAN; m * n];
-                multiply(&mut found, a, b, false);
-                let mut doubled = found.clone();
-                multiply(&mut doubled, a, b, true);
-                for ((found, doubled), expected) in found.iter().zip(&doubled).zip(&expected) {
+                multiply(MatrixMut::new(&mut found, m, n), a, b, Product::set(2));
+                let mut tripled = found.clone();
+                let twice = Product {
+                    scale: 2.0,
+                    ..Product::add(2)
+                };
+                multiply(MatrixMut::new(&mut tripled, m, n), a, b, twice);
+                for ((found, tripled), expected) in found.iter().zip(&tripled).zip(&expected) {
                     assert!((found - expected).abs() < 1e-12, "{found} {expected}");
-                    assert!((doubled - 2.0 * expected).abs() < 1e-12);
+                    assert!((tripled - 3.0 * expected).abs() < 1e-12);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn parts_of_columns_are_read_and_written_in_place() {
+        let (a, b) = (values(12, 0.1), values(6, 1.0));
+        // Columns 1 and 2 of (3, 4) times (2, 3), into columns 2 to 4 of (3, 6).
+        let left = Matrix::new(&a, 3, 4).part(1, 2);
+        let right = Matrix::new(&b, 2, 3);
+        let mut out = vec![9.0; 18];
+        multiply(
+            MatrixMut::new(&mut out, 3, 6).part(2, 3),
+            left,
+            right,
+            Product::set(1),
+        );
+        let expected = plain(left, right);
+        for i in 0..3 {
+            assert_eq!(out[6 * i..6 * i + 2], [9.0, 9.0]);
+            assert_eq!(out[6 * i + 5], 9.0);
+            for j in 0..3 {
+                assert!((out[6 * i + 2 + j] - expected[3 * i + j]).abs() < 1e-14);
             }
         }
     }
@@ -171,10 +285,10 @@ mod tests {
             let mut out = vec![0.0; m * n];
             pool.unwrap().install(|| {
                 multiply(
-                    &mut out,
+                    MatrixMut::new(&mut out, m, n),
                     Matrix::new(&a, m, k),
                     Matrix::new(&b, n, k).t(),
-                    false,
+                    Product::set(threads),
                 );
             });
             out

@@ -1,51 +1,63 @@
 //! Rotary position embedding (Su et al. 2021, eq. 34) in half-split order, as Hugging Face's LLaMA stores its weights.
-//! Legend: N tokens, H heads, D head size.
+//! Legend: n tokens, H heads, D head size.
 //!
 //! The pair (low, high) of channels (i, i + D/2) of a token at position p turns by a = p · theta^(−2i/D):
 //! low cos a − high sin a and high cos a + low sin a. Nothing is kept for the backward pass, which turns by −a.
 
-use std::marker::PhantomData;
-use std::sync::Arc;
+use candle_core::{D, Tensor};
 
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Shape, Tensor};
-use rayon::prelude::*;
+use super::element::Element;
+use crate::error::Result;
 
-use self::table::{MAX_POSITIONS, Table};
-use super::element::{Element, with_element};
-use super::shape;
-use super::storage::{Held, slice};
-use crate::error::{Error, Result};
+pub use self::table::{MAX_POSITIONS, Table, table};
 
 mod table;
 
-const OP: &str = "rope";
-
-/// Tokens of one parallel task.
-const BLOCK: usize = 64;
-
-/// Rotates channel pairs (i, i + D/2) of every token by position · theta^(−2i/D): x (N, H, D), positions (N,), each
-/// below 2²⁰, → (N, H, D).
-pub fn rope(x: &Tensor, positions: &[u32], theta: f64) -> Result<Tensor> {
-    let (tokens, _, size) = shape::heads(OP, "x", x)?;
-    let dtype = shape::elements(OP, &[("x", x)])?;
-    if tokens != positions.len() || size % 2 != 0 {
-        return Err(Error::internal(format!(
-            "{OP}: x has shape {:?}; {} positions were given and the head size must be even",
-            x.dims(),
-            positions.len()
-        )));
-    }
-    shape::indices(OP, "positions", positions, MAX_POSITIONS)?;
-    let longest = positions.iter().max().map_or(0, |&p| p as usize + 1);
-    let table = table::table(theta, size / 2, longest);
-    let (x, positions) = (x.contiguous()?, positions.to_vec());
-    with_element!(OP, dtype, T => {
-        let kind = PhantomData::<T>;
-        Ok(x.apply_op1(Rope { positions, table, kind })?)
-    })
+/// Which way [`turn`] turns.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Direction {
+    /// By a: the forward pass.
+    Forward,
+    /// By −a: the gradient of the result becomes that of the operand.
+    Backward,
 }
 
-/// The same by plain tensor operations.
+/// Turns in place the first `heads` heads of D = `size` channels of every token: x (n, stride), positions (n,), each below
+/// the table's number of positions.
+pub fn turn<T: Element>(
+    x: &mut [T],
+    stride: usize,
+    (heads, size): (usize, usize),
+    positions: &[u32],
+    table: &Table,
+    direction: Direction,
+) {
+    let half = size / 2;
+    let (mut cos, mut sin) = (vec![T::zero(); half], vec![T::zero(); half]);
+    let sign = if direction == Direction::Forward {
+        1.0
+    } else {
+        -1.0
+    };
+    for (x, &position) in x.chunks_exact_mut(stride).zip(positions) {
+        let row = table.row(position);
+        for i in 0..half {
+            cos[i] = T::from_f64(row[i]);
+            sin[i] = T::from_f64(row[half + i] * sign);
+        }
+        for head in x[..heads * size].chunks_exact_mut(size) {
+            let (low, high) = head.split_at_mut(half);
+            let by = cos.iter().zip(&sin);
+            for ((low, high), (&cos, &sin)) in low.iter_mut().zip(high).zip(by) {
+                let (l, h) = (*low, *high);
+                *low = l.fma(cos, -(h * sin));
+                *high = h.fma(cos, l * sin);
+            }
+        }
+    }
+}
+
+/// The same by plain tensor operations: x (n, H, D), positions (n,) → (n, H, D).
 pub fn reference(x: &Tensor, positions: &[u32], theta: f64) -> Result<Tensor> {
     let half = x.dim(D::Minus1)? / 2;
     let angles: Vec<f64> = positions
@@ -64,79 +76,54 @@ pub fn reference(x: &Tensor, positions: &[u32], theta: f64) -> Result<Tensor> {
     Ok(Tensor::cat(&[rotated_low, rotated_high], D::Minus1)?)
 }
 
-struct Rope<T> {
-    positions: Vec<u32>,
-    table: Arc<Table>,
-    kind: PhantomData<T>,
-}
-
-impl<T: Element> Rope<T> {
-    /// Turns every pair by its angle times `direction`, 1 or −1.
-    fn turn(&self, x: &[T], shape: (usize, usize, usize), direction: f64) -> Vec<T> {
-        let (_, heads, size) = shape;
-        let (width, size, half) = ((heads * size).max(1), size.max(1), size / 2);
-        let mut out = vec![T::zero(); x.len()];
-        out.par_chunks_mut(BLOCK * width)
-            .zip(x.par_chunks(BLOCK * width))
-            .zip(self.positions.par_chunks(BLOCK))
-            .for_each(|((out, x), positions)| {
-                let mut cos = vec![T::zero(); half];
-                let mut sin = vec![T::zero(); half];
-                let tokens = out.chunks_mut(width).zip(x.chunks(width));
-                for ((out, x), &position) in tokens.zip(positions) {
-                    let row = self.table.row(position);
-                    for i in 0..half {
-                        cos[i] = T::from_f64(row[i]);
-                        sin[i] = T::from_f64(row[half + i] * direction);
-                    }
-                    for (out, x) in out.chunks_mut(size).zip(x.chunks(size)) {
-                        let (out_low, out_high) = out.split_at_mut(half);
-                        let (low, high) = x.split_at(half);
-                        turn_pairs((out_low, out_high), (low, high), (&cos, &sin));
-                    }
-                }
-            });
-        out
-    }
-}
-
-/// The loop over the pairs of one head; all slices have D/2 elements.
-#[inline]
-fn turn_pairs<T: Element>(out: (&mut [T], &mut [T]), x: (&[T], &[T]), by: (&[T], &[T])) {
-    let results = out.0.iter_mut().zip(out.1);
-    let operands = x.0.iter().zip(x.1).zip(by.0.iter().zip(by.1));
-    for ((out_low, out_high), ((&low, &high), (&cos, &sin))) in results.zip(operands) {
-        *out_low = low.fma(cos, -(high * sin));
-        *out_high = high.fma(cos, low * sin);
-    }
-}
-
-impl<T: Element> CustomOp1 for Rope<T> {
-    fn name(&self) -> &'static str {
-        OP
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let shape = layout.shape().dims3()?;
-        let out: Vec<T> = self.turn(slice(x, layout)?, shape, 1.0);
-        Ok((T::to_cpu_storage_owned(out), layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _out: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        let grad = grad.contiguous()?;
-        let dx = self.turn(Held::new(&grad).slice::<T>()?, x.dims3()?, -1.0);
-        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::gradient_check::{assert_agrees, assert_close, assert_gradients, wave};
+    use super::super::gradient_check::{Operation, assert_close, assert_gradients, wave};
     use super::*;
+
+    const THETA: f64 = 10_000.0;
+
+    struct Rope {
+        positions: Vec<u32>,
+        heads: usize,
+        size: usize,
+    }
+
+    impl Rope {
+        fn turned<T: Element>(&self, x: &[T], direction: Direction) -> Vec<T> {
+            let mut x = x.to_vec();
+            let longest = self.positions.iter().max().map_or(0, |&p| p as usize + 1);
+            let table = table(THETA, self.size / 2, longest);
+            let heads = (self.heads, self.size);
+            let stride = self.heads * self.size;
+            turn(&mut x, stride, heads, &self.positions, &table, direction);
+            x
+        }
+    }
+
+    impl Operation for Rope {
+        fn forward<T: Element>(&self, inputs: &[Vec<T>]) -> Vec<T> {
+            self.turned(&inputs[0], Direction::Forward)
+        }
+
+        fn backward<T: Element>(&self, _: &[Vec<T>], grad: &[T]) -> Vec<Vec<T>> {
+            vec![self.turned(grad, Direction::Backward)]
+        }
+
+        fn reference(&self, inputs: &[Tensor]) -> Result<Tensor> {
+            let shape = (self.positions.len(), self.heads, self.size);
+            reference(&inputs[0].reshape(shape)?, &self.positions, THETA)
+        }
+    }
 
     /// x = sin(1.7 i + 0.5) as (2, 1, 4) at positions 3 and 7: `x * cos + rotate_half(x) * sin` of transformers in f64.
     #[test]
-    fn agrees_with_transformers() -> Result<()> {
+    fn agrees_with_transformers() {
+        let rope = Rope {
+            positions: vec![3, 7],
+            heads: 1,
+            size: 4,
+        };
         let expected = [
             -0.377_570_119_969_441_9,
             0.827_067_766_287_934_3,
@@ -147,27 +134,31 @@ mod tests {
             -0.162_483_832_537_176_8,
             -0.136_373_870_566_341_23,
         ];
-        let out = rope(&wave(&[2, 1, 4], 0.5), &[3, 7], 10_000.0)?;
-        assert_close(&out, &expected, 1e-12);
-        Ok(())
+        assert_close(&rope.forward(&[wave(8, 0.5)]), &expected, 1e-12);
     }
 
     #[test]
     fn gradients() -> Result<()> {
-        let positions: Vec<u32> = (0..BLOCK as u32 + 6).map(|i| i % 50).collect();
-        let fused = |t: &[Tensor]| rope(&t[0], &positions[..t[0].dims()[0]], 10_000.0);
-        assert_gradients(fused, &[wave(&[4, 3, 6], 0.1)])?;
-        let plain = |t: &[Tensor]| reference(&t[0], &positions[..t[0].dims()[0]], 10_000.0);
-        assert_agrees(fused, plain, &[wave(&[BLOCK + 6, 2, 16], 0.1)])
+        let few = Rope {
+            positions: vec![0, 1, 2, 40],
+            heads: 3,
+            size: 6,
+        };
+        assert_gradients(&few, &[wave(72, 0.1)])?;
+        let many = Rope {
+            positions: (0..70).map(|i| i % 50).collect(),
+            heads: 2,
+            size: 16,
+        };
+        assert_gradients(&many, &[wave(70 * 32, 0.1)])
     }
 
     #[test]
-    fn bad_positions_are_refused() {
-        let x = wave(&[1, 1, 4], 0.0);
-        let error = rope(&x, &[1 << 20], 10_000.0).unwrap_err();
-        let expected = "rope: positions[0] is 1048576, below 1048576 is accepted";
-        assert_eq!(error.to_string(), expected);
-        assert!(rope(&x, &[], 10_000.0).is_err());
-        assert!(rope(&wave(&[1, 1, 3], 0.0), &[0], 10_000.0).is_err());
+    fn channels_behind_the_heads_stay() {
+        let mut x = vec![1.0f32; 10];
+        let table = table(THETA, 2, 3);
+        turn(&mut x, 5, (1, 4), &[1, 2], &table, Direction::Forward);
+        assert_eq!((x[4], x[9]), (1.0, 1.0));
+        assert!(x[0] != 1.0 && x[5] != 1.0);
     }
 }

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
 use finegrain_sdk::rng::Stream;
 use serde_json::{Value, json};
 
@@ -44,15 +43,15 @@ impl<'a> BaseModel<'a> {
         }
     }
 
-    /// The model, trainable, and its tokenizer; fresh weights are drawn from `stream`.
-    pub fn open(&self, stream: &Stream, device: &Device) -> Result<(Llama, Tokenizer)> {
+    /// The model and its tokenizer; fresh weights are drawn from `stream`.
+    pub fn open(&self, stream: &Stream) -> Result<(Llama, Tokenizer)> {
         match self {
             Self::Disk(path) => {
-                let (model, tokenizer) = (Llama::load(path, device)?, Tokenizer::load(path)?);
+                let (model, tokenizer) = (Llama::load(path)?, Tokenizer::load(path)?);
                 check_tokenizer(model.config(), &tokenizer)?;
                 Ok((model, tokenizer))
             }
-            Self::Sandbox(config) => sandbox::fresh_model(&config.model, stream, device),
+            Self::Sandbox(config) => sandbox::fresh_model(&config.model, stream),
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use candle_core::Device;
 use finegrain_sdk::rng::Stream;
 
 use super::{ModelShape, tokenizer};
@@ -17,17 +16,16 @@ use crate::model::Llama;
 pub fn fresh_model(
     shape: &ModelShape,
     stream: &Stream,
-    device: &Device,
 ) -> Result<(Llama, Tokenizer)> {
     let tokenizer = tokenizer()?;
     let config = shape.llama_config(&tokenizer);
-    Ok((Llama::new(config, stream, device)?, tokenizer))
+    Ok((Llama::new(config, stream)?, tokenizer))
 }
 
 /// Writes a fresh model and its tokenizer into `dir`: config.json, model.safetensors, tokenizer.json,
 /// `tokenizer_config.json`.
 pub fn save_fresh_model(shape: &ModelShape, stream: &Stream, dir: &Path) -> Result<()> {
-    let (model, tokenizer) = fresh_model(shape, stream, &Device::Cpu)?;
+    let (model, tokenizer) = fresh_model(shape, stream)?;
     model.save(dir)?;
     tokenizer.save(dir)
 }
@@ -46,7 +44,7 @@ mod tests {
         };
         save_fresh_model(&shape, &Stream::new(1), dir.path()).unwrap();
         let (model, tokenizer) = (
-            Llama::load(dir.path(), &Device::Cpu).unwrap(),
+            Llama::load(dir.path()).unwrap(),
             Tokenizer::load(dir.path()).unwrap(),
         );
         assert_eq!(model.config().vocab_size, tokenizer.vocab_size());

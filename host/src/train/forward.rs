@@ -1,7 +1,5 @@
-//! Forward passes without a graph over batches of any size: micro-batch after micro-batch, results back to back.
+//! Forward passes without a way back over batches of any size: micro-batch after micro-batch, results back to back.
 //! Legend: M response tokens of the whole batch.
-
-use candle_core::Tensor;
 
 use super::batching::micro_batches;
 use crate::data::ragged::TokenBatch;
@@ -34,12 +32,11 @@ pub fn log_probs(
     temperature: f64,
     micro_batch_tokens: usize,
 ) -> Result<(Vec<f32>, Vec<f32>)> {
-    let model = model.frozen();
     let (mut logprobs, mut entropy) = (Vec::new(), Vec::new());
     for rows in micro_batches(&row_lengths(batch), micro_batch_tokens) {
         let out = model.log_probs(&select(batch, rows), temperature)?;
-        logprobs.extend(out.logprobs.to_vec1::<f32>()?);
-        entropy.extend(out.entropy.to_vec1::<f32>()?);
+        logprobs.extend(out.logprobs);
+        entropy.extend(out.entropy);
     }
     Ok((logprobs, entropy))
 }
@@ -50,7 +47,6 @@ pub fn scores(
     batch: &TokenBatch,
     micro_batch_tokens: usize,
 ) -> Result<Vec<f32>> {
-    let model = model.frozen();
     gather(batch, micro_batch_tokens, |rows| model.scores(rows))
 }
 
@@ -60,18 +56,17 @@ pub fn values(
     batch: &TokenBatch,
     micro_batch_tokens: usize,
 ) -> Result<Vec<f32>> {
-    let model = model.frozen();
     gather(batch, micro_batch_tokens, |rows| model.values(rows))
 }
 
 fn gather(
     batch: &TokenBatch,
     micro_batch_tokens: usize,
-    forward: impl Fn(&TokenBatch) -> Result<Tensor>,
+    forward: impl Fn(&TokenBatch) -> Result<Vec<f32>>,
 ) -> Result<Vec<f32>> {
     let mut all = Vec::new();
     for rows in micro_batches(&row_lengths(batch), micro_batch_tokens) {
-        all.extend(forward(&select(batch, rows))?.to_vec1::<f32>()?);
+        all.extend(forward(&select(batch, rows))?);
     }
     Ok(all)
 }

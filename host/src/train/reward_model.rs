@@ -1,7 +1,7 @@
 //! The reward model: a backbone with a head that scores every response token, trained on pairs by a reward scheme.
 //!
-//! The scheme sees the scores of both sides as slices and returns its loss with d loss / d score; the backward pass goes
-//! on as `Σ score · stop_grad(gradient)`. A scheme's loss is a mean over the pairs of a call, so that micro-batches weighted
+//! The scheme sees the scores of both sides as slices and returns its loss with d loss / d score; the backward pass
+//! begins there. A scheme's loss is a mean over the pairs of a call, so that micro-batches weighted
 //! by their share of the pairs add up to the batch's mean.
 
 use finegrain_sdk::kinds::{ScoredPairs, ScoredSide};
@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use super::adamw::{AdamW, OptimizerConfig};
 use super::batching::{micro_batches, shuffled};
 use super::forward::{check_finite, scores};
-use super::gradients::surrogate;
 use super::rollout_batch::{Decode, RewardSource, RolloutBatch, ended, log};
 use super::schedule::{Decay, ScheduleConfig};
 use crate::data::ragged::{RaggedVec, TokenBatch};
@@ -157,14 +156,13 @@ pub fn run(
     for (name, pairs) in [("training", inputs.train), ("held-out", inputs.held_out)] {
         check(name, pairs)?;
     }
-    let backbone = inputs.backbone.deep_clone()?;
+    let backbone = inputs.backbone.clone();
     let head = ScalarHead::random(
         backbone.config().hidden_size,
         &context.stream.child("head"),
-        backbone.device(),
     )?;
-    let model = ScoredModel::new(backbone, head);
-    let mut optimizer = AdamW::new(model.parameters(), &config.optimizer)?;
+    let mut model = ScoredModel::new(backbone, head);
+    let mut optimizer = AdamW::new(&model, &config.optimizer);
     let steps = inputs.train.len().div_ceil(config.batch_pairs) as u64 * config.epochs;
     let mut held_out = Vec::new();
     let mut step = 0;
@@ -179,7 +177,9 @@ pub fn run(
             let named = format!("reward model step {step}");
             let loss =
                 accumulate(&model, &mut optimizer, inputs, batch, step, context).context(&named)?;
-            let norm = optimizer.clip_and_step(lr).context(&named)?;
+            let norm = optimizer
+                .clip_and_step(&mut model, lr)
+                .context(&named)?;
             step += 1;
             let metrics = [
                 ("reward_model/loss", loss),
@@ -247,11 +247,11 @@ fn accumulate(
         let rows = &batch[micro];
         let pairs: Vec<&TokenPair> = rows.iter().map(|&row| &inputs.train[row]).collect();
         let tokens = both_sides(&pairs);
-        let scores = model.scores(&tokens)?;
-        let values = scores.to_vec1::<f32>()?;
+        let pass = model.scores_pass(&tokens)?;
+        let values = pass.scores();
         let names: Vec<usize> = rows.iter().chain(rows).copied().collect();
-        check_finite("the score", &values, tokens.responses().offsets(), &names)?;
-        let loss = preference_loss(inputs.scheme, &pairs, &values, step, context)?;
+        check_finite("the score", values, tokens.responses().offsets(), &names)?;
+        let loss = preference_loss(inputs.scheme, &pairs, values, step, context)?;
         let share = pairs.len() as f64 / batch.len() as f64;
         total += share * loss.loss;
         let gradient: Vec<f32> = [loss.chosen, loss.rejected]
@@ -259,7 +259,7 @@ fn accumulate(
             .iter()
             .map(|gradient| gradient * share as f32)
             .collect();
-        optimizer.accumulate(&surrogate(&scores, &gradient)?)?;
+        pass.backward(&gradient, optimizer.gradients())?;
     }
     Ok(total)
 }

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use super::adamw::{AdamW, OptimizerConfig};
 use super::batching::{micro_batches, shuffled};
 use super::forward;
-use super::gradients::surrogate;
 use super::schedule::{Decay, ScheduleConfig};
 use crate::data::ragged::TokenBatch;
 use crate::error::{Context, Error, Result};
@@ -89,7 +88,7 @@ pub struct SftReport {
 /// # Errors
 /// No rows, a row without a response, a loss that is not finite (naming step and row), an interruption.
 pub fn run(
-    policy: &Llama,
+    policy: &mut Llama,
     train: &TokenBatch,
     held_out: &TokenBatch,
     config: &SftConfig,
@@ -104,10 +103,10 @@ pub fn run(
             "sft: demonstration {row} has an empty response"
         )));
     }
-    let mut optimizer = AdamW::new(policy.parameters(), &config.optimizer)?;
+    let mut optimizer = AdamW::new(policy, &config.optimizer);
     let steps = train.rows().div_ceil(config.batch_rows) as u64 * config.epochs;
     let mut held_out_losses = Vec::new();
-    let evaluate = |step: u64, losses: &mut Vec<f64>| -> Result<()> {
+    let evaluate = |policy: &Llama, step: u64, losses: &mut Vec<f64>| -> Result<()> {
         if held_out.responses().values().is_empty() {
             return Ok(());
         }
@@ -118,7 +117,7 @@ pub fn run(
         losses.push(loss);
         Ok(())
     };
-    evaluate(0, &mut held_out_losses)?;
+    evaluate(policy, 0, &mut held_out_losses)?;
     let mut step = 0;
     for epoch in 0..config.epochs {
         let order = shuffled(train.rows(), &context.stream.child("batches").index(epoch));
@@ -134,7 +133,7 @@ pub fn run(
             )
             .context(format!("sft step {step}"))?;
             let norm = optimizer
-                .clip_and_step(lr)
+                .clip_and_step(policy, lr)
                 .context(format!("sft step {step}"))?;
             step += 1;
             context.observer.metrics(
@@ -150,7 +149,7 @@ pub fn run(
                 .observer
                 .progress(step, steps, &format!("loss {loss:.4}"));
         }
-        evaluate(step, &mut held_out_losses)?;
+        evaluate(policy, step, &mut held_out_losses)?;
     }
     Ok(SftReport {
         held_out_losses,
@@ -177,18 +176,19 @@ fn accumulate(
     let mut loss = 0.0;
     for micro in micro_batches(&forward::row_lengths(&batch), micro_batch_tokens) {
         let part = forward::select(&batch, micro.clone());
-        let logprobs = policy.log_probs(&part, 1.0)?.logprobs;
-        let values = logprobs.to_vec1::<f32>()?;
+        let pass = policy.log_probs_pass(&part, 1.0)?;
+        let values = pass.logprobs();
         let responses = part.responses();
         forward::check_finite(
             "the log-probability",
-            &values,
+            values,
             responses.offsets(),
             &rows[micro],
         )?;
         loss -= values.iter().map(|&x| f64::from(x)).sum::<f64>();
         let weight = -1.0 / tokens as f32;
-        optimizer.accumulate(&surrogate(&logprobs, &vec![weight; values.len()])?)?;
+        let gradient = vec![weight; values.len()];
+        pass.backward(&gradient, None, optimizer.gradients())?;
     }
     Ok((loss / tokens as f64, tokens))
 }
@@ -224,11 +224,11 @@ mod tests {
     #[test]
     fn the_loss_falls_and_the_seed_decides_the_bits() {
         let train = |seed| {
-            let (policy, recorder) = (model(1), Recorder::default());
+            let (mut policy, recorder) = (model(1), Recorder::default());
             let cancel = AtomicBool::new(false);
             let context = context(seed, &cancel, &recorder);
             let report = run(
-                &policy,
+                &mut policy,
                 &corpus(0..20),
                 &corpus(20..25),
                 &config(0),
@@ -244,7 +244,7 @@ mod tests {
             );
             assert!(last < 0.4 * first, "{:?}", report.held_out_losses);
             assert_eq!(recorder.all("sft/loss").len(), 60);
-            weights(&policy.parameters())
+            weights(&policy)
         };
         let first = train(1);
         assert_eq!(first, train(1));
@@ -254,12 +254,12 @@ mod tests {
     #[test]
     fn micro_batches_add_up_to_the_batch_mean() {
         let gradient_step = |micro_batch_tokens| {
-            let policy = model(1);
+            let mut policy = model(1);
             let constants = OptimizerConfig {
                 eps: 1.0,
                 ..OptimizerConfig::default()
             };
-            let mut optimizer = AdamW::new(policy.parameters(), &constants).unwrap();
+            let mut optimizer = AdamW::new(&policy, &constants);
             let train = corpus(0..6);
             let rows = [4, 1, 5, 0];
             let (loss, tokens) =
@@ -267,11 +267,11 @@ mod tests {
             assert_eq!(tokens, 13);
             let selected = forward::select(&train, rows);
             assert!((loss - mean_loss(&policy, &selected, 0).unwrap()).abs() < 1e-6);
-            optimizer.clip_and_step(1.0).unwrap();
-            weights(&policy.parameters())
+            optimizer.clip_and_step(&mut policy, 1.0).unwrap();
+            weights(&policy)
         };
         let whole = gradient_step(0);
-        assert_ne!(whole, weights(&model(1).parameters()));
+        assert_ne!(whole, weights(&model(1)));
         for (a, b) in whole.iter().zip(gradient_step(7)) {
             assert!((a - b).abs() < 1e-6, "{a} against {b}");
         }
@@ -279,14 +279,13 @@ mod tests {
 
     #[test]
     fn a_model_that_is_not_finite_is_reported_with_step_and_row() {
-        let policy = model(1);
-        let (_, norm) = policy.parameters().pop().unwrap();
-        norm.set(&(norm.as_detached_tensor() * f64::NAN).unwrap())
-            .unwrap();
+        let mut policy = model(1);
+        let norm = policy.parameters_mut().get_mut("model.norm.weight");
+        norm.unwrap().fill(f32::NAN);
         let (cancel, recorder) = (AtomicBool::new(false), Recorder::default());
         let context = context(1, &cancel, &recorder);
         let error = run(
-            &policy,
+            &mut policy,
             &corpus(0..4),
             &TokenBatch::new(),
             &config(0),
@@ -303,14 +302,14 @@ mod tests {
 
     #[test]
     fn an_empty_response_and_an_interrupt_end_the_run() {
-        let (policy, recorder) = (model(1), Recorder::default());
+        let (mut policy, recorder) = (model(1), Recorder::default());
         let cancel = AtomicBool::new(true);
         let context = context(1, &cancel, &recorder);
         let mut train = corpus(0..2);
-        let error = run(&policy, &train, &TokenBatch::new(), &config(0), &context).unwrap_err();
+        let error = run(&mut policy, &train, &TokenBatch::new(), &config(0), &context).unwrap_err();
         assert_eq!(error.exit_code(), 130);
         train.push(&[1], &[]);
-        let error = run(&policy, &train, &TokenBatch::new(), &config(0), &context).unwrap_err();
+        let error = run(&mut policy, &train, &TokenBatch::new(), &config(0), &context).unwrap_err();
         assert_eq!(
             error.to_string(),
             "sft: demonstration 2 has an empty response"

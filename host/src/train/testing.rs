@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use candle_core::{Device, Var};
 use finegrain_sdk::info::Capabilities;
 use finegrain_sdk::kinds::{RewardScheme, Rollouts};
 use finegrain_sdk::rng::Stream;
@@ -15,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::model::{Llama, LlamaConfig};
+use crate::model::{Llama, LlamaConfig, Trainable};
 use crate::pipeline::context::{Observer, StageContext};
 use crate::plugins::instance::{AdvantageInstance, RewardInstance};
 use crate::plugins::registry::Registry;
@@ -37,18 +36,18 @@ pub(super) fn model(seed: u64) -> Llama {
         bos_token_id: Some(1),
         eos_token_id: vec![EOS],
     };
-    Llama::new(config, &Stream::new(seed), &Device::Cpu).unwrap()
+    Llama::new(config, &Stream::new(seed)).unwrap()
 }
 
 /// The id that ends a response of [`model`].
 pub(super) const EOS: u32 = 2;
 
-/// Every parameter's elements, in order.
-pub(super) fn weights(parameters: &[(String, Var)]) -> Vec<f32> {
-    let flat = parameters
-        .iter()
-        .map(|(_, var)| var.flatten_all().unwrap().to_vec1::<f32>().unwrap());
-    flat.flatten().collect()
+/// Every trained value, in order.
+pub(super) fn weights(model: &impl Trainable) -> Vec<f32> {
+    let sets = model.parameter_sets().into_iter();
+    sets.flat_map(|(set, count)| &set.values()[..count])
+        .copied()
+        .collect()
 }
 
 /// Ids as text, one letter an id.

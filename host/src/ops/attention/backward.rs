@@ -1,19 +1,16 @@
 //! Backward pass of attention: the weights are computed again from the scores and the kept log-sums.
-//! Legend: N tokens, H heads, K key/value heads, D head size, L tokens of a row.
+//! Legend: n tokens, m tokens that ask, H heads, K key/value heads, D head size, L tokens of a row.
 //!
 //! With weights P, result O = P·V and scores S = Q·Kᵀ/√D: dV = Pᵀ·dO, dP = dO·Vᵀ, dS = P ∘ (dP − Σ dO∘O),
-//! dQ = dS·K/√D, dK = dSᵀ·Q/√D. A task owns a row and a key/value head, so dK and dV have one writer and sum the query
-//! heads of the group in their order.
-
-use rayon::prelude::*;
+//! dQ = dS·K/√D, dK = dSᵀ·Q/√D. The query heads of a group add to the gradients of their key/value head in their order.
 
 use super::super::element::Element;
 use super::super::lanes::{LANES, dot};
+use super::Span;
 use super::pack::{Head, Sizes};
-use super::tasks::pieces;
 use super::tile::{Matrix, ROWS, product};
 
-/// What a thread reuses from task to task.
+/// What is reused from head to head.
 #[derive(Default)]
 struct Scratch<T> {
     query: Vec<T>,
@@ -23,7 +20,7 @@ struct Scratch<T> {
     keys: Vec<T>,
     keys_turned: Vec<T>,
     values: Vec<T>,
-    /// Log-sums of a query head, +∞ after its last token: such a query weighs nothing.
+    /// Log-sums of a query head, +∞ after its last query: such a query weighs nothing.
     log_sums: Vec<T>,
     /// Σ dO∘O of a query head.
     shifts: Vec<T>,
@@ -35,101 +32,110 @@ struct Scratch<T> {
     d_values: Vec<T>,
 }
 
-/// What the backward pass is given; all but `log_sums` (N, H) are (N, H or K, D).
-pub(super) struct Given<'a, T> {
-    pub(super) q: &'a [T],
-    pub(super) k: &'a [T],
-    pub(super) v: &'a [T],
-    pub(super) out: &'a [T],
-    pub(super) grad: &'a [T],
-    pub(super) log_sums: &'a [T],
+/// What the backward pass is given: the operands and results of the forward pass, and the gradient of `out`.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a, T> {
+    /// (m, H·D).
+    pub query: &'a [T],
+    /// (n, 2·K·D).
+    pub key_value: &'a [T],
+    /// (m, H·D).
+    pub out: &'a [T],
+    /// (m, H).
+    pub log_sums: &'a [T],
+    /// (m, H·D).
+    pub grad: &'a [T],
 }
 
-/// dq (N, H, D), dk and dv (N, K, D).
-pub(super) fn backward<T: Element>(given: &Given<T>, offsets: &[u64], sizes: Sizes) -> [Vec<T>; 3] {
-    let (group, size, kv_heads) = (sizes.group(), sizes.size, sizes.kv_heads);
-    let mut dq = vec![T::zero(); given.q.len()];
-    let mut dk = vec![T::zero(); given.k.len()];
-    let mut dv = vec![T::zero(); given.k.len()];
-    pieces(&mut dq, offsets, kv_heads, group * size)
-        .into_par_iter()
-        .zip(pieces(&mut dk, offsets, kv_heads, size))
-        .zip(pieces(&mut dv, offsets, kv_heads, size))
-        .enumerate()
-        .for_each_init(Scratch::default, |scratch, (task, ((mut dq, dk), dv))| {
-            let (row, kv_head) = (task / kv_heads, task % kv_heads);
-            let tokens = offsets[row] as usize..offsets[row + 1] as usize;
-            let head_of = |values, heads, head| Head::of(values, &tokens, heads, head, size);
-            let keys = head_of(given.k, kv_heads, kv_head);
+/// Writes the gradients of query (m, H·D) and key_value (n, 2·K·D).
+pub fn backward<T: Element>(
+    given: &Given<'_, T>,
+    spans: &[Span],
+    sizes: Sizes,
+    d_query: &mut [T],
+    d_key_value: &mut [T],
+) {
+    let Sizes {
+        heads,
+        kv_heads,
+        size,
+    } = sizes;
+    let (wide, narrow) = (sizes.query_width(), sizes.key_value_width());
+    let mut scratch = Scratch::default();
+    for span in spans {
+        let d_query = &mut d_query[span.queries.start * wide..span.queries.end * wide];
+        let d_key_value = &mut d_key_value[span.keys.start * narrow..span.keys.end * narrow];
+        for kv_head in 0..kv_heads {
+            let of = |column| Head::of(given.key_value, &span.keys, narrow, column, size);
+            let keys = of(kv_head * size);
             keys.pack(T::one(), &mut scratch.keys);
             keys.pack_turned(T::one(), &mut scratch.keys_turned);
-            head_of(given.v, kv_heads, kv_head).pack(T::one(), &mut scratch.values);
+            of((kv_heads + kv_head) * size).pack(T::one(), &mut scratch.values);
             let length = scratch.keys.len();
             for sum in [&mut scratch.d_keys, &mut scratch.d_values] {
                 sum.clear();
                 sum.resize(length, T::zero());
             }
-            for member in 0..group {
-                let head = kv_head * group + member;
-                let query = head_of(given.q, sizes.heads, head);
+            for head in kv_head * sizes.group()..(kv_head + 1) * sizes.group() {
+                let of = |values| Head::of(values, &span.queries, wide, head * size, size);
+                let (query, grad) = (of(given.query), of(given.grad));
                 query.pack(sizes.scale(), &mut scratch.query);
                 query.pack_turned(sizes.scale(), &mut scratch.query_turned);
-                let grad = head_of(given.grad, sizes.heads, head);
                 grad.pack(T::one(), &mut scratch.grad);
                 grad.pack_turned(T::one(), &mut scratch.grad_turned);
-                let out = head_of(given.out, sizes.heads, head);
+                let padded = span.queries.len().next_multiple_of(LANES);
                 scratch.shifts.clear();
-                let shifts = grad.rows().zip(out.rows()).map(|(g, o)| dot(g, o));
-                scratch.shifts.extend(shifts);
-                scratch
-                    .shifts
-                    .resize(tokens.len().next_multiple_of(LANES), T::zero());
+                let shifts = grad.rows().zip(of(given.out).rows());
+                scratch.shifts.extend(shifts.map(|(g, o)| dot(g, o)));
+                scratch.shifts.resize(padded, T::zero());
                 scratch.log_sums.clear();
-                let log_sums = tokens
-                    .clone()
-                    .map(|i| given.log_sums[i * sizes.heads + head]);
+                let log_sums = span.queries.clone();
+                let log_sums = log_sums.map(|i| given.log_sums[i * heads + head]);
                 scratch.log_sums.extend(log_sums);
-                scratch
-                    .log_sums
-                    .resize(tokens.len().next_multiple_of(LANES), T::INFINITY);
-                query_head(scratch, sizes, member, &mut dq);
+                scratch.log_sums.resize(padded, T::INFINITY);
+                query_head(&mut scratch, sizes, span, head, d_query);
             }
-            for (sums, out) in [(&scratch.d_keys, dk), (&scratch.d_values, dv)] {
-                for (out, sums) in out.into_iter().zip(sums.chunks_exact(sizes.padded())) {
-                    out.copy_from_slice(&sums[..size]);
+            let padded = sizes.padded();
+            let sums = [&scratch.d_keys, &scratch.d_values];
+            for (sums, head) in sums.into_iter().zip([kv_head, kv_heads + kv_head]) {
+                let rows = d_key_value.chunks_exact_mut(narrow);
+                for (row, sums) in rows.zip(sums.chunks_exact(padded)) {
+                    row[head * size..][..size].copy_from_slice(&sums[..size]);
                 }
             }
-        });
-    [dq, dk, dv]
+        }
+    }
 }
 
-/// One query head: writes its dq and adds to dK and dV of the scratch.
-///
-/// Queries are the columns of all strips, so every product reads its left side along rows and its right side along
-/// registers.
+/// One query head of a row: writes its columns of `d_query` and adds to the gradients of its keys and values.
 fn query_head<T: Element>(
     scratch: &mut Scratch<T>,
     sizes: Sizes,
-    member: usize,
-    dq: &mut [&mut [T]],
+    span: &Span,
+    head: usize,
+    d_query: &mut [T],
 ) {
-    let (size, padded) = (sizes.size, sizes.padded());
-    let (tokens, stride) = (dq.len(), dq.len().next_multiple_of(LANES));
+    let (size, padded, wide) = (sizes.size, sizes.padded(), sizes.query_width());
+    let queries = span.queries.len();
+    let stride = span.keys.len().next_multiple_of(LANES);
     scratch.weights.resize(LANES * stride, T::zero());
     scratch.d_scores.resize(LANES * stride, T::zero());
-    for block in (0..tokens).step_by(LANES) {
-        // Keys up to the last query of the block.
-        let seen = block + LANES;
-        weigh(scratch, sizes, block, stride);
+    for block in (0..queries).step_by(LANES) {
+        // Keys up to the last query of the block, in whole tiles.
+        let seen = (span.first + block + LANES)
+            .next_multiple_of(ROWS)
+            .min(stride);
+        weigh(scratch, sizes, span, block, seen);
         // dQᵀ = Kᵀ · dSᵀ / √D
         for channel in (0..size).step_by(ROWS) {
             let keys = Matrix::new(&scratch.keys_turned, stride).at(channel, 0);
             let tile = product(keys, Matrix::new(&scratch.d_scores, LANES), seen);
             let width = ROWS.min(size - channel);
-            for (lane, dq) in dq[block..].iter_mut().take(LANES).enumerate() {
-                let dq = &mut dq[member * size + channel..][..width];
-                for (dq, tile) in dq.iter_mut().zip(&tile) {
-                    *dq = tile[lane] * sizes.scale();
+            let rows = d_query[block * wide..].chunks_exact_mut(wide).take(LANES);
+            for (lane, d_query) in rows.enumerate() {
+                let d_query = &mut d_query[head * size + channel..][..width];
+                for (d_query, tile) in d_query.iter_mut().zip(&tile) {
+                    *d_query = tile[lane] * sizes.scale();
                 }
             }
         }
@@ -152,13 +158,20 @@ fn query_head<T: Element>(
     }
 }
 
-/// Pᵀ and dSᵀ of the sixteen queries from `block` on.
-fn weigh<T: Element>(scratch: &mut Scratch<T>, sizes: Sizes, block: usize, stride: usize) {
+/// Pᵀ and dSᵀ of the sixteen queries from `block` on, for the keys before `seen`.
+fn weigh<T: Element>(
+    scratch: &mut Scratch<T>,
+    sizes: Sizes,
+    span: &Span,
+    block: usize,
+    seen: usize,
+) {
+    let stride = span.queries.len().next_multiple_of(LANES);
     let query = Matrix::new(&scratch.query_turned, stride).at(0, block);
     let grad = Matrix::new(&scratch.grad_turned, stride).at(0, block);
     let log_sums = &scratch.log_sums[block..][..LANES];
     let shifts = &scratch.shifts[block..][..LANES];
-    for key in (0..block + LANES).step_by(ROWS) {
+    for key in (0..seen).step_by(ROWS) {
         let keys = Matrix::new(&scratch.keys, sizes.padded()).at(key, 0);
         let values = Matrix::new(&scratch.values, sizes.padded()).at(key, 0);
         let scores = product(keys, query, sizes.size);
@@ -167,7 +180,7 @@ fn weigh<T: Element>(scratch: &mut Scratch<T>, sizes: Sizes, block: usize, strid
             let weights = &mut scratch.weights[(key + r) * LANES..][..LANES];
             let d_scores = &mut scratch.d_scores[(key + r) * LANES..][..LANES];
             for lane in 0..LANES {
-                let after = key + r > block + lane;
+                let after = key + r > span.first + block + lane;
                 let score = if after {
                     T::NEG_INFINITY
                 } else {

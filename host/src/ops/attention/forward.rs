@@ -1,15 +1,13 @@
 //! Forward pass of attention: eight queries at a time against the keys before them.
-//! Legend: N tokens, H heads, K key/value heads, D head size, L tokens of a row.
-
-use rayon::prelude::*;
+//! Legend: n tokens, m tokens that ask, H heads, K key/value heads, D head size, L tokens of a row.
 
 use super::super::element::Element;
 use super::super::lanes::{LANES, max, total};
+use super::Span;
 use super::pack::{Head, Sizes};
-use super::tasks::pieces;
 use super::tile::{Matrix, ROWS, product};
 
-/// What a thread reuses from task to task.
+/// What is reused from head to head.
 #[derive(Default)]
 struct Scratch<T> {
     query: Vec<T>,
@@ -19,49 +17,51 @@ struct Scratch<T> {
     strip: Vec<T>,
 }
 
-/// The result (N, H, D) and the log of the sum of exponentials of every query's scores, (N, H).
-pub(super) fn forward<T: Element>(
-    [q, k, v]: [&[T]; 3],
-    offsets: &[u64],
+/// query (m, H·D) and key_value (n, 2·K·D), the keys of a token before its values → out (m, H·D), and the log of the sum of
+/// exponentials of every query's scores, log_sums (m, H).
+pub fn forward<T: Element>(
+    query: &[T],
+    key_value: &[T],
+    spans: &[Span],
     sizes: Sizes,
-) -> (Vec<T>, Vec<T>) {
-    let (group, size) = (sizes.group(), sizes.size);
-    let mut out = vec![T::zero(); q.len()];
-    let mut log_sums = vec![T::zero(); q.len() / size];
-    pieces(&mut out, offsets, sizes.kv_heads, group * size)
-        .into_par_iter()
-        .zip(pieces(&mut log_sums, offsets, sizes.kv_heads, group))
-        .enumerate()
-        .for_each_init(
-            Scratch::default,
-            |scratch, (task, (mut out, mut log_sums))| {
-                let (row, kv_head) = (task / sizes.kv_heads, task % sizes.kv_heads);
-                let tokens = offsets[row] as usize..offsets[row + 1] as usize;
-                let head_of = |values, heads, head| Head::of(values, &tokens, heads, head, size);
-                head_of(k, sizes.kv_heads, kv_head).pack_turned(T::one(), &mut scratch.keys);
-                head_of(v, sizes.kv_heads, kv_head).pack(T::one(), &mut scratch.values);
-                for member in 0..group {
-                    let query = head_of(q, sizes.heads, kv_head * group + member);
-                    query.pack(sizes.scale(), &mut scratch.query);
-                    attend(scratch, sizes, member, &mut out, &mut log_sums);
-                }
-            },
-        );
-    (out, log_sums)
+    out: &mut [T],
+    log_sums: &mut [T],
+) {
+    let Sizes {
+        heads,
+        kv_heads,
+        size,
+    } = sizes;
+    let (wide, narrow) = (sizes.query_width(), sizes.key_value_width());
+    let mut scratch = Scratch::default();
+    for span in spans {
+        let out = &mut out[span.queries.start * wide..span.queries.end * wide];
+        let log_sums = &mut log_sums[span.queries.start * heads..span.queries.end * heads];
+        for kv_head in 0..kv_heads {
+            let of = |column| Head::of(key_value, &span.keys, narrow, column, size);
+            of(kv_head * size).pack_turned(T::one(), &mut scratch.keys);
+            of((kv_heads + kv_head) * size).pack(T::one(), &mut scratch.values);
+            for head in kv_head * sizes.group()..(kv_head + 1) * sizes.group() {
+                let asked = Head::of(query, &span.queries, wide, head * size, size);
+                asked.pack(sizes.scale(), &mut scratch.query);
+                attend(&mut scratch, sizes, span, head, out, log_sums);
+            }
+        }
+    }
 }
 
-/// One query head of a row: writes member `member` of the group into every token of `out` and `log_sums`.
+/// One query head of a row: writes its columns of `out` and `log_sums`, which hold the row's tokens that ask.
 fn attend<T: Element>(
     scratch: &mut Scratch<T>,
     sizes: Sizes,
-    member: usize,
-    out: &mut [&mut [T]],
-    log_sums: &mut [&mut [T]],
+    span: &Span,
+    head: usize,
+    out: &mut [T],
+    log_sums: &mut [T],
 ) {
-    let (size, padded) = (sizes.size, sizes.padded());
-    let tokens = out.len();
-    let stride = tokens.next_multiple_of(LANES);
-    scratch.strip.clear();
+    let (size, padded, wide) = (sizes.size, sizes.padded(), sizes.query_width());
+    let queries = span.queries.len();
+    let stride = span.keys.len().next_multiple_of(LANES);
     scratch.strip.resize(ROWS * stride, T::zero());
     let Scratch {
         query,
@@ -69,13 +69,13 @@ fn attend<T: Element>(
         values,
         strip,
     } = scratch;
-    for first in (0..tokens).step_by(ROWS) {
-        let rows = ROWS.min(tokens - first);
+    for block in (0..queries).step_by(ROWS) {
+        let rows = ROWS.min(queries - block);
         // Keys up to the last query of the block, in whole tiles.
-        let seen = (first + rows).next_multiple_of(LANES);
+        let seen = (span.first + block + rows).next_multiple_of(LANES);
         for key in (0..seen).step_by(LANES) {
             let (query, keys) = (Matrix::new(query, padded), Matrix::new(keys, stride));
-            let scores = product(query.at(first, 0), keys.at(0, key), size);
+            let scores = product(query.at(block, 0), keys.at(0, key), size);
             for (r, scores) in scores.iter().enumerate() {
                 strip[r * stride + key..][..LANES].copy_from_slice(scores);
             }
@@ -83,17 +83,18 @@ fn attend<T: Element>(
         let mut inverse = [T::zero(); ROWS];
         for r in 0..rows {
             let strip = &mut strip[r * stride..][..seen];
-            let (sum, log_sum) = softmax(strip, first + r);
+            let (sum, log_sum) = softmax(strip, span.first + block + r);
             inverse[r] = T::one() / sum;
-            log_sums[first + r][member] = log_sum;
+            log_sums[(block + r) * sizes.heads + head] = log_sum;
         }
         for channel in (0..size).step_by(LANES) {
             let (weights, values) = (Matrix::new(strip, stride), Matrix::new(values, padded));
             let mixed = product(weights, values.at(0, channel), seen);
             let width = LANES.min(size - channel);
             for r in 0..rows {
-                let out = &mut out[first + r][member * size + channel..][..width];
-                for (out, &sum) in out.iter_mut().zip(&mixed[r]) {
+                let start = (block + r) * wide + head * size + channel;
+                let out = out[start..].iter_mut().take(width);
+                for (out, &sum) in out.zip(&mixed[r]) {
                     *out = sum * inverse[r];
                 }
             }

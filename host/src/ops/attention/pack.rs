@@ -1,4 +1,4 @@
-//! Heads of a row copied out of (N, H, D), with both sizes rounded up to whole tiles and the rest zero.
+//! Heads of a row copied out of (n, stride), with both sizes rounded up to whole tiles and the rest zero.
 //! Legend: L tokens of the row, D head size, L′ and D′ rounded up to 16.
 
 use std::ops::Range;
@@ -7,17 +7,30 @@ use super::super::element::Element;
 use super::super::lanes::LANES;
 
 /// Sizes of attention on one ragged batch.
-#[derive(Clone, Copy)]
-pub(super) struct Sizes {
-    pub(super) heads: usize,
-    pub(super) kv_heads: usize,
-    pub(super) size: usize,
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// H.
+    pub heads: usize,
+    /// K, a divisor of H.
+    pub kv_heads: usize,
+    /// D.
+    pub size: usize,
 }
 
 impl Sizes {
     /// Query heads that share a key/value head.
     pub(super) fn group(self) -> usize {
         self.heads / self.kv_heads
+    }
+
+    /// H · D.
+    pub fn query_width(self) -> usize {
+        self.heads * self.size
+    }
+
+    /// 2 · K · D: the keys of a token, then its values.
+    pub fn key_value_width(self) -> usize {
+        2 * self.kv_heads * self.size
     }
 
     /// D′.
@@ -31,43 +44,42 @@ impl Sizes {
     }
 }
 
-/// One head of a row of (N, heads, D): `tokens` are the row's elements of all heads.
+/// One head of some tokens of (n, stride).
 #[derive(Clone, Copy)]
 pub(super) struct Head<'a, T> {
     tokens: &'a [T],
-    heads: usize,
-    index: usize,
+    stride: usize,
+    column: usize,
     size: usize,
 }
 
 impl<'a, T: Element> Head<'a, T> {
-    /// Head `head` of the tokens `tokens` of `values` (N, heads, D).
+    /// The `size` channels from `column` on of the tokens `tokens` of `values` (n, stride).
     pub(super) fn of(
         values: &'a [T],
         tokens: &Range<usize>,
-        heads: usize,
-        head: usize,
+        stride: usize,
+        column: usize,
         size: usize,
     ) -> Self {
-        let width = heads * size;
         Self {
-            tokens: &values[tokens.start * width..tokens.end * width],
-            heads,
-            index: head,
+            tokens: &values[tokens.start * stride..tokens.end * stride],
+            stride,
+            column,
             size,
         }
     }
 
     /// The head's D channels, token by token.
     pub(super) fn rows(&self) -> impl Iterator<Item = &'a [T]> + use<'a, T> {
-        let (start, size) = (self.index * self.size, self.size);
+        let (start, size) = (self.column, self.size);
         self.tokens
-            .chunks_exact(self.heads * size)
+            .chunks_exact(self.stride)
             .map(move |token| &token[start..start + size])
     }
 
     fn len(&self) -> usize {
-        self.tokens.len() / (self.heads * self.size)
+        self.tokens.len() / self.stride
     }
 
     /// (L′, D′), times `factor`, into `out`.
@@ -101,7 +113,7 @@ mod tests {
     fn a_head_lies_in_the_corner_of_its_tiles() {
         // Two tokens, two heads of size 3; the second head.
         let tokens: Vec<f32> = (0..12).map(|i| i as f32).collect();
-        let head = Head::of(&tokens, &(0..2), 2, 1, 3);
+        let head = Head::of(&tokens, &(0..2), 6, 3, 3);
         let (mut packed, mut turned) = (vec![9.0], vec![9.0]);
         head.pack(2.0, &mut packed);
         head.pack_turned(1.0, &mut turned);

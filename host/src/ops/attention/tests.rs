@@ -1,25 +1,125 @@
-//! Tests of attention as a whole. Legend: N tokens, H heads, K key/value heads, D head size.
+//! Tests of attention as a whole. Legend: n tokens, m tokens that ask, H heads, K key/value heads, D head size.
 
-use candle_core::{DType, Device};
-
-use super::super::gradient_check::{assert_agrees, assert_close, assert_gradients, elements, wave};
+use super::super::element::Element;
+use super::super::gradient_check::{Operation, assert_close, assert_gradients, wave};
 use super::*;
 
-/// q, k, v of a batch, one phase each.
-fn operands(tokens: usize, heads: usize, kv_heads: usize, size: usize) -> [Tensor; 3] {
-    [
-        wave(&[tokens, heads, size], 0.5),
-        wave(&[tokens, kv_heads, size], 2.0),
-        wave(&[tokens, kv_heads, size], 3.0),
-    ]
+struct Attention {
+    spans: Vec<Span>,
+    sizes: Sizes,
 }
 
-/// PyTorch in f64 on the same waves: `scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)`, the last of
-/// three tokens, two heads of size 4 that share one key/value head.
+impl Attention {
+    /// Rows of `lengths` tokens of which the last `asking` ask.
+    fn new(
+        rows: &[(usize, Range<usize>)],
+        (heads, kv_heads, size): (usize, usize, usize),
+    ) -> Self {
+        let (mut tokens, mut queries) = (0, 0);
+        let spans = rows.iter().map(|(length, asking)| {
+            let span = Span {
+                keys: tokens..tokens + length,
+                queries: queries..queries + asking.len(),
+                first: asking.start,
+            };
+            tokens += length;
+            queries += asking.len();
+            span
+        });
+        Self {
+            spans: spans.collect(),
+            sizes: Sizes {
+                heads,
+                kv_heads,
+                size,
+            },
+        }
+    }
+
+    fn whole(lengths: &[usize], sizes: (usize, usize, usize)) -> Self {
+        let rows: Vec<_> = lengths.iter().map(|&length| (length, 0..length)).collect();
+        Self::new(&rows, sizes)
+    }
+
+    fn queries(&self) -> usize {
+        self.spans.last().map_or(0, |span| span.queries.end)
+    }
+
+    fn tokens(&self) -> usize {
+        self.spans.last().map_or(0, |span| span.keys.end)
+    }
+
+    /// Queries (m, H·D), keys and values side by side (n, 2·K·D).
+    fn operands(&self) -> [Vec<f64>; 2] {
+        [
+            wave(self.queries() * self.sizes.query_width(), 0.5),
+            wave(self.tokens() * self.sizes.key_value_width(), 2.0),
+        ]
+    }
+
+    fn run<T: Element>(&self, inputs: &[Vec<T>]) -> [Vec<T>; 2] {
+        let [query, key_value] = inputs else {
+            panic!("two operands");
+        };
+        let mut out = vec![T::zero(); query.len()];
+        let mut log_sums = vec![T::zero(); self.queries() * self.sizes.heads];
+        let (spans, sizes) = (&self.spans, self.sizes);
+        forward(query, key_value, spans, sizes, &mut out, &mut log_sums);
+        [out, log_sums]
+    }
+}
+
+impl Operation for Attention {
+    fn forward<T: Element>(&self, inputs: &[Vec<T>]) -> Vec<T> {
+        let [out, _] = self.run(inputs);
+        out
+    }
+
+    fn backward<T: Element>(&self, inputs: &[Vec<T>], grad: &[T]) -> Vec<Vec<T>> {
+        let [out, log_sums] = self.run(inputs);
+        let given = Given {
+            query: &inputs[0],
+            key_value: &inputs[1],
+            out: &out,
+            log_sums: &log_sums,
+            grad,
+        };
+        let mut d_query = vec![T::zero(); inputs[0].len()];
+        let mut d_key_value = vec![T::zero(); inputs[1].len()];
+        backward(
+            &given,
+            &self.spans,
+            self.sizes,
+            &mut d_query,
+            &mut d_key_value,
+        );
+        vec![d_query, d_key_value]
+    }
+
+    fn reference(&self, inputs: &[Tensor]) -> Result<Tensor> {
+        let Sizes {
+            heads,
+            kv_heads,
+            size,
+        } = self.sizes;
+        let query = inputs[0].reshape((self.queries(), heads, size))?;
+        let both = inputs[1].reshape((self.tokens(), 2 * kv_heads, size))?;
+        let keys = both.narrow(1, 0, kv_heads)?.contiguous()?;
+        let values = both.narrow(1, kv_heads, kv_heads)?.contiguous()?;
+        reference(&query, &keys, &values, &self.spans)
+    }
+}
+
+/// PyTorch in f64 on waves of phases 0.5, 2 and 3 for q, k and v:
+/// `scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)`, the last of three tokens, two heads of size 4
+/// that share one key/value head.
 #[test]
-fn agrees_with_torch() -> Result<()> {
-    let [q, k, v] = operands(3, 2, 1, 4);
-    let out = attention(&q, &k, &v, &[0, 3])?;
+fn agrees_with_torch() {
+    let attention = Attention::whole(&[3], (2, 1, 4));
+    let (keys, values) = (wave(12, 2.0), wave(12, 3.0));
+    let tokens = keys.chunks(4).zip(values.chunks(4));
+    let key_value = tokens.flat_map(|(k, v)| [k, v].concat()).collect();
+    let out = attention.forward(&[wave(24, 0.5), key_value]);
     let expected = [
         -0.331_024_795_018_239_9,
         -0.805_563_699_070_579,
@@ -30,99 +130,59 @@ fn agrees_with_torch() -> Result<()> {
         0.594_520_769_277_470_6,
         0.617_038_988_392_408_1,
     ];
-    assert_close(&out.get(2)?, &expected, 1e-12);
+    assert_close(&out[16..], &expected, 1e-12);
     // The first token attends to itself alone.
-    let first = elements(&v.get(0)?);
-    assert_close(&out.get(0)?, &[first.clone(), first].concat(), 1e-12);
-    Ok(())
+    assert_close(&out[..8], &[&values[..4], &values[..4]].concat(), 1e-12);
 }
 
 #[test]
 fn gradients() -> Result<()> {
-    // Grouped heads; rows of 1, 0, 4 and 1 tokens.
-    let offsets = [0, 1, 1, 5, 6];
-    let fused = |t: &[Tensor]| attention(&t[0], &t[1], &t[2], &offsets);
-    assert_gradients(fused, &operands(6, 4, 2, 3))?;
-    // One row longer than a block of queries, as many key/value heads as heads.
-    let fused = |t: &[Tensor]| attention(&t[0], &t[1], &t[2], &[0, 19]);
-    assert_gradients(fused, &operands(19, 2, 2, 2))
-}
-
-#[test]
-fn agrees_with_the_reference() -> Result<()> {
-    let shapes: [(&[u64], usize, usize, usize); 3] = [
-        (&[0, 1, 34, 66, 67, 83], 4, 2, 32),
-        (&[0, 130], 3, 1, 20),
-        (&[0, 16, 17], 2, 2, 64),
-    ];
-    for (offsets, heads, kv_heads, size) in shapes {
-        let tokens = offsets[offsets.len() - 1] as usize;
-        assert_agrees(
-            |t| attention(&t[0], &t[1], &t[2], offsets),
-            |t| reference(&t[0], &t[1], &t[2], offsets),
-            &operands(tokens, heads, kv_heads, size),
-        )?;
+    for attention in [
+        // Grouped heads; an empty row.
+        Attention::whole(&[1, 0, 4, 1], (4, 2, 3)),
+        // One row longer than a block of queries, as many key/value heads as heads.
+        Attention::whole(&[19], (2, 2, 2)),
+        // The first, the last and none of a row's tokens ask; a block that begins between tiles.
+        Attention::new(&[(4, 0..1), (5, 3..5), (3, 0..0), (22, 3..21)], (2, 1, 2)),
+        Attention::whole(&[1, 33, 32, 1, 16], (4, 2, 32)),
+        Attention::whole(&[130], (3, 1, 20)),
+        Attention::whole(&[16, 1], (2, 2, 64)),
+        Attention::new(&[(70, 25..61), (130, 129..130)], (4, 2, 24)),
+    ] {
+        assert_gradients(&attention, &attention.operands())?;
     }
     Ok(())
 }
 
-/// A row alone, and the beginning of a row, give the bits they give inside a batch.
+/// A row alone, the beginning of a row, and some of a row's tokens alone give the bits that they give in the whole batch.
 #[test]
-fn a_row_does_not_depend_on_its_batch_nor_a_token_on_the_next() -> Result<()> {
-    let whole = operands(60, 4, 2, 32).map(|t| t.to_dtype(DType::F32));
-    let [q, k, v] = whole;
-    let (q, k, v) = (q?, k?, v?);
-    let batch = attention(&q, &k, &v, &[0, 7, 40, 60])?;
-    for (start, len) in [(7, 33), (7, 20), (40, 1), (0, 7)] {
-        let part = |t: &Tensor| t.narrow(0, start, len);
-        let offsets = [0, len as u64];
-        let alone = attention(&part(&q)?, &part(&k)?, &part(&v)?, &offsets)?;
-        assert_eq!(elements(&alone), elements(&part(&batch)?));
+fn a_token_depends_on_the_tokens_before_it_in_its_row_alone() {
+    let sizes = (4, 2, 32);
+    let single = |values: Vec<f64>| values.iter().map(|&x| x as f32).collect::<Vec<_>>();
+    let batch = Attention::whole(&[7, 33, 20], sizes);
+    let [query, key_value] = batch.operands().map(single);
+    let whole = batch.forward(&[query.clone(), key_value.clone()]);
+    let wide = batch.sizes.query_width();
+    for (start, length, asking) in [
+        (7, 33, 0..33),
+        (7, 20, 0..20),
+        (40, 1, 0..1),
+        (7, 33, 11..30),
+        (0, 7, 6..7),
+    ] {
+        let asked = (start + asking.start) * wide..(start + asking.end) * wide;
+        let part = Attention::new(&[(length, asking)], sizes);
+        let narrow = part.sizes.key_value_width();
+        let key_value = key_value[start * narrow..(start + length) * narrow].to_vec();
+        let alone = part.forward(&[query[asked.clone()].to_vec(), key_value]);
+        assert_eq!(alone, whole[asked]);
     }
-    Ok(())
-}
-
-/// A view that is not contiguous, as a projection cut in three would be.
-#[test]
-fn operands_may_be_views() -> Result<()> {
-    let wide = wave(&[5, 3, 8], 0.7);
-    let part = |at| wide.narrow(1, at, 1);
-    let (q, k, v) = (part(0)?, part(1)?, part(2)?);
-    let expected = reference(&q, &k, &v, &[0, 2, 5])?;
-    let found = attention(&q, &k, &v, &[0, 2, 5])?;
-    assert_close(&found, &elements(&expected), 1e-12);
-    Ok(())
 }
 
 /// Scores of ±1000 overflow e^s unless they are counted from the highest.
 #[test]
-fn extreme_scores_stay_finite() -> Result<()> {
-    let q = Tensor::new(&[[[1000f32]], [[1000.0]]], &Device::Cpu)?;
-    let k = Tensor::new(&[[[-1f32]], [[1.0]]], &Device::Cpu)?;
-    let v = Tensor::new(&[[[3f32]], [[5.0]]], &Device::Cpu)?;
-    assert_eq!(elements(&attention(&q, &k, &v, &[0, 2])?), [3.0, 5.0]);
-    Ok(())
-}
-
-#[test]
-fn no_tokens_give_no_results() -> Result<()> {
-    let empty = Tensor::zeros((0, 2, 4), DType::F32, &Device::Cpu)?;
-    for offsets in [&[0][..], &[0, 0, 0]] {
-        let out = attention(&empty, &empty, &empty, offsets)?;
-        assert_eq!(out.dims(), [0, 2, 4]);
-    }
-    Ok(())
-}
-
-#[test]
-fn what_does_not_fit_is_refused() {
-    let [q, k, v] = operands(4, 3, 2, 8);
-    let error = attention(&q, &k, &v, &[0, 4]).unwrap_err();
-    let expected = "attention: q has shape [4, 3, 8], which does not fit k of shape [4, 2, 8]";
-    assert_eq!(error.to_string(), expected);
-    let [q, k, v] = operands(4, 2, 2, 8);
-    for offsets in [&[0, 3][..], &[1, 4], &[0, 3, 2, 4], &[]] {
-        let error = attention(&q, &k, &v, offsets).unwrap_err().to_string();
-        assert!(error.contains("must rise from 0"), "{error}");
-    }
+fn extreme_scores_stay_finite() {
+    let attention = Attention::whole(&[2], (1, 1, 1));
+    let inputs = [vec![1000f32, 1000.0], vec![-1.0, 3.0, 1.0, 5.0]];
+    assert_eq!(attention.forward(&inputs), [3.0, 5.0]);
 }

@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Positions that a table may hold; the longest contexts of published LLaMA models are an eighth of it.
-pub(super) const MAX_POSITIONS: usize = 1 << 20;
+pub const MAX_POSITIONS: usize = 1 << 20;
 
 /// A row for each position: D/2 cosines, then D/2 sines, of position · theta^(−2i/D).
-pub(super) struct Table {
+#[derive(Debug)]
+pub struct Table {
     theta: f64,
     half: usize,
     values: Vec<f64>,
@@ -35,7 +36,7 @@ impl Table {
     }
 
     /// Cosines, then sines of a position.
-    pub(super) fn row(&self, position: u32) -> &[f64] {
+    pub fn row(&self, position: u32) -> &[f64] {
         let width = 2 * self.half;
         &self.values[position as usize * width..][..width]
     }
@@ -45,7 +46,7 @@ impl Table {
 static TABLES: Mutex<Vec<Arc<Table>>> = Mutex::new(Vec::new());
 
 /// A table of at least `positions` rows.
-pub(super) fn table(theta: f64, half: usize, positions: usize) -> Arc<Table> {
+pub fn table(theta: f64, half: usize, positions: usize) -> Arc<Table> {
     // A panic elsewhere cannot leave a table half made: they are pushed whole.
     let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
     let same = |table: &Arc<Table>| table.theta.to_bits() == theta.to_bits() && table.half == half;

@@ -7,7 +7,6 @@ use super::{EVAL_PROMPTS, sft};
 use crate::config::Config;
 use crate::data::jsonl;
 use crate::data::records::{PromptRecord, Record};
-use crate::device;
 use crate::error::Result;
 use crate::eval::{Contest, Outcome, judge_both_orders};
 use crate::model::Llama;
@@ -74,7 +73,7 @@ pub fn obtain(
         |context| {
             let prompts: Vec<PromptRecord> = jsonl::read(&data.file(EVAL_PROMPTS))?;
             let (reference, tokenizer) = sft::load(sft)?;
-            let policy = Llama::load(&ppo.file("policy"), &device::cpu())?.frozen();
+            let policy = Llama::load(&ppo.file("policy"))?;
             let sample = |model: &Llama, name: &str| {
                 let sampler = Sampler {
                     model,

@@ -162,7 +162,7 @@ pub fn obtain(
             let decode = |ids: &[u32]| tokenizer.decode(ids);
             let report = ppo::run(
                 PpoInputs {
-                    policy: reference.deep_clone()?,
+                    policy: reference.clone(),
                     reference: &reference,
                     rewards: &rewards,
                     advantage: &advantage,

@@ -12,7 +12,6 @@ use crate::data::jsonl;
 use crate::data::records::{Pair, PairSource};
 use crate::data::template::PromptTemplate;
 use crate::data::tokenizer::Tokenizer;
-use crate::device;
 use crate::error::{Error, Result};
 use crate::model::{LlamaConfig, ScoredModel};
 use crate::pipeline::Session;
@@ -142,11 +141,11 @@ pub(super) fn token_pairs(
         .collect()
 }
 
-/// A trained reward model, frozen, and its tokenizer.
+/// A trained reward model and its tokenizer.
 pub fn load(artifact: &Artifact) -> Result<(ScoredModel, Tokenizer)> {
     let dir = artifact.file(MODEL);
     Ok((
-        ScoredModel::load(&dir, &device::cpu())?.frozen(),
+        ScoredModel::load(&dir)?,
         Tokenizer::load(&dir)?,
     ))
 }

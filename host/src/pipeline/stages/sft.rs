@@ -10,7 +10,6 @@ use crate::data::jsonl;
 use crate::data::ragged::TokenBatch;
 use crate::data::records::Demonstration;
 use crate::data::tokenizer::Tokenizer;
-use crate::device;
 use crate::error::{Error, Result};
 use crate::model::Llama;
 use crate::pipeline::Session;
@@ -37,7 +36,7 @@ pub fn obtain(session: &Session<'_>, config: &Config, data: &Artifact) -> Result
         }),
     );
     session.stage("sft", config.seed, key, |context| {
-        let (model, tokenizer) = base.open(&context.stream.child("base"), &device::cpu())?;
+        let (mut model, tokenizer) = base.open(&context.stream.child("base"))?;
         let encoder = Encoder::new(&tokenizer, &config.prompt_template, model.config());
         let demonstrations: Vec<Demonstration> = jsonl::read(&data.file(DEMONSTRATIONS))?;
         let (mut train, mut held_out) = (TokenBatch::new(), TokenBatch::new());
@@ -55,7 +54,7 @@ pub fn obtain(session: &Session<'_>, config: &Config, data: &Artifact) -> Result
             };
             part.push(&prompt, &response);
         }
-        let report = sft::run(&model, &train, &held_out, &config.sft, context)?;
+        let report = sft::run(&mut model, &train, &held_out, &config.sft, context)?;
         write_report(context.dir, &report)?;
         let dir = context.dir.join(MODEL);
         fs::create_dir_all(&dir).map_err(|error| Error::io("make", &dir, &error))?;
@@ -64,11 +63,11 @@ pub fn obtain(session: &Session<'_>, config: &Config, data: &Artifact) -> Result
     })
 }
 
-/// The SFT model, frozen, and its tokenizer.
+/// The SFT model and its tokenizer.
 pub fn load(sft: &Artifact) -> Result<(Llama, Tokenizer)> {
     let dir = sft.file(MODEL);
     Ok((
-        Llama::load(&dir, &device::cpu())?.frozen(),
+        Llama::load(&dir)?,
         Tokenizer::load(&dir)?,
     ))
 }

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::AtomicBool;
 
-use candle_core::Device;
 use finegrain_sdk::rng::Stream;
 use serde_json::json;
 
@@ -60,7 +59,7 @@ fn run_fives(
     recorder: &Recorder,
 ) -> PpoReport {
     let (scheme, advantage, policy) = (reward("test-fives", &json!({})), gae(), model(1));
-    let reference = policy.deep_clone().unwrap();
+    let reference = policy.clone();
     let rewards = [WeightedSource {
         weight: 1.0,
         source: RewardSource {
@@ -112,7 +111,7 @@ fn the_same_seed_gives_the_same_bits_and_another_seed_others() {
     let run = |seed| {
         let recorder = Recorder::default();
         let report = run_fives(&config(), seed, 0, &mut |_, _| Ok(0.0), &recorder);
-        (weights(&report.last.parameters()), recorder.timeless())
+        (weights(&report.last), recorder.timeless())
     };
     let (first, metrics) = run(1);
     // One thread instead of however many: no reduction may depend on it.
@@ -154,8 +153,8 @@ fn the_reward_rises() {
     assert_eq!(calls, [0, 10, 20, 30]);
     assert_eq!(report.best_step, 20);
     assert_ne!(
-        weights(&report.best.parameters()),
-        weights(&report.last.parameters())
+        weights(&report.best),
+        weights(&report.last)
     );
     let last = report.evaluations.last().unwrap();
     assert_eq!((last.samples, last.optimizer_steps), (30 * 32, 30 * 4));
@@ -171,7 +170,7 @@ fn the_reward_rises() {
 fn one_update(config: &PpoConfig) -> (Vec<f32>, Vec<f32>) {
     let policy = model(1);
     let reference = model(2);
-    let head = ScalarHead::random(16, &Stream::new(5), &Device::Cpu).unwrap();
+    let head = ScalarHead::random(16, &Stream::new(5)).unwrap();
     let critic = ScoredModel::new(model(3), head);
     let scheme = reward("test-fives", &json!({}));
     let sources = [WeightedSource {
@@ -217,8 +216,8 @@ fn one_update(config: &PpoConfig) -> (Vec<f32>, Vec<f32>) {
     let stats = learner.update(&material, &Stream::new(9)).unwrap();
     assert_eq!(stats.optimizer_steps, 1);
     (
-        weights(&learner.policy.parameters()),
-        weights(&learner.critic.unwrap().parameters()),
+        weights(&learner.policy),
+        weights(&learner.critic.unwrap()),
     )
 }
 
@@ -246,7 +245,7 @@ fn micro_batches_add_up_to_the_minibatch() {
             critic_learning_rate: 1.0,
             ..config()
         };
-        let start = weights(&model(1).parameters());
+        let start = weights(&model(1));
         let (whole, whole_critic) = one_update(&with(0));
         let (parts, parts_critic) = one_update(&with(20));
         let moved = whole
@@ -271,7 +270,7 @@ fn stacked_schemes_stay_channels_of_their_own() {
         reward("test-fives", &json!({})),
         reward("sequence", &json!({})),
     );
-    let head = ScalarHead::random(16, &Stream::new(5), &Device::Cpu).unwrap();
+    let head = ScalarHead::random(16, &Stream::new(5)).unwrap();
     let reward_model = ScoredModel::new(model(4), head);
     let rewards = [
         WeightedSource {

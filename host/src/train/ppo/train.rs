@@ -185,10 +185,10 @@ fn check(inputs: &PpoInputs<'_>) -> Result<()> {
 /// A critic on the first reward model's backbone, or on the policy's where no scheme has a reward model.
 fn critic(policy: &Llama, rewards: &[WeightedSource<'_>], head: CriticHead) -> Result<ScoredModel> {
     let model = rewards.iter().find_map(|reward| reward.source.model);
-    let backbone = model.map_or(policy, |model| &model.backbone).deep_clone()?;
+    let backbone = model.map_or(policy, |model| &model.backbone).clone();
     let head = match (head, model) {
-        (CriticHead::RewardModel, Some(model)) => model.head.deep_clone()?,
-        _ => ScalarHead::zero(backbone.config().hidden_size, backbone.device())?,
+        (CriticHead::RewardModel, Some(model)) => model.head.clone(),
+        _ => ScalarHead::zero(backbone.config().hidden_size)?,
     };
     Ok(ScoredModel::new(backbone, head))
 }
@@ -242,7 +242,7 @@ impl Tracker {
             .as_ref()
             .is_none_or(|(best, _)| score > best.score)
         {
-            self.best = Some((point, policy.deep_clone()?));
+            self.best = Some((point, policy.clone()));
         }
         Ok(())
     }

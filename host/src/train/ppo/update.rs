@@ -1,6 +1,5 @@
 //! The updates on one rollout: epochs, minibatches (one optimizer step each), micro-batches (memory only).
 
-use candle_core::Tensor;
 use finegrain_sdk::rng::Stream;
 
 use super::config::PpoConfig;
@@ -12,7 +11,6 @@ use crate::model::{Llama, ScoredModel};
 use crate::train::adamw::AdamW;
 use crate::train::batching::{micro_batches, shuffled};
 use crate::train::forward::{check_finite, row_lengths, select};
-use crate::train::gradients::surrogate;
 
 /// Policy and critic with their optimizers.
 pub struct Learner {
@@ -79,11 +77,10 @@ impl Learner {
     /// A learner with fresh optimizers.
     pub fn new(policy: Llama, critic: Option<ScoredModel>, config: &PpoConfig) -> Result<Self> {
         Ok(Self {
-            policy_optimizer: AdamW::new(policy.parameters(), &config.optimizer)?,
+            policy_optimizer: AdamW::new(&policy, &config.optimizer),
             critic_optimizer: critic
                 .as_ref()
-                .map(|critic| AdamW::new(critic.parameters(), &config.optimizer))
-                .transpose()?,
+                .map(|critic| AdamW::new(critic, &config.optimizer)),
             policy,
             critic,
         })
@@ -133,15 +130,15 @@ impl Learner {
         stats: &mut UpdateStats,
     ) -> Result<()> {
         let (rollout, config) = (material.rollout, material.config);
-        let out = self.policy.log_probs(
+        let pass = self.policy.log_probs_pass(
             &select(&rollout.batch, rows.rows.iter().copied()),
             config.sampling.temperature,
         )?;
-        let new = out.logprobs.to_vec1::<f32>()?;
-        rows.check_finite("the log-probability", &new, rollout)?;
+        let new = pass.logprobs();
+        rows.check_finite("the log-probability", new, rollout)?;
         let weights = rows.weights(rollout, config);
         let mut loss = policy_loss(
-            &new,
+            new,
             &pick(&rollout.old_logprobs, &rollout.offsets, rows.rows),
             &pick(&material.targets.advantages, &rollout.offsets, rows.rows),
             &weights,
@@ -153,7 +150,7 @@ impl Learner {
             let gradient = &mut loss.gradient;
             stats.kl_loss += add_kl_loss(
                 gradient,
-                &new,
+                new,
                 &reference,
                 &weights,
                 config.kl_estimator,
@@ -161,15 +158,14 @@ impl Learner {
             );
         }
         rows.check_finite("the gradient of the policy loss", &loss.gradient, rollout)?;
-        let mut objective = surrogate(&out.logprobs, &loss.gradient)?;
-        if config.entropy_coef > 0.0 {
-            let bonus: Vec<f32> = weights
-                .iter()
+        let bonus: Option<Vec<f32>> = (config.entropy_coef > 0.0).then(|| {
+            let weights = weights.iter();
+            weights
                 .map(|w| -(config.entropy_coef as f32) * w)
-                .collect();
-            objective = (objective + surrogate(&out.entropy, &bonus)?)?;
-        }
-        self.policy_optimizer.accumulate(&objective)?;
+                .collect()
+        });
+        let gradients = self.policy_optimizer.gradients();
+        pass.backward(&loss.gradient, bonus.as_deref(), gradients)?;
         stats.policy_loss += loss.loss;
         stats.policy_clipped += loss.clipped;
         stats.kl_sum += loss.kl_sum;
@@ -192,11 +188,11 @@ impl Learner {
         else {
             return Ok(());
         };
-        let out: Tensor = critic.values(&select(&rollout.batch, rows.rows.iter().copied()))?;
-        let new = out.to_vec1::<f32>()?;
-        rows.check_finite("the value", &new, rollout)?;
+        let pass = critic.values_pass(&select(&rollout.batch, rows.rows.iter().copied()))?;
+        let new = pass.scores();
+        rows.check_finite("the value", new, rollout)?;
         let mut loss = value_loss(
-            &new,
+            new,
             &pick(old, &rollout.offsets, rows.rows),
             &pick(&material.targets.returns, &rollout.offsets, rows.rows),
             &rows.weights(rollout, config),
@@ -207,7 +203,7 @@ impl Learner {
             *gradient *= coefficient;
         }
         rows.check_finite("the gradient of the value loss", &loss.gradient, rollout)?;
-        optimizer.accumulate(&surrogate(&out, &loss.gradient)?)?;
+        pass.backward(&loss.gradient, optimizer.gradients())?;
         stats.value_loss += loss.loss;
         stats.value_clipped += loss.clipped;
         Ok(())
@@ -215,9 +211,9 @@ impl Learner {
 
     /// Clips and moves both models by the gradients of a minibatch.
     fn step(&mut self, config: &PpoConfig, factor: f64, stats: &mut UpdateStats) -> Result<()> {
-        let policy_norm = self.policy_optimizer.gradient_norm()?;
+        let policy_norm = self.policy_optimizer.gradient_norm();
         let critic_norm = match &self.critic_optimizer {
-            Some(optimizer) => optimizer.gradient_norm()?,
+            Some(optimizer) => optimizer.gradient_norm(),
             None => 0.0,
         };
         if !(policy_norm.is_finite() && critic_norm.is_finite()) {
@@ -235,10 +231,12 @@ impl Learner {
                 config.optimizer.clip_factor(critic_norm),
             )
         };
+        let lr = config.learning_rate * factor;
         self.policy_optimizer
-            .step(config.learning_rate * factor, policy_clip)?;
-        if let Some(optimizer) = &mut self.critic_optimizer {
-            optimizer.step(config.critic_learning_rate * factor, critic_clip)?;
+            .step(&mut self.policy, lr, policy_clip);
+        if let (Some(critic), Some(optimizer)) = (&mut self.critic, &mut self.critic_optimizer) {
+            let lr = config.critic_learning_rate * factor;
+            optimizer.step(critic, lr, critic_clip);
         }
         stats.optimizer_steps += 1;
         stats.policy_grad_norm += policy_norm;

@@ -46,7 +46,7 @@ fn converted(model: &Llama) -> Result<(Metadata, Weights)> {
         ("tokenizer.ggml.bos_token_id", Value::U32(1)),
         ("tokenizer.ggml.eos_token_id", Value::U32(2)),
     ];
-    let weights = model.named_tensors().into_iter().map(|(name, tensor)| {
+    let weights = model.weights().tensors()?.into_iter().map(|(name, tensor)| {
         let name = gguf_name(&name).expect("a name there");
         let heads = match name.rsplit_once('.').map(|(start, _)| start) {
             Some(start) if start.ends_with("attn_q") => config.num_attention_heads,
@@ -93,9 +93,9 @@ fn what_a_converter_writes_reads_back_to_the_bit() -> Result<()> {
         let model = fixture::model(tied)?;
         let (metadata, weights) = converted(&model)?;
         let file = written(&metadata, &weights)?;
-        let again = Llama::load(file.path(), &Device::Cpu)?;
+        let again = Llama::load(file.path())?;
         assert_eq!(again.config(), model.config());
-        for ((name, read), (_, kept)) in again.named_tensors().iter().zip(model.named_tensors()) {
+        for ((name, read), (_, kept)) in again.weights().tensors()?.iter().zip(model.weights().tensors()?) {
             let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
             assert_eq!(values(read)?, values(&kept)?, "{name}");
         }
@@ -114,7 +114,7 @@ fn left_out_metadata_have_llama_cpps_defaults_and_two_ends_are_both_kept() -> Re
     let ones = Tensor::ones(3, candle_core::DType::F32, &Device::Cpu)?;
     weights_and_factors.push((ROPE_FACTORS.to_owned(), ones));
     let file = written(&metadata, &weights_and_factors)?;
-    let config = Llama::load(file.path(), &Device::Cpu)?.config().clone();
+    let config = Llama::load(file.path())?.config().clone();
     assert_eq!(
         (config.rope_theta, config.eos_token_id),
         (10_000.0, vec![2, 5])
@@ -131,7 +131,7 @@ fn what_is_no_plain_llama_is_refused_by_key() -> Result<()> {
         metadata.retain(|(known, _)| *known != key);
         metadata.extend(value.map(|value| (key, value)));
         let file = written(&metadata, &weights)?;
-        let error = Llama::load(file.path(), &Device::Cpu).err().expect(key);
+        let error = Llama::load(file.path()).err().expect(key);
         let text = error.to_string();
         assert_eq!(error.exit_code(), 2, "{text}");
         for word in words.iter().chain(&[".gguf"]) {
@@ -201,7 +201,7 @@ fn tensors_that_a_plain_llama_lacks_or_needs_are_named() -> Result<()> {
     let (metadata, weights) = converted(&model)?;
     let load = |weights: &Weights| -> Result<String> {
         let file = written(&metadata, weights)?;
-        let error = Llama::load(file.path(), &Device::Cpu).err();
+        let error = Llama::load(file.path()).err();
         Ok(error.expect("refused").to_string())
     };
     let with = |name: &str, values: &[f32]| -> Result<String> {
@@ -234,13 +234,13 @@ fn a_file_that_is_not_gguf_or_ends_early_is_wrong_input() -> Result<()> {
     let bytes = std::fs::read(file.path()).expect("read");
     for short in [0, 3, 40, bytes.len() / 2, bytes.len() - 40] {
         std::fs::write(file.path(), &bytes[..short]).expect("written");
-        let error = Llama::load(file.path(), &Device::Cpu)
+        let error = Llama::load(file.path())
             .err()
             .expect("refused");
         assert_eq!(error.exit_code(), 2, "{short}: {error}");
     }
     std::fs::write(file.path(), b"not a model at all, but long enough").expect("written");
-    let error = Llama::load(file.path(), &Device::Cpu)
+    let error = Llama::load(file.path())
         .err()
         .expect("refused");
     assert!(error.to_string().contains("not a GGUF"), "{error}");

@@ -6,7 +6,6 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use candle_core::Device;
 
 use super::super::write::save_sharded;
 use super::*;
@@ -22,7 +21,7 @@ fn id(text: &str) -> HubId {
 fn folder(dir: &Path) -> Result<Llama> {
     let model = fixture::model(false)?;
     let config = model.config().to_json("LlamaForCausalLM");
-    save_sharded(dir, &config, model.named_tensors(), 3000)?;
+    save_sharded(dir, &config, model.weights().tensors()?, 3000)?;
     for name in [tokenizer::FILE, "tokenizer_config.json"] {
         std::fs::write(dir.join(name), "{}").expect("written");
     }
@@ -184,7 +183,7 @@ fn a_cached_model_needs_no_network() -> Result<()> {
     let offline = hub(cache.path(), "http://127.0.0.1:1", true);
     for name in ["org/name".to_owned(), format!("org/name@{COMMIT}")] {
         let found = offline.fetch(&id(&name))?;
-        let again = Llama::load(&found, &Device::Cpu)?;
+        let again = Llama::load(&found)?;
         assert_eq!(again.config(), model.config());
     }
     // Another revision is not there, and neither is a model of which a shard is missing.
@@ -224,8 +223,8 @@ fn a_model_is_downloaded_once_and_only_what_is_needed_of_it() -> Result<()> {
     let server = Server::start(files(dir.path()));
     let online = hub(cache.path(), &server.endpoint, false);
     let found = online.fetch(&id("org/name"))?;
-    let again = Llama::load(&found, &Device::Cpu)?;
-    for ((name, read), (_, kept)) in again.named_tensors().iter().zip(model.named_tensors()) {
+    let again = Llama::load(&found)?;
+    for ((name, read), (_, kept)) in again.weights().tensors()?.iter().zip(model.weights().tensors()?) {
         let apart = (read - kept)?.abs()?.sum_all()?.to_scalar::<f32>()?;
         assert_eq!(apart, 0.0, "{name}");
     }

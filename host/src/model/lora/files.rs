@@ -1,0 +1,205 @@
+//! PEFT's two files: adapter_config.json and adapter_model.safetensors.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Adapter, LoraConfig, Target, TaskKind};
+use crate::error::{Error, Result};
+use crate::model::parameters::Entry;
+use crate::pipeline::atomic::write_atomic;
+
+pub(super) const CONFIG: &str = "adapter_config.json";
+const WEIGHTS: &str = "adapter_model.safetensors";
+
+/// PEFT's name of a scalar head's tensors, saved beside the adapter (`modules_to_save`).
+pub(super) const HEAD: &str = "base_model.model.";
+
+/// The keys of adapter_config.json that decide what an adapter does.
+#[derive(Deserialize)]
+struct ConfigFile {
+    peft_type: String,
+    r: usize,
+    lora_alpha: f64,
+    target_modules: Vec<String>,
+    #[serde(default)]
+    bias: Option<String>,
+    #[serde(default)]
+    modules_to_save: Option<Vec<String>>,
+    /// Whatever else stands there.
+    #[serde(flatten)]
+    others: HashMap<String, Value>,
+}
+
+/// Keys under which PEFT keeps variants of LoRA with another formula, all off by default.
+const VARIANTS: [&str; 10] = [
+    "use_rslora",
+    "use_dora",
+    "use_qalora",
+    "fan_in_fan_out",
+    "lora_bias",
+    "rank_pattern",
+    "alpha_pattern",
+    "layers_to_transform",
+    "target_parameters",
+    "layer_replication",
+];
+
+/// Whether a key is left at what means off.
+fn is_off(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Object(map) => map.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    }
+}
+
+/// Reads and checks adapter_config.json.
+pub(super) fn read_config(dir: &Path) -> Result<LoraConfig> {
+    let path = dir.join(CONFIG);
+    let text = std::fs::read(&path).map_err(|error| Error::io("read", &path, &error))?;
+    parse(&text).map_err(|error| error.context(path.display()))
+}
+
+fn parse(text: &[u8]) -> Result<LoraConfig> {
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let file: ConfigFile = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| Error::input(format!("{}: {}", error.path(), error.inner())))?;
+    if file.peft_type != "LORA" {
+        return Err(Error::input(format!(
+            "peft_type is {:?}; accepted: \"LORA\"",
+            file.peft_type
+        )));
+    }
+    for key in VARIANTS {
+        if let Some(value) = file.others.get(key).filter(|value| !is_off(value)) {
+            return Err(Error::input(format!(
+                "{key} is {value}; accepted: off"
+            ))
+            .hint("adapters of the form W + (α/r)·B·A are read; merge others with PEFT's merge_and_unload"));
+        }
+    }
+    if let Some(bias) = file.bias.filter(|bias| bias != "none") {
+        return Err(Error::input(format!("bias is {bias:?}; accepted: \"none\"")));
+    }
+    let saved = file.modules_to_save.unwrap_or_default();
+    if let Some(module) = saved.iter().find(|module| *module != "score") {
+        return Err(Error::input(format!(
+            "modules_to_save holds {module:?}; accepted: \"score\""
+        )));
+    }
+    let targets = file.target_modules.iter().map(|name| {
+        let short = name.rsplit('.').next().unwrap_or(name);
+        let target = Target::ALL.into_iter().find(|target| {
+            let module = target.module().rsplit('.').next();
+            module == Some(short)
+        });
+        target.ok_or_else(|| {
+            Error::input(format!(
+                "target_modules holds {name:?}; accepted: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"
+            ))
+        })
+    });
+    let mut targets = targets.collect::<Result<Vec<_>>>()?;
+    targets.sort_unstable();
+    let config = LoraConfig {
+        rank: file.r,
+        alpha: file.lora_alpha,
+        targets,
+    };
+    config.validate("adapter")?;
+    Ok(config)
+}
+
+/// The tensors of adapter_model.safetensors.
+pub(super) struct Tensors {
+    path: PathBuf,
+    all: HashMap<String, Tensor>,
+}
+
+impl Tensors {
+    pub(super) fn open(dir: &Path) -> Result<Self> {
+        let path = dir.join(WEIGHTS);
+        let all = candle_core::safetensors::load(&path, &Device::Cpu)
+            .map_err(|error| Error::input(format!("{}: {error}", path.display())))?;
+        Ok(Self { path, all })
+    }
+
+    /// The values of a tensor as f32.
+    pub(super) fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let path = self.path.display();
+        let Some(tensor) = self.all.get(name) else {
+            return Err(Error::input(format!("{path} has no tensor {name:?}"))
+                .hint("the adapter must be one for this model"));
+        };
+        if tensor.dims() != shape {
+            return Err(Error::input(format!(
+                "{path}: tensor {name:?} has the shape {:?}; the model and the rank ask for {shape:?}",
+                tensor.dims()
+            )));
+        }
+        Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+    }
+
+    /// Whether there is a tensor of this name.
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.all.contains_key(name)
+    }
+
+    /// Refuses tensors that nothing reads: an adapter of a deeper model would otherwise do half of what it should.
+    pub(super) fn check_all_are_used(&self, entries: &[Entry]) -> Result<()> {
+        let unused = self.all.keys().filter(|name| {
+            name.contains(".layers.") && entries.iter().all(|entry| entry.name != **name)
+        });
+        match unused.min() {
+            None => Ok(()),
+            Some(name) => Err(Error::input(format!(
+                "{}: tensor {name:?} belongs to nothing in the model",
+                self.path.display()
+            ))
+            .hint("the adapter must be one for this model")),
+        }
+    }
+}
+
+/// Writes both files, the configuration last: a folder that has one is complete.
+pub(super) fn save(
+    adapter: &Adapter,
+    dir: &Path,
+    base: &str,
+    kind: TaskKind,
+    more: Vec<(String, Tensor)>,
+) -> Result<()> {
+    let mut tensors = adapter.parameters.tensors()?;
+    tensors.extend(more);
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let bytes = safetensors::serialize(tensors, Some(metadata))
+        .map_err(|error| Error::internal(format!("cannot serialise the adapter: {error}")))?;
+    write_atomic(&dir.join(WEIGHTS), &bytes)?;
+    let names = adapter.config.targets().filter_map(|target| {
+        let module = target.module();
+        module.rsplit('.').next()
+    });
+    let (task, saved) = match kind {
+        TaskKind::CausalLm => ("CAUSAL_LM", Value::Null),
+        TaskKind::SequenceClassification => ("SEQ_CLS", json!(["score"])),
+    };
+    let config = json!({
+        "peft_type": "LORA",
+        "task_type": task,
+        "base_model_name_or_path": base,
+        "r": adapter.config.rank,
+        "lora_alpha": adapter.config.alpha,
+        "lora_dropout": 0.0,
+        "target_modules": names.collect::<Vec<_>>(),
+        "modules_to_save": saved,
+        "bias": "none",
+        "fan_in_fan_out": false,
+        "inference_mode": true,
+    });
+    write_atomic(&dir.join(CONFIG), format!("{config:#}\n").as_bytes())
+}

@@ -1,0 +1,345 @@
+//! A batch through the model and back, written out by hand: no graph, no zeros to fill, nothing copied that can be added in
+//! place (after llm.c).
+//!
+//! The rows of a batch are cut into chunks ([`rows`]). A thread takes a chunk through all layers ([`block`]), so that its
+//! activations stay in its core's cache and threads meet once. Backwards they meet twice a layer: after the gradients of the
+//! activations ([`block_backward`]), and after those of the weights, which are products over all tokens.
+//!
+//! Legend: N tokens that go through, M tokens that are read, C channels.
+
+mod block;
+mod block_backward;
+mod cut;
+mod network;
+mod pool;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+use rayon::prelude::*;
+
+use self::block::{Activations, View};
+use self::block_backward::{Counts, Factors, LayerGradients};
+use self::cut::{cut, next};
+use self::rows::{Chunk, Rows};
+use super::config::LlamaConfig;
+use crate::data::ragged::TokenBatch;
+use crate::error::Result;
+use crate::ops::{Element, embedding, rms_norm};
+
+pub(crate) use self::network::Network;
+pub(crate) use self::pool::{Pool, Pooled};
+pub use self::rows::Read;
+
+/// What a pass keeps for the way back.
+struct Kept<'a, T> {
+    /// The input of every layer, (N, C).
+    inputs: Vec<Pooled<'a, T>>,
+    /// The rest of every layer; empty where it is computed again.
+    layers: Vec<Activations<Pooled<'a, T>>>,
+    /// The residual stream behind the last layer, (M, C).
+    last: Pooled<'a, T>,
+}
+
+/// A batch that has gone through a model: hidden states, and what the way back needs.
+pub(crate) struct Pass<'a, T> {
+    network: Network<'a, T>,
+    rows: Rows,
+    kept: Option<Kept<'a, T>>,
+    hidden: Pooled<'a, T>,
+}
+
+/// Where the gradients of a network's parameters are added: the whole network's or an adapter's.
+pub(crate) enum NetworkGradients<'g, T> {
+    /// In the order of the parameters; an output head of its own may be missing at the end.
+    Weights(&'g mut [T]),
+    /// In the order of the adapter's parameters; the network itself is frozen.
+    Adapter(&'g mut [T]),
+}
+
+/// A batch, checked, and the longest row of it.
+pub(crate) struct Prepared {
+    rows: Rows,
+    /// Tokens of the longest row, for the table of rotations.
+    pub(crate) longest: usize,
+}
+
+/// Checks a batch and says which of its tokens are read.
+///
+/// # Errors
+/// A row that the model has no positions or no embeddings for, by name.
+pub(crate) fn prepare(batch: &TokenBatch, read: Read, config: &LlamaConfig) -> Result<Prepared> {
+    let rows = Rows::new(batch, read, config)?;
+    let longest = rows.positions.iter().max().map_or(0, |&p| p as usize + 1);
+    Ok(Prepared { rows, longest })
+}
+
+impl<'a, T: Element> Pass<'a, T> {
+    /// Takes a batch through a network; `keep` says whether there will be a way back.
+    pub(crate) fn forward(network: Network<'a, T>, batch: Prepared, keep: bool) -> Self {
+        let rows = batch.rows;
+        let (c, pool) = (network.dimensions.channels, network.pool);
+        let depth = network.layers.len();
+        let (n, m) = (rows.tokens(), rows.read());
+        let mut hidden = pool.take(m * c);
+        let mut kept = keep.then(|| Kept {
+            inputs: (0..depth).map(|_| pool.take(n * c)).collect(),
+            layers: if network.recompute {
+                Vec::new()
+            } else {
+                let of = &network.dimensions;
+                let asking = |layer| if layer + 1 == depth { m } else { n };
+                (0..depth)
+                    .map(|layer| Activations::take(pool, of, n, asking(layer)))
+                    .collect()
+            },
+            last: pool.take(m * c),
+        });
+        let tasks = tasks(&network, &rows, kept.as_mut(), &mut hidden);
+        let threads = threads(tasks.len());
+        tasks.into_par_iter().with_max_len(1).for_each(|task| {
+            task.run(&network, &rows, threads);
+        });
+        Self {
+            network,
+            rows,
+            kept,
+            hidden,
+        }
+    }
+
+    /// Hidden states after the final norm at the tokens that are read, row after row, (M, C).
+    pub(crate) fn hidden(&self) -> &[T] {
+        &self.hidden
+    }
+
+    /// Adds the gradients of all parameters, given that of the hidden states, d_hidden (M, C).
+    ///
+    /// # Panics
+    /// A pass that kept nothing.
+    pub(crate) fn backward(self, d_hidden: &[T], mut gradients: NetworkGradients<'_, T>) {
+        let Self {
+            network,
+            rows,
+            kept,
+            ..
+        } = self;
+        let Kept {
+            mut inputs,
+            mut layers,
+            last,
+        } = kept.expect("invariant: a pass with a way back keeps its activations");
+        let (c, pool) = (network.dimensions.channels, network.pool);
+        let (n, m) = (rows.tokens(), rows.read());
+        let tokens: Vec<usize> = rows.chunks.iter().map(|chunk| chunk.tokens.len()).collect();
+        let read: Vec<usize> = rows.chunks.iter().map(|chunk| chunk.read.len()).collect();
+
+        // The final norm; its gradient comes chunk by chunk, as those of the others do.
+        let mut d_norms = pool.take(rows.chunks.len() * c);
+        let mut d_out = pool.take(m * c);
+        {
+            let mut d_norms = cut(&mut d_norms, c, &vec![1; read.len()]);
+            let mut d_out = cut(&mut d_out, c, &read);
+            let parts: Vec<_> = rows
+                .chunks
+                .iter()
+                .map(|chunk| (chunk, next(&mut d_out), next(&mut d_norms)))
+                .collect();
+            parts.into_par_iter().for_each(|(chunk, dx, dw)| {
+                let part = chunk.read.start * c..chunk.read.end * c;
+                dx.fill(T::zero());
+                dw.fill(T::zero());
+                let (x, grad) = (&last[part.clone()], &d_hidden[part]);
+                rms_norm::backward(x, network.norm, network.dimensions.eps, grad, dx, dw);
+            });
+        }
+
+        for (index, layer) in network.layers.iter().enumerate().rev() {
+            let at_end = index + 1 == network.layers.len();
+            let asking = if at_end { &read } else { &tokens };
+            let x = inputs.pop().expect("invariant: every layer's input is kept");
+            let mut of_layer = layers.pop().unwrap_or_else(|| {
+                let asking = asking.iter().sum();
+                Activations::take(pool, &network.dimensions, n, asking)
+            });
+            let counts = Counts {
+                tokens: &tokens,
+                asking,
+                pruned: at_end && rows.chunks.iter().any(|chunk| chunk.spans != chunk.whole),
+            };
+            let mut left = Factors::take(&network, &counts);
+            let mut dx = pool.take(n * c);
+            {
+                let parts = of_layer.cut(&network.dimensions, &tokens, asking);
+                let lefts = left.cut(&network, &counts);
+                let mut dx = cut(&mut dx, c, &tokens);
+                let tasks: Vec<_> = rows
+                    .chunks
+                    .iter()
+                    .zip(parts)
+                    .zip(lefts)
+                    .map(|((chunk, kept), left)| (chunk, kept, left, next(&mut dx)))
+                    .collect();
+                let threads = threads(tasks.len());
+                let d_out = &d_out;
+                tasks
+                    .into_par_iter()
+                    .with_max_len(1)
+                    .for_each(|(chunk, mut kept, left, dx)| {
+                        let mut view = rows.view(chunk, at_end, threads);
+                        view.pruned = counts.pruned;
+                        let x = &x[chunk.tokens.start * c..chunk.tokens.end * c];
+                        if network.recompute {
+                            block::forward(&network, layer, view, x, &mut kept, None);
+                        }
+                        let asked = if at_end { &chunk.read } else { &chunk.tokens };
+                        let d_out = &d_out[asked.start * c..asked.end * c];
+                        let through = (d_out, dx);
+                        block_backward::backward(&network, layer, view, x, &mut kept, through, left);
+                    });
+            }
+            let of_layer_gradients = gradients.layer(&network, index);
+            block_backward::weights(&network, layer, &of_layer, &d_out, &left, of_layer_gradients);
+            d_out = dx;
+        }
+        if let NetworkGradients::Weights(all) = gradients {
+            let (table, norm) = network.ends(all);
+            for chunk in d_norms.chunks_exact(c) {
+                norm.iter_mut().zip(chunk).for_each(|(sum, &d)| *sum += d);
+            }
+            embedding::backward(&rows.ids, &d_out, table);
+        }
+    }
+}
+
+impl<T: Element> NetworkGradients<'_, T> {
+    /// Those of a layer.
+    fn layer(&mut self, network: &Network<'_, T>, index: usize) -> LayerGradients<'_, T> {
+        match self {
+            Self::Weights(all) => {
+                let first = network.embedding.len();
+                let count = network.dimensions.layer().iter().sum::<usize>();
+                LayerGradients::Weights(&mut all[first + index * count..][..count])
+            }
+            Self::Adapter(all) => {
+                let count = all.len() / network.layers.len();
+                LayerGradients::Adapter(&mut all[index * count..][..count])
+            }
+        }
+    }
+}
+
+impl<T: Element> Network<'_, T> {
+    /// The gradients of the embedding and of the final norm.
+    fn ends<'g>(&self, all: &'g mut [T]) -> (&'g mut [T], &'g mut [T]) {
+        let layers = self.layers.len() * self.dimensions.layer().iter().sum::<usize>();
+        let (table, rest) = all.split_at_mut(self.embedding.len());
+        (table, &mut rest[layers..][..self.norm.len()])
+    }
+}
+
+impl Rows {
+    fn view<'a>(&'a self, chunk: &'a Chunk, last: bool, threads: usize) -> View<'a> {
+        block::view(chunk, &self.positions, &self.read_positions, last, threads)
+    }
+}
+
+/// Threads that may share a product where `tasks` run side by side.
+fn threads(tasks: usize) -> usize {
+    (rayon::current_num_threads() / tasks.max(1)).max(1)
+}
+
+/// A chunk's way through all layers, with the parts of the buffers that it writes.
+struct Task<'t, T> {
+    chunk: &'t Chunk,
+    /// The inputs of all layers, then the residual stream behind the last; empty where nothing is kept.
+    streams: Vec<&'t mut [T]>,
+    /// What else the layers keep; empty where nothing is kept or it is computed again.
+    layers: Vec<Activations<&'t mut [T]>>,
+    /// (m, C).
+    hidden: &'t mut [T],
+}
+
+fn tasks<'t, T: Element>(
+    network: &Network<'_, T>,
+    rows: &'t Rows,
+    kept: Option<&'t mut Kept<'_, T>>,
+    hidden: &'t mut [T],
+) -> Vec<Task<'t, T>> {
+    let c = network.dimensions.channels;
+    let tokens: Vec<usize> = rows.chunks.iter().map(|chunk| chunk.tokens.len()).collect();
+    let read: Vec<usize> = rows.chunks.iter().map(|chunk| chunk.read.len()).collect();
+    let mut hidden = cut(hidden, c, &read);
+    let mut tasks: Vec<Task<'t, T>> = rows
+        .chunks
+        .iter()
+        .map(|chunk| Task {
+            chunk,
+            streams: Vec::new(),
+            layers: Vec::new(),
+            hidden: next(&mut hidden),
+        })
+        .collect();
+    if let Some(kept) = kept {
+        for input in &mut kept.inputs {
+            let mut parts = cut(input, c, &tokens);
+            tasks.iter_mut().for_each(|task| task.streams.push(next(&mut parts)));
+        }
+        let mut parts = cut(&mut kept.last, c, &read);
+        tasks.iter_mut().for_each(|task| task.streams.push(next(&mut parts)));
+        let depth = kept.layers.len();
+        for (index, layer) in kept.layers.iter_mut().enumerate() {
+            let asking = if index + 1 == depth { &read } else { &tokens };
+            let parts = layer.cut(&network.dimensions, &tokens, asking);
+            for (task, part) in tasks.iter_mut().zip(parts) {
+                task.layers.push(part);
+            }
+        }
+    }
+    tasks
+}
+
+impl<T: Element> Task<'_, T> {
+    fn run(mut self, network: &Network<'_, T>, rows: &Rows, threads: usize) {
+        let (c, pool) = (network.dimensions.channels, network.pool);
+        let (n, m) = (self.chunk.tokens.len(), self.chunk.read.len());
+        let depth = network.layers.len();
+        // Where nothing is kept, two streams and one set of activations serve all layers in turn.
+        let keeps = !self.streams.is_empty();
+        let (mut now, mut then) = if keeps {
+            (pool.take(0), pool.take(0))
+        } else {
+            (pool.take(n * c), pool.take(n * c))
+        };
+        let mut shared = self
+            .layers
+            .is_empty()
+            .then(|| Activations::take(pool, &network.dimensions, n, n));
+        let ids = &rows.ids[self.chunk.tokens.clone()];
+        let first = if keeps { &mut *self.streams[0] } else { &mut now };
+        embedding::forward(network.embedding, ids, first);
+        for (index, layer) in network.layers.iter().enumerate() {
+            let last = index + 1 == depth;
+            let view = rows.view(self.chunk, last, threads);
+            let asking = if last { m } else { n };
+            let (x, out): (&[T], &mut [T]) = if keeps {
+                let (before, after) = self.streams.split_at_mut(index + 1);
+                (&*before[index], &mut *after[0])
+            } else {
+                (&now, &mut then[..asking * c])
+            };
+            match &mut shared {
+                Some(shared) => {
+                    let mut kept = shared.first(&network.dimensions, n, asking);
+                    block::forward(network, layer, view, x, &mut kept, Some(out));
+                }
+                None => {
+                    block::forward(network, layer, view, x, &mut self.layers[index], Some(out));
+                }
+            }
+            std::mem::swap(&mut now, &mut then);
+        }
+        let last = if keeps { &*self.streams[depth] } else { &now[..m * c] };
+        rms_norm::forward(last, network.norm, network.dimensions.eps, self.hidden);
+    }
+}

@@ -1,0 +1,259 @@
+//! A model's parameters as the passes read them: matrices over one flat slice, and adapters beside them.
+//! Legend: C channels, F feed-forward, H heads, K key/value heads, D head size, V vocabulary, r rank.
+
+use std::sync::Arc;
+
+use super::pool::Pool;
+use crate::model::config::LlamaConfig;
+use crate::model::lora::{Adapter, Target};
+use crate::ops::Element;
+use crate::ops::attention::Sizes;
+use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
+use crate::ops::rope::{Table, table};
+
+/// The sizes that the passes need.
+#[derive(Clone, Debug)]
+pub(super) struct Dimensions {
+    pub(super) channels: usize,
+    pub(super) feed_forward: usize,
+    pub(super) attention: Sizes,
+    pub(super) vocabulary: usize,
+    pub(super) eps: f64,
+}
+
+impl Dimensions {
+    pub(super) fn new(config: &LlamaConfig) -> Self {
+        Self {
+            channels: config.hidden_size,
+            feed_forward: config.intermediate_size,
+            attention: Sizes {
+                heads: config.num_attention_heads,
+                kv_heads: config.num_key_value_heads,
+                size: config.head_dim,
+            },
+            vocabulary: config.vocab_size,
+            eps: config.rms_norm_eps,
+        }
+    }
+
+    /// Elements of a layer's parameters in their order: input norm, queries, keys and values, output, norm, gate and up,
+    /// down. Keys and values lie side by side, and so do gate and up: each pair is one product.
+    pub(super) fn layer(&self) -> [usize; 7] {
+        let (c, f) = (self.channels, self.feed_forward);
+        let (q, kv) = (
+            self.attention.query_width(),
+            self.attention.key_value_width(),
+        );
+        [c, q * c, kv * c, c * q, c, 2 * f * c, c * f]
+    }
+}
+
+/// A low-rank addition to some outputs of a map: y[first..first + o] += scale · B · A · x.
+pub(super) struct LowRank<'a, T> {
+    /// Its number among the adapters of a layer.
+    pub(super) slot: usize,
+    /// The first output it adds to.
+    pub(super) first: usize,
+    /// (r, I).
+    pub(super) a: Matrix<'a, T>,
+    /// (o, r).
+    pub(super) b: Matrix<'a, T>,
+    /// α / r.
+    pub(super) scale: T,
+}
+
+/// A linear map y = W · x with its adapters.
+pub(super) struct Projection<'a, T> {
+    /// (O, I).
+    pub(super) weight: Matrix<'a, T>,
+    pub(super) adapters: Vec<LowRank<'a, T>>,
+}
+
+impl<'a, T: Element> Projection<'a, T> {
+    fn new(values: &'a [T], outputs: usize, inputs: usize) -> Self {
+        Self {
+            weight: Matrix::new(values, outputs, inputs),
+            adapters: Vec::new(),
+        }
+    }
+
+    /// y of n tokens: x (n, I) → out (n, O), added to what is there where `how` says so.
+    pub(super) fn forward(&self, x: &[T], out: &mut [T], how: Product<T>, pool: &Pool<T>) {
+        let (inputs, outputs) = (self.weight.columns(), self.weight.rows());
+        let n = out.len() / outputs;
+        let x = Matrix::new(x, n, inputs);
+        multiply(MatrixMut::new(out, n, outputs), x, self.weight.t(), how);
+        for adapter in &self.adapters {
+            let rank = adapter.a.rows();
+            let mut low = pool.take(n * rank);
+            let low_out = MatrixMut::new(&mut low, n, rank);
+            multiply(low_out, x, adapter.a.t(), Product::set(how.threads));
+            let part = MatrixMut::new(out, n, outputs).part(adapter.first, adapter.b.rows());
+            let product = Product {
+                scale: adapter.scale,
+                ..Product::add(how.threads)
+            };
+            multiply(part, Matrix::new(&low, n, rank), adapter.b.t(), product);
+        }
+    }
+
+    /// The gradient of x from that of y, grad (n, O): dx (n, I), added where `how` says so. What it computes on the way for
+    /// the adapters' own gradients, scale · grad · B (n, r), goes into `low_grads`, one for each slot.
+    pub(super) fn backward(
+        &self,
+        grad: &[T],
+        dx: &mut [T],
+        how: Product<T>,
+        low_grads: &mut [&mut [T]],
+    ) {
+        let (inputs, outputs) = (self.weight.columns(), self.weight.rows());
+        let n = dx.len() / inputs;
+        let grad = Matrix::new(grad, n, outputs);
+        multiply(MatrixMut::new(dx, n, inputs), grad, self.weight, how);
+        for adapter in &self.adapters {
+            let rank = adapter.a.rows();
+            let low = &mut *low_grads[adapter.slot];
+            let part = grad.part(adapter.first, adapter.b.rows());
+            let product = Product {
+                scale: adapter.scale,
+                ..Product::set(how.threads)
+            };
+            multiply(MatrixMut::new(low, n, rank), part, adapter.b, product);
+            let dx = MatrixMut::new(dx, n, inputs);
+            let low = Matrix::new(low, n, rank);
+            multiply(dx, low, adapter.a, Product::add(how.threads));
+        }
+    }
+
+    /// A · x of every adapter, (n, r), into `lows`, one for each slot.
+    pub(super) fn lows(&self, x: &[T], lows: &mut [&mut [T]], threads: usize) {
+        let inputs = self.weight.columns();
+        let n = x.len() / inputs;
+        for adapter in &self.adapters {
+            let low = MatrixMut::new(lows[adapter.slot], n, adapter.a.rows());
+            let x = Matrix::new(x, n, inputs);
+            multiply(low, x, adapter.a.t(), Product::set(threads));
+        }
+    }
+}
+
+/// The parameters of one layer.
+pub(super) struct Layer<'a, T> {
+    pub(super) input_norm: &'a [T],
+    pub(super) query: Projection<'a, T>,
+    pub(super) key_value: Projection<'a, T>,
+    pub(super) output: Projection<'a, T>,
+    pub(super) post_norm: &'a [T],
+    pub(super) gate_up: Projection<'a, T>,
+    pub(super) down: Projection<'a, T>,
+}
+
+/// A model's parameters, and where its passes take their buffers from.
+pub(crate) struct Network<'a, T> {
+    pub(super) dimensions: Dimensions,
+    /// (V, C).
+    pub(super) embedding: &'a [T],
+    pub(super) layers: Vec<Layer<'a, T>>,
+    /// (C,).
+    pub(super) norm: &'a [T],
+    pub(super) rope: Arc<Table>,
+    /// Ranks of the adapters of a layer, by slot, and whether they see all tokens (keys and values) or those that ask.
+    pub(super) slots: Vec<(usize, bool)>,
+    /// Whether the backward pass keeps layer inputs alone and computes the rest again.
+    pub(super) recompute: bool,
+    pub(super) pool: &'a Pool<T>,
+}
+
+impl<'a, T: Element> Network<'a, T> {
+    /// A view of `values`, in the order of `parameters::specs`, and of an adapter's, for rows of at most `longest` tokens.
+    pub(crate) fn new(
+        config: &LlamaConfig,
+        (values, adapter): (&'a [T], Option<(&Adapter, &'a [T])>),
+        longest: usize,
+        recompute: bool,
+        pool: &'a Pool<T>,
+    ) -> Self {
+        let dimensions = Dimensions::new(config);
+        let (c, f) = (dimensions.channels, dimensions.feed_forward);
+        let (q, kv) = (
+            dimensions.attention.query_width(),
+            dimensions.attention.key_value_width(),
+        );
+        let mut rest = values;
+        let mut take = |count: usize| {
+            let (taken, after) = rest.split_at(count);
+            rest = after;
+            taken
+        };
+        let embedding = take(dimensions.vocabulary * c);
+        let sizes = dimensions.layer();
+        let mut layers: Vec<Layer<'a, T>> = (0..config.num_hidden_layers)
+            .map(|_| {
+                let parts = sizes.map(&mut take);
+                Layer {
+                    input_norm: parts[0],
+                    query: Projection::new(parts[1], q, c),
+                    key_value: Projection::new(parts[2], kv, c),
+                    output: Projection::new(parts[3], c, q),
+                    post_norm: parts[4],
+                    gate_up: Projection::new(parts[5], 2 * f, c),
+                    down: Projection::new(parts[6], c, f),
+                }
+            })
+            .collect();
+        let norm = take(c);
+        let slots = adapter.map_or_else(Vec::new, |(adapter, values)| {
+            attach(&mut layers, config, adapter, values)
+        });
+        let half = config.head_dim / 2;
+        Self {
+            rope: table(config.rope_theta, half, longest),
+            dimensions,
+            embedding,
+            layers,
+            norm,
+            slots,
+            recompute,
+            pool,
+        }
+    }
+}
+
+/// Puts an adapter's matrices beside the maps they add to; returns the slots.
+fn attach<'a, T: Element>(
+    layers: &mut [Layer<'a, T>],
+    config: &LlamaConfig,
+    adapter: &Adapter,
+    values: &'a [T],
+) -> Vec<(usize, bool)> {
+    let rank = adapter.config().rank;
+    let scale = T::from_f64(adapter.config().scale());
+    let mut rest = values;
+    for layer in layers {
+        for (slot, target) in adapter.config().targets().enumerate() {
+            let (outputs, inputs) = target.shape(config);
+            let (a, after) = rest.split_at(rank * inputs);
+            let (b, after) = after.split_at(outputs * rank);
+            rest = after;
+            let (projection, first) = match target {
+                Target::QProj => (&mut layer.query, 0),
+                Target::KProj => (&mut layer.key_value, 0),
+                Target::VProj => (&mut layer.key_value, outputs),
+                Target::OProj => (&mut layer.output, 0),
+                Target::GateProj => (&mut layer.gate_up, 0),
+                Target::UpProj => (&mut layer.gate_up, outputs),
+                Target::DownProj => (&mut layer.down, 0),
+            };
+            projection.adapters.push(LowRank {
+                slot,
+                first,
+                a: Matrix::new(a, rank, inputs),
+                b: Matrix::new(b, outputs, rank),
+                scale,
+            });
+        }
+    }
+    let all_tokens = |target| matches!(target, Target::KProj | Target::VProj);
+    let targets = adapter.config().targets();
+    targets.map(|target| (rank, all_tokens(target))).collect()
+}

@@ -1,0 +1,233 @@
+//! What a policy says of a batch's responses, and the way back from gradients by it.
+//!
+//! Every loss of a policy depends on the model through the log-probabilities and entropies of the response tokens alone, so
+//! a rule or a plugin computes its gradient by them on slices, and the way back begins there.
+//!
+//! Legend: M response tokens, C channels, V vocabulary.
+
+use super::gradients::Gradients;
+use super::llama::Llama;
+use super::pass::{Pass, Pooled, Read};
+use crate::data::ragged::TokenBatch;
+use crate::error::{Error, Result};
+use crate::ops::log_prob::{Head, Said};
+use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
+
+/// What a policy says of the response tokens of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogProbs {
+    /// Log-probability of every response token given what stands before it, (M,), nats.
+    pub logprobs: Vec<f32>,
+    /// Entropy of the distribution it came from, (M,), nats.
+    pub entropy: Vec<f32>,
+}
+
+/// A batch that has gone through a policy, with its way back.
+pub struct PolicyPass<'m> {
+    model: &'m Llama,
+    pass: Pass<'m, f32>,
+    targets: Vec<u32>,
+    temperature: f64,
+    logits: Pooled<'m, f32>,
+    said: Said<f32>,
+}
+
+impl Llama {
+    /// Log-probabilities and entropies of the response tokens at a temperature above 0.
+    ///
+    /// # Errors
+    /// A row that does not fit the model, by name; a temperature that is not above 0.
+    pub fn log_probs(&self, batch: &TokenBatch, temperature: f64) -> Result<LogProbs> {
+        let said = PolicyPass::new(self, batch, temperature, false)?.said;
+        Ok(LogProbs {
+            logprobs: said.logprobs,
+            entropy: said.entropy,
+        })
+    }
+
+    /// The same, with the way back.
+    ///
+    /// # Errors
+    /// Those of [`Llama::log_probs`].
+    pub fn log_probs_pass(&self, batch: &TokenBatch, temperature: f64) -> Result<PolicyPass<'_>> {
+        PolicyPass::new(self, batch, temperature, true)
+    }
+
+    /// Logits of the next token at the tokens that are read, a row of V for each. Holds (M, V): for looking at few tokens.
+    ///
+    /// # Errors
+    /// A row that does not fit the model, by name.
+    pub fn logits(&self, batch: &TokenBatch, read: Read) -> Result<Vec<Vec<f32>>> {
+        let pass = self.pass(batch, read, false)?;
+        let (v, c) = (self.config().vocab_size, self.config().hidden_size);
+        let m = pass.hidden().len() / c;
+        let mut logits = vec![0.0; m * v];
+        multiply(
+            MatrixMut::new(&mut logits, m, v),
+            Matrix::new(pass.hidden(), m, c),
+            Matrix::new(self.output_weight(), v, c).t(),
+            Product::set(rayon::current_num_threads()),
+        );
+        Ok(logits.chunks_exact(v).map(<[f32]>::to_vec).collect())
+    }
+
+    fn head<'a>(&'a self, targets: &'a [u32], temperature: f64) -> Head<'a, f32> {
+        let (v, c) = (self.config().vocab_size, self.config().hidden_size);
+        Head {
+            weight: Matrix::new(self.output_weight(), v, c),
+            targets,
+            temperature,
+            threads: rayon::current_num_threads(),
+        }
+    }
+}
+
+impl<'m> PolicyPass<'m> {
+    fn new(model: &'m Llama, batch: &TokenBatch, temperature: f64, keep: bool) -> Result<Self> {
+        if !(temperature.is_finite() && temperature > 0.0) {
+            return Err(Error::internal(format!(
+                "log-probabilities: the temperature is {temperature}; a number above 0 is accepted"
+            )));
+        }
+        let pass = model.pass(batch, Read::Predicting, keep)?;
+        let targets = batch.responses().values().to_vec();
+        let head = model.head(&targets, temperature);
+        let mut logits = model.pool.take(head.logits_len());
+        let said = head.forward(pass.hidden(), &mut logits);
+        Ok(Self {
+            model,
+            pass,
+            targets,
+            temperature,
+            logits,
+            said,
+        })
+    }
+
+    /// Log-probability of every response token, (M,), nats.
+    pub fn logprobs(&self) -> &[f32] {
+        &self.said.logprobs
+    }
+
+    /// Entropy of the distribution that every response token came from, (M,), nats.
+    pub fn entropy(&self) -> &[f32] {
+        &self.said.entropy
+    }
+
+    /// Adds the gradients of the policy's parameters, given those of a loss by the log-probabilities and, where it depends
+    /// on them, by the entropies, (M,) each.
+    ///
+    /// # Errors
+    /// Gradients of another length.
+    pub fn backward(
+        mut self,
+        d_logprobs: &[f32],
+        d_entropy: Option<&[f32]>,
+        gradients: &mut Gradients,
+    ) -> Result<()> {
+        let m = self.targets.len();
+        for given in [Some(d_logprobs), d_entropy].into_iter().flatten() {
+            check_length(given, m)?;
+        }
+        let gradients = gradients.part(0);
+        let head = self.model.head(&self.targets, self.temperature);
+        let d_weight = match self.model.adapter() {
+            Some(_) => None,
+            None if self.model.config().tie_word_embeddings => {
+                Some(&mut gradients[..head.weight.rows() * head.weight.columns()])
+            }
+            None => {
+                let first = gradients.len() - head.weight.rows() * head.weight.columns();
+                Some(&mut gradients[first..])
+            }
+        };
+        let mut d_hidden = self.model.pool.take(self.pass.hidden().len());
+        head.backward(
+            &self.said,
+            self.pass.hidden(),
+            (d_logprobs, d_entropy),
+            &mut self.logits,
+            &mut d_hidden,
+            d_weight,
+        );
+        // Large for a large vocabulary, and done with.
+        drop(self.logits);
+        self.pass.backward(&d_hidden, self.model.targets(gradients));
+        Ok(())
+    }
+}
+
+/// Refuses a gradient that is not one value for each of the model's outputs.
+pub(super) fn check_length(gradient: &[f32], outputs: usize) -> Result<()> {
+    if gradient.len() == outputs {
+        return Ok(());
+    }
+    Err(Error::internal(format!(
+        "a gradient of {} elements does not fit {outputs} outputs of the model",
+        gradient.len()
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::fixture;
+
+    #[test]
+    fn log_probs_do_not_depend_on_the_other_rows() -> Result<()> {
+        let model = fixture::model(true)?;
+        let rows: [(&[u32], &[u32]); 3] = [
+            (&[1, 4, 5], &[6, 7]),
+            (&[1], &[9, 8, 3, 2]),
+            (&[1, 2], &[3]),
+        ];
+        let mut together = TokenBatch::new();
+        let mut alone = Vec::new();
+        for (prompt, response) in rows {
+            together.push(prompt, response);
+            let mut batch = TokenBatch::new();
+            batch.push(prompt, response);
+            alone.extend(model.log_probs(&batch, 0.7)?.logprobs);
+        }
+        let together = model.log_probs(&together, 0.7)?.logprobs;
+        assert_eq!(together.len(), 7);
+        for (a, b) in together.iter().zip(&alone) {
+            assert!((a - b).abs() < 1e-5, "{a} {b}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn every_parameter_gets_a_gradient() -> Result<()> {
+        for tied in [false, true] {
+            let model = fixture::model(tied)?;
+            let mut gradients = Gradients::zeros(&model);
+            let pass = model.log_probs_pass(&fixture::batch(), 1.0)?;
+            pass.backward(&[1.0; 5], None, &mut gradients)?;
+            for entry in model.parameters().entries() {
+                let gradient = &gradients.part(0)[entry.range.clone()];
+                assert!(
+                    gradient.iter().any(|&g| g != 0.0),
+                    "{} has a gradient of zero",
+                    entry.name
+                );
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() -> Result<()> {
+        let model = fixture::model(true)?;
+        let pass = model.log_probs_pass(&fixture::batch(), 1.0)?;
+        let error = pass.backward(&[1.0], None, &mut Gradients::zeros(&model));
+        let text = error.expect_err("five response tokens").to_string();
+        assert!(text.contains("1 elements does not fit 5 outputs"), "{text}");
+        for temperature in [0.0, f64::NAN] {
+            let error = model.log_probs(&fixture::batch(), temperature);
+            let text = error.expect_err("no temperature").to_string();
+            assert!(text.contains("the temperature is"), "{text}");
+        }
+        Ok(())
+    }
+}
