@@ -47,7 +47,9 @@ impl Subject<'_> {
         let flat = |tensor: &Tensor| tensor.flatten_all()?.to_vec1();
         let values: candle_core::Result<Vec<Vec<f32>>> = tensors.iter().map(flat).collect();
         let values = values.expect("operands of f32 on the CPU");
-        let mut group = self.criterion.benchmark_group(format!("{name}/{}", self.shape));
+        let mut group = self
+            .criterion
+            .benchmark_group(format!("{name}/{}", self.shape));
         group.throughput(Throughput::Elements(self.tokens as u64));
         group.bench_function("forward", |bencher| {
             bencher.iter(|| forward(black_box(&values)));

@@ -95,7 +95,7 @@ pub fn run(workload: Workload, plan: &Plan, cancel: &AtomicBool) -> Result<Bench
             Workload::Train => plan.batch.tokens(),
             Workload::Generate | Workload::Ppo => plan.batch.rows * plan.batch.new_tokens(),
         },
-        floor: Floor::new(&cost, rates::measure(&cost)?),
+        floor: Floor::new(&cost, rates::measure(&cost)),
         seconds,
         peak_bytes,
         start_bytes,

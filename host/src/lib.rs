@@ -16,7 +16,6 @@ pub mod pipeline;
 pub mod plugins;
 pub mod report;
 pub mod sandbox;
-pub mod threads;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -5,14 +5,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use finegrain::cli::Cli;
 
-/// Tensors come and go by the megabyte; glibc's allocator gives each back to the system and asks for it again.
+/// Buffers come and go by the megabyte; glibc's allocator gives each back to the system and asks for it again.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let done = finegrain::threads::turn_off_candles_pool()
-        .and_then(|()| finegrain::commands::dispatch(Cli::parse()));
-    match done {
+    match finegrain::commands::dispatch(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             finegrain::commands::print_error(&error);

@@ -6,6 +6,7 @@
 //! A stage asks the store for the artifact of its key and works only where there is none; that is how variants share
 //! what they have in common, and how an interrupted run goes on.
 
+pub mod adapters;
 pub mod atomic;
 pub mod base_model;
 pub mod comparison;

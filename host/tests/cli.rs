@@ -573,24 +573,6 @@ fn the_reference_page_is_current() {
 }
 
 #[test]
-fn candles_pool_is_turned_off_without_losing_arguments_or_the_exit_code() {
-    let run = |args: &[&str]| {
-        Command::new(env!("CARGO_BIN_EXE_finegrain"))
-            .args(args)
-            .env_remove("CANDLE_NUM_THREADS")
-            .output()
-            .unwrap()
-    };
-    let shown = run(&["config", "reference"]);
-    assert!(shown.status.success());
-    assert!(shown.stdout.starts_with(b"# Configuration reference"));
-    let refused = run(&["run", "no such file.toml"]);
-    assert_eq!(refused.status.code(), Some(2));
-    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(message.contains("no such file.toml"), "{message}");
-}
-
-#[test]
 fn the_examples_of_every_built_in_plugin_are_configurations() {
     let registry = finegrain::plugins::Registry::built_in().unwrap();
     for listed in registry.list() {

@@ -134,14 +134,15 @@ fn a_model_of_interleaved_channels_is_the_one_of_halves_to_the_bit() -> Result<(
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("stories.gguf");
     stories_as_gguf(&from, &file)?;
-    let (read, kept) = (
-        Llama::load(&file)?,
-        Llama::load(&folder)?,
-    );
+    let (read, kept) = (Llama::load(&file)?, Llama::load(&folder)?);
     assert_eq!(read.config(), kept.config());
     for entry in kept.weights().entries() {
         let name = &entry.name;
-        assert_eq!(read.weights().get(name)?, kept.weights().get(name)?, "{name}");
+        assert_eq!(
+            read.weights().get(name)?,
+            kept.weights().get(name)?,
+            "{name}"
+        );
     }
 
     let (read, kept) = (Tokenizer::load(&file)?, Tokenizer::load(&folder)?);

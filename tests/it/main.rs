@@ -6,5 +6,6 @@
 #![expect(clippy::print_stderr, reason = "tests say why they skip")]
 
 mod gguf;
+mod lora;
 mod model;
 mod plugins;

@@ -4,11 +4,10 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 use super::cost::Cost;
-use crate::error::Result;
+use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
 
 /// Side of the matrices that are multiplied: large enough for the product's best rate.
 const SIDE: usize = 1024;
@@ -31,34 +30,35 @@ pub(super) struct Rates {
     pub(super) bytes_per_second: f64,
 }
 
-pub(super) fn measure(cost: &Cost) -> Result<Rates> {
-    Ok(Rates {
-        flops_per_second: product()?,
+pub(super) fn measure(cost: &Cost) -> Rates {
+    Rates {
+        flops_per_second: product(),
         bytes_per_second: reading(cost.working_set.clamp(BUFFER.0, BUFFER.1)),
-    })
+    }
 }
 
 /// The least seconds of `once` among as many calls as fit the time, and at least three.
-fn best(mut once: impl FnMut() -> Result<()>) -> Result<f64> {
+fn best(mut once: impl FnMut()) -> f64 {
     let (begin, mut calls, mut least) = (Instant::now(), 0, f64::INFINITY);
     while calls < 3 || begin.elapsed().as_secs_f64() < SECONDS {
         let start = Instant::now();
-        once()?;
+        once();
         least = least.min(start.elapsed().as_secs_f64());
         calls += 1;
     }
-    Ok(least)
+    least
 }
 
-fn product() -> Result<f64> {
-    let side = (SIDE, SIDE);
-    let a = Tensor::ones(side, DType::F32, &Device::Cpu)?;
-    let b = Tensor::ones(side, DType::F32, &Device::Cpu)?;
+fn product() -> f64 {
+    let (a, b) = (vec![1f32; SIDE * SIDE], vec![1f32; SIDE * SIDE]);
+    let mut out = vec![0f32; SIDE * SIDE];
     let seconds = best(|| {
-        black_box(a.matmul(&b)?);
-        Ok(())
-    })?;
-    Ok(2.0 * (SIDE as f64).powi(3) / seconds)
+        let (a, b) = (Matrix::new(&a, SIDE, SIDE), Matrix::new(&b, SIDE, SIDE));
+        let out = MatrixMut::new(&mut out, SIDE, SIDE);
+        multiply(out, a, b, Product::set(rayon::current_num_threads()));
+    });
+    black_box(&out);
+    2.0 * (SIDE as f64).powi(3) / seconds
 }
 
 fn reading(bytes: u64) -> f64 {
@@ -75,9 +75,7 @@ fn reading(bytes: u64) -> f64 {
                 black_box(sum(black_box(part)));
             }
         });
-        Ok(())
     });
-    let seconds = seconds.expect("invariant: reading cannot fail");
     (passes * buffer.len() * size_of::<f32>()) as f64 / seconds
 }
 

@@ -10,6 +10,7 @@ use crate::data::edit_pairs::EditPairsConfig;
 use crate::data::records::PairSource;
 use crate::data::template::PromptTemplate;
 use crate::error::{Error, Result};
+use crate::model::LoraConfig;
 use crate::sandbox::SandboxConfig;
 use crate::train::ppo::PpoConfig;
 use crate::train::reward_model::RewardModelConfig;
@@ -118,6 +119,15 @@ pub struct ModelConfig {
     /// A LLaMA: a Hugging Face folder (config.json, model.safetensors, tokenizer.json), a .gguf file, or a hub id such as
     /// org/name or org/name@revision. The sandbox makes a fresh model of the shape in `sandbox.model` where this is absent.
     pub path: Option<PathBuf>,
+    /// Trains adapters (`rank`, `alpha`, `targets`) on frozen weights instead of the weights: policy, reference, reward
+    /// models and critic then share one copy of the weights in memory. All weights are trained where this is absent.
+    pub lora: Option<LoraConfig>,
+    /// Saves a model and its adapter as one (a plain Hugging Face folder) instead of the adapter alone (PEFT's files). The
+    /// stages after it then start fresh adapters, each on weights of their own.
+    pub merge_adapters: bool,
+    /// Keeps the input of every layer alone and computes the other activations again on the way back: less memory for
+    /// about a third more time; results are the same to the bit.
+    pub recompute: bool,
 }
 
 /// Options of a plugin when nothing is set.
@@ -415,6 +425,9 @@ impl Config {
             return Err(Error::input("device.kind: \"cuda\" is not available in this version").hint(
                 "leave out device.kind; the operations of host/src/ops have no CUDA version yet",
             ));
+        }
+        if let Some(lora) = &self.model.lora {
+            lora.validate("model.lora")?;
         }
         self.pairs.sampling.validate("pairs.sampling")?;
         self.evaluation.sampling.validate("evaluation.sampling")?;

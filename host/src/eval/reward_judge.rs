@@ -97,7 +97,7 @@ impl<S: SequenceReward> Judge for RewardJudge<S> {
             }
         }
         // Without gradients: nothing is kept for a backward pass.
-                let rewards = sequence_rewards(&self.model, &self.scheme, &texts, context)?;
+        let rewards = sequence_rewards(&self.model, &self.scheme, &texts, context)?;
         let reward = |row: usize, response| {
             let place = places[&(comparisons.prompts.row(row), response)].as_ref();
             place

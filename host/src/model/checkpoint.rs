@@ -164,8 +164,11 @@ mod tests {
             std::fs::remove_file(dir.path().join(WEIGHTS)).ok();
             let half = Llama::load(dir.path())?;
             // Every weight is the nearest half-precision number to the original.
-            for ((name, read), (_, original)) in
-                half.weights().tensors()?.iter().zip(model.weights().tensors()?)
+            for ((name, read), (_, original)) in half
+                .weights()
+                .tensors()?
+                .iter()
+                .zip(model.weights().tensors()?)
             {
                 assert_eq!(read.dtype(), DType::F32, "{name}");
                 let rounded = original.to_dtype(dtype)?.to_dtype(DType::F32)?;
@@ -179,11 +182,7 @@ mod tests {
     #[test]
     fn a_broken_folder_is_refused_with_what_is_wrong() -> Result<()> {
         let (dir, model) = saved()?;
-        let load = || {
-            Llama::load(dir.path())
-                .err()
-                .expect("a broken folder")
-        };
+        let load = || Llama::load(dir.path()).err().expect("a broken folder");
         let all = model.weights().tensors()?;
         let write = |tensors: Vec<(String, Tensor)>| {
             save(

@@ -281,9 +281,7 @@ mod tests {
                 .iter()
                 .zip(&rows)
                 .for_each(|(prompt, row)| batch.push(prompt, &row.ids));
-            let expected = model
-                .log_probs(&batch, temperature)?
-                .logprobs;
+            let expected = model.log_probs(&batch, temperature)?.logprobs;
             let found: Vec<f32> = rows.iter().flat_map(|row| row.logprobs.clone()).collect();
             assert_eq!(found.len(), expected.len());
             for (found, expected) in found.iter().zip(&expected) {
@@ -339,9 +337,7 @@ mod tests {
             let mut batch = TokenBatch::new();
             // Every token of the vocabulary as the next one: the likeliest is the one with the highest log-probability.
             (0..11).for_each(|next| batch.push(&ids, &[next]));
-            let logprobs = model
-                .log_probs(&batch, 1.0)?
-                .logprobs;
+            let logprobs = model.log_probs(&batch, 1.0)?.logprobs;
             let best = (0..11)
                 .max_by(|a, b| logprobs[*a].total_cmp(&logprobs[*b]))
                 .expect("a token");
@@ -368,9 +364,7 @@ mod tests {
         assert_eq!(all[..1], alone);
         let mut batch = TokenBatch::new();
         batch.push(&prompts[0], &alone[0].ids);
-        let expected = model
-            .log_probs(&batch, 1.0)?
-            .logprobs;
+        let expected = model.log_probs(&batch, 1.0)?.logprobs;
         for (found, expected) in alone[0].logprobs.iter().zip(&expected) {
             assert!((found - expected).abs() < 1e-4, "{found} {expected}");
         }

@@ -71,7 +71,11 @@ mod tests {
             (0..3 * CHUNK + 7).map(|i| (i % 5) as f32).collect(),
             vec![12.0],
         ];
-        let squares: f64 = parts.iter().flatten().map(|&g: &f32| f64::from(g * g)).sum();
+        let squares: f64 = parts
+            .iter()
+            .flatten()
+            .map(|&g: &f32| f64::from(g * g))
+            .sum();
         let gradients = Gradients { parts };
         assert_eq!(gradients.norm(), squares.sqrt());
     }

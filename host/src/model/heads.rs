@@ -13,11 +13,12 @@ use finegrain_sdk::rng::Stream;
 use super::checkpoint::{self, Checkpoint};
 use super::gradients::{Gradients, Trainable};
 use super::llama::Llama;
+use super::lora::{self, Adapter};
 use super::parameters::{ParameterSet, normal};
 use super::pass::{Pass, Read};
 use super::policy::check_length;
 use crate::data::ragged::TokenBatch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
 
 /// The head's weight under transformers' name for a sequence classifier's head; the bias is ours.
@@ -89,7 +90,12 @@ impl ScalarHead {
         let (m, c) = (grad.len(), self.weight().len());
         let column = Matrix::new(grad, m, 1);
         let weight = Matrix::new(self.weight(), 1, c);
-        multiply(MatrixMut::new(d_hidden, m, c), column, weight, Product::set(1));
+        multiply(
+            MatrixMut::new(d_hidden, m, c),
+            column,
+            weight,
+            Product::set(1),
+        );
         let (d_weight, d_bias) = sums.split_at_mut(c);
         let (out, hidden) = (MatrixMut::new(d_weight, 1, c), Matrix::new(hidden, m, c));
         multiply(out, column.t(), hidden, Product::add(1));
@@ -149,9 +155,22 @@ impl ScoredModel {
         })
     }
 
-    /// Loads a Hugging Face folder of a `LlamaForSequenceClassification` with one label. A folder without `score.bias`
-    /// has a bias of 0: transformers' head has none.
+    /// Loads a Hugging Face folder of a `LlamaForSequenceClassification` with one label, or of an adapter with such a head.
+    /// A folder without `score.bias` has a bias of 0: transformers' head has none.
     pub fn load(dir: &Path) -> Result<Self> {
+        if lora::base::is_adapter(dir) {
+            let base = lora::base::open(dir)?;
+            let (adapter, head) = Adapter::load_with_head(dir, base.config())?;
+            let Some((weight, bias)) = head else {
+                return Err(Error::input(format!(
+                    "{} holds an adapter without a scalar head",
+                    dir.display()
+                ))
+                .hint("name the folder of a reward model"));
+            };
+            let backbone = base.with_adapter(adapter)?;
+            return Ok(Self::new(backbone, ScalarHead::from_values(weight, bias)?));
+        }
         let checkpoint = Checkpoint::open(dir)?;
         let backbone = Llama::from_checkpoint(&checkpoint)?;
         let weight = checkpoint.values(WEIGHT, &[1, backbone.config().hidden_size])?;
@@ -163,14 +182,23 @@ impl ScoredModel {
         Ok(Self::new(backbone, ScalarHead::from_values(weight, bias)?))
     }
 
-    /// Saves config.json and model.safetensors into `dir`, each written whole or not at all; an adapter is merged into the
-    /// weights. [`Llama::load`] reads the backbone from the same folder.
+    /// Saves config.json and model.safetensors, or an adapter with the head, into `dir` as [`Llama::save`] does.
+    /// [`Llama::load`] reads the backbone from the same folder.
     pub fn save(&self, dir: &Path) -> Result<()> {
-        let backbone = self.backbone.merged()?;
-        let config = backbone.config().to_json("LlamaForSequenceClassification");
-        let mut tensors: Vec<(String, Tensor)> = backbone.weights().tensors()?;
-        tensors.extend(self.head.parameters.tensors()?);
+        let head: Vec<(String, Tensor)> = self.head.parameters.tensors()?;
+        if let Some(adapter) = self.backbone.adapter() {
+            return adapter.save(dir, self.backbone.origin()?, head);
+        }
+        let config = self.backbone.config();
+        let config = config.to_json("LlamaForSequenceClassification");
+        let mut tensors = self.backbone.weights().tensors()?;
+        tensors.extend(head);
         checkpoint::save(dir, &config, tensors)
+    }
+
+    /// The same model with the backbone's adapter added to its weights, where it has one.
+    pub fn merged(&self) -> Result<Self> {
+        Ok(Self::new(self.backbone.merged()?, self.head.clone()))
     }
 }
 
@@ -224,10 +252,7 @@ impl Trainable for ScoredModel {
     }
 
     fn parameter_sets_mut(&mut self) -> Vec<&mut ParameterSet> {
-        vec![
-            self.backbone.parameters_mut(),
-            &mut self.head.parameters,
-        ]
+        vec![self.backbone.parameters_mut(), &mut self.head.parameters]
     }
 }
 
@@ -298,7 +323,11 @@ mod tests {
         };
         let last = model.backbone.weights().get("model.norm.weight")?.len() - 1;
         let norm = model.parameter_sets()[0].1 - 1;
-        for (set, at, name) in [(1, 4, WEIGHT), (1, 12, BIAS), (0, norm, "model.norm.weight")] {
+        for (set, at, name) in [
+            (1, 4, WEIGHT),
+            (1, 12, BIAS),
+            (0, norm, "model.norm.weight"),
+        ] {
             let moved = |step: f32| -> Result<f64> {
                 let mut model = model.clone();
                 let place = match name {
@@ -312,7 +341,10 @@ mod tests {
             };
             let difference = (moved(0.01)? - moved(-0.01)?) / 0.02;
             let found = f64::from(gradients.part(set)[at]);
-            assert!((found - difference).abs() < 2e-3, "{name}: {found} {difference}");
+            assert!(
+                (found - difference).abs() < 2e-3,
+                "{name}: {found} {difference}"
+            );
         }
         Ok(())
     }

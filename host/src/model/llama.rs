@@ -12,14 +12,14 @@
 //!
 //! Legend: N tokens of the batch, M tokens that are read, C channels, V vocabulary.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use finegrain_sdk::rng::Stream;
 
 use super::checkpoint::{self, Checkpoint};
 use super::config::LlamaConfig;
-use super::lora::{Adapter, LoraConfig};
+use super::lora::{self, Adapter, LoraConfig};
 use super::parameters::{self, PER_LAYER, ParameterSet};
 use super::pass::{self, Network, NetworkGradients, Pass, Pool, Read};
 use crate::data::ragged::TokenBatch;
@@ -31,6 +31,8 @@ use crate::error::{Error, Result};
 pub struct Llama {
     config: LlamaConfig,
     weights: ParameterSet,
+    /// Where the weights can be loaded from, as long as they have not changed since.
+    origin: Option<PathBuf>,
     adapter: Option<Adapter>,
     /// Whether training keeps layer inputs alone and computes the other activations again.
     recompute: bool,
@@ -48,12 +50,29 @@ impl Llama {
         Ok(Self::from_weights(config, weights))
     }
 
-    /// Loads a Hugging Face folder or a .gguf file; half-precision and quantised weights become f32.
+    /// Loads a Hugging Face folder, a .gguf file or the folder of an adapter with the model under it; half-precision and
+    /// quantised weights become f32. Models with adapters on one base share its weights in memory.
     ///
     /// # Errors
     /// A missing file, a missing tensor, a tensor of the wrong shape or type, an unsupported configuration.
     pub fn load(path: &Path) -> Result<Self> {
-        Self::from_checkpoint(&Checkpoint::open(path)?)
+        if lora::base::is_adapter(path) {
+            let base = lora::base::open(path)?;
+            let adapter = Adapter::load(path, base.config())?;
+            return base.with_adapter(adapter);
+        }
+        let mut model = Self::from_checkpoint(&Checkpoint::open(path)?)?;
+        // A model that was loaded has a path that exists; where it cannot be made absolute, adapters name none.
+        model.origin = std::fs::canonicalize(path).ok();
+        Ok(model)
+    }
+
+    /// The model in `path` on weights that were loaded from there before.
+    pub(super) fn on(path: &Path, weights: ParameterSet) -> Result<Self> {
+        let config = Checkpoint::open(path)?.config().clone();
+        let mut model = Self::from_weights(config, weights);
+        model.origin = Some(path.to_owned());
+        Ok(model)
     }
 
     pub(super) fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
@@ -68,17 +87,45 @@ impl Llama {
         Self {
             config,
             weights,
+            origin: None,
             adapter: None,
             recompute: false,
             pool: Arc::default(),
         }
     }
 
-    /// Saves config.json and model.safetensors (above 5 GB: shards and an index) into `dir`, each whole or not at all. An
-    /// adapter is merged into the weights.
+    /// Saves config.json and model.safetensors (above 5 GB: shards and an index) into `dir`; of a model with an adapter the
+    /// adapter alone, as PEFT does, with the path of the weights under it ([`Llama::merged`] makes one model of both). Each
+    /// file is written whole or not at all.
+    ///
+    /// # Errors
+    /// An adapter on weights that lie nowhere ([`Llama::set_origin`]); a file that cannot be written.
     pub fn save(&self, dir: &Path) -> Result<()> {
-        let config = self.config.to_json("LlamaForCausalLM");
-        checkpoint::save(dir, &config, self.merged()?.weights.tensors()?)
+        match &self.adapter {
+            Some(adapter) => adapter.save(dir, self.origin()?, Vec::new()),
+            None => {
+                let config = self.config.to_json("LlamaForCausalLM");
+                checkpoint::save(dir, &config, self.weights.tensors()?)
+            }
+        }
+    }
+
+    /// Where the weights under an adapter lie.
+    pub(super) fn origin(&self) -> Result<&Path> {
+        self.origin.as_deref().ok_or_else(|| {
+            Error::internal("an adapter cannot be saved on weights that were not saved themselves")
+        })
+    }
+
+    /// Whether it is known where the weights lie.
+    pub fn has_origin(&self) -> bool {
+        self.origin.is_some()
+    }
+
+    /// Says where the weights, without an adapter, have been saved: an absolute path, or one seen from where the adapter
+    /// will be saved.
+    pub fn set_origin(&mut self, path: PathBuf) {
+        self.origin = Some(path);
     }
 
     /// The same model with a fresh adapter: from now on the adapter is trained, and the weights are frozen and shared.
@@ -110,6 +157,7 @@ impl Llama {
     pub fn merged(&self) -> Result<Self> {
         let mut merged = self.clone();
         if let Some(adapter) = merged.adapter.take() {
+            merged.origin = None;
             adapter.merge_into(&mut merged.weights, &self.config)?;
         }
         Ok(merged)
@@ -124,6 +172,11 @@ impl Llama {
     /// (Chen et al. 2016, arXiv:1604.06174): less memory for one more forward pass, and the same gradients to the bit.
     pub fn set_recompute(&mut self, recompute: bool) {
         self.recompute = recompute;
+    }
+
+    /// Whether it does.
+    pub fn recompute(&self) -> bool {
+        self.recompute
     }
 
     /// The sizes.
@@ -147,7 +200,10 @@ impl Llama {
     pub fn parameters_mut(&mut self) -> &mut ParameterSet {
         match &mut self.adapter {
             Some(adapter) => &mut adapter.parameters,
-            None => &mut self.weights,
+            None => {
+                self.origin = None;
+                &mut self.weights
+            }
         }
     }
 

@@ -18,7 +18,10 @@ use super::parameters::ParameterSet;
 use crate::error::{Error, Result};
 use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
 
+pub(crate) mod base;
 mod files;
+#[cfg(test)]
+mod tests;
 
 /// A linear map of every layer that an adapter may stand beside; PEFT's `target_modules`.
 #[derive(
@@ -239,33 +242,26 @@ impl Adapter {
     /// # Errors
     /// A file that cannot be read, a kind of adapter that is not a plain LoRA, a tensor that is missing or does not fit.
     pub fn load(dir: &Path, model: &LlamaConfig) -> Result<Self> {
+        Ok(Self::load_with_head(dir, model)?.0)
+    }
+
+    /// An adapter, and a scalar head's weight (C,) and bias where the folder holds one.
+    pub(super) fn load_with_head(
+        dir: &Path,
+        model: &LlamaConfig,
+    ) -> Result<(Self, Option<(Vec<f32>, f32)>)> {
         let config = files::read_config(dir)?;
         let tensors = files::Tensors::open(dir)?;
-        let parameters = ParameterSet::new(config.shapes(model), |name, shape| {
-            tensors.get(name, shape)
-        })?;
+        let parameters =
+            ParameterSet::new(config.shapes(model), |name, shape| tensors.get(name, shape))?;
         tensors.check_all_are_used(parameters.entries())?;
-        Ok(Self { config, parameters })
+        let head = tensors.head(model.hidden_size)?;
+        Ok((Self { config, parameters }, head))
     }
 
-    /// Writes adapter_config.json and adapter_model.safetensors into `dir`, each whole or not at all. `base` is what PEFT
-    /// loads the frozen weights from; `more` are tensors beside the adapter's (a scalar head).
-    pub fn save(
-        &self,
-        dir: &Path,
-        base: &str,
-        kind: TaskKind,
-        more: Vec<(String, Tensor)>,
-    ) -> Result<()> {
-        files::save(self, dir, base, kind, more)
+    /// Writes adapter_config.json and adapter_model.safetensors into `dir`, each whole or not at all. `base` is where PEFT
+    /// loads the frozen weights from; `head` are the tensors of a scalar head beside it.
+    pub fn save(&self, dir: &Path, base: &Path, head: Vec<(String, Tensor)>) -> Result<()> {
+        files::save(self, dir, base, head)
     }
-}
-
-/// PEFT's `task_type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TaskKind {
-    /// A policy.
-    CausalLm,
-    /// A model with a scalar head.
-    SequenceClassification,
 }

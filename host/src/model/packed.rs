@@ -180,7 +180,9 @@ mod tests {
     #[test]
     fn a_row_has_the_same_bits_alone_and_among_others() {
         let (inputs, rows) = (300, 31);
-        let weights: Vec<f32> = (0..1000 * inputs).map(|i| (0.37 * i as f32).sin()).collect();
+        let weights: Vec<f32> = (0..1000 * inputs)
+            .map(|i| (0.37 * i as f32).sin())
+            .collect();
         let packed = PackedMatrix::new(&[&weights], inputs);
         let x: Vec<f32> = (0..rows * inputs).map(|i| (i as f32).sin()).collect();
         let (mut together, mut alone) = (Vec::new(), Vec::new());

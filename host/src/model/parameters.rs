@@ -4,7 +4,7 @@
 
 use std::f64::consts::TAU;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use candle_core::{Device, Tensor};
 use finegrain_sdk::rng::Stream;
@@ -33,6 +33,28 @@ pub struct Entry {
 pub struct ParameterSet {
     entries: Arc<Vec<Entry>>,
     values: Arc<Vec<f32>>,
+}
+
+/// A set that is not kept alive.
+#[derive(Clone, Debug)]
+pub(super) struct WeakSet {
+    entries: Arc<Vec<Entry>>,
+    values: Weak<Vec<f32>>,
+}
+
+impl WeakSet {
+    /// The set, where somebody still holds it.
+    pub(super) fn upgrade(&self) -> Option<ParameterSet> {
+        Some(ParameterSet {
+            entries: self.entries.clone(),
+            values: self.values.upgrade()?,
+        })
+    }
+
+    /// Whether somebody still holds it.
+    pub(super) fn is_held(&self) -> bool {
+        self.values.strong_count() > 0
+    }
 }
 
 impl ParameterSet {
@@ -89,6 +111,14 @@ impl ParameterSet {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
+    }
+
+    /// The set without keeping it alive.
+    pub(super) fn downgrade(&self) -> WeakSet {
+        WeakSet {
+            entries: self.entries.clone(),
+            values: Arc::downgrade(&self.values),
+        }
     }
 
     /// Whether both read the same memory.

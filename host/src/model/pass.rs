@@ -157,7 +157,9 @@ impl<'a, T: Element> Pass<'a, T> {
         for (index, layer) in network.layers.iter().enumerate().rev() {
             let at_end = index + 1 == network.layers.len();
             let asking = if at_end { &read } else { &tokens };
-            let x = inputs.pop().expect("invariant: every layer's input is kept");
+            let x = inputs
+                .pop()
+                .expect("invariant: every layer's input is kept");
             let mut of_layer = layers.pop().unwrap_or_else(|| {
                 let asking = asking.iter().sum();
                 Activations::take(pool, &network.dimensions, n, asking)
@@ -195,11 +197,20 @@ impl<'a, T: Element> Pass<'a, T> {
                         let asked = if at_end { &chunk.read } else { &chunk.tokens };
                         let d_out = &d_out[asked.start * c..asked.end * c];
                         let through = (d_out, dx);
-                        block_backward::backward(&network, layer, view, x, &mut kept, through, left);
+                        block_backward::backward(
+                            &network, layer, view, x, &mut kept, through, left,
+                        );
                     });
             }
             let of_layer_gradients = gradients.layer(&network, index);
-            block_backward::weights(&network, layer, &of_layer, &d_out, &left, of_layer_gradients);
+            block_backward::weights(
+                &network,
+                layer,
+                &of_layer,
+                &d_out,
+                &left,
+                of_layer_gradients,
+            );
             d_out = dx;
         }
         if let NetworkGradients::Weights(all) = gradients {
@@ -283,10 +294,14 @@ fn tasks<'t, T: Element>(
     if let Some(kept) = kept {
         for input in &mut kept.inputs {
             let mut parts = cut(input, c, &tokens);
-            tasks.iter_mut().for_each(|task| task.streams.push(next(&mut parts)));
+            tasks
+                .iter_mut()
+                .for_each(|task| task.streams.push(next(&mut parts)));
         }
         let mut parts = cut(&mut kept.last, c, &read);
-        tasks.iter_mut().for_each(|task| task.streams.push(next(&mut parts)));
+        tasks
+            .iter_mut()
+            .for_each(|task| task.streams.push(next(&mut parts)));
         let depth = kept.layers.len();
         for (index, layer) in kept.layers.iter_mut().enumerate() {
             let asking = if index + 1 == depth { &read } else { &tokens };
@@ -316,7 +331,11 @@ impl<T: Element> Task<'_, T> {
             .is_empty()
             .then(|| Activations::take(pool, &network.dimensions, n, n));
         let ids = &rows.ids[self.chunk.tokens.clone()];
-        let first = if keeps { &mut *self.streams[0] } else { &mut now };
+        let first = if keeps {
+            &mut *self.streams[0]
+        } else {
+            &mut now
+        };
         embedding::forward(network.embedding, ids, first);
         for (index, layer) in network.layers.iter().enumerate() {
             let last = index + 1 == depth;
@@ -339,7 +358,11 @@ impl<T: Element> Task<'_, T> {
             }
             std::mem::swap(&mut now, &mut then);
         }
-        let last = if keeps { &*self.streams[depth] } else { &now[..m * c] };
+        let last = if keeps {
+            &*self.streams[depth]
+        } else {
+            &now[..m * c]
+        };
         rms_norm::forward(last, network.norm, network.dimensions.eps, self.hidden);
     }
 }

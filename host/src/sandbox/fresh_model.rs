@@ -13,10 +13,7 @@ use crate::model::Llama;
 ///
 /// # Errors
 /// A shape that is no model.
-pub fn fresh_model(
-    shape: &ModelShape,
-    stream: &Stream,
-) -> Result<(Llama, Tokenizer)> {
+pub fn fresh_model(shape: &ModelShape, stream: &Stream) -> Result<(Llama, Tokenizer)> {
     let tokenizer = tokenizer()?;
     let config = shape.llama_config(&tokenizer);
     Ok((Llama::new(config, stream)?, tokenizer))

@@ -236,9 +236,8 @@ impl AdamW {
                 {
                     let name = format!("{}.{kind}", entry.name);
                     let found = state.iter().find(|(other, _)| *other == name);
-                    let (_, tensor) = found.ok_or_else(|| {
-                        Error::input(format!("the optimizer state lacks {name}"))
-                    })?;
+                    let (_, tensor) = found
+                        .ok_or_else(|| Error::input(format!("the optimizer state lacks {name}")))?;
                     if tensor.dims() != entry.shape {
                         return Err(Error::input(format!(
                             "the optimizer state holds {name} as {:?}; the parameter is {:?}",
@@ -340,7 +339,8 @@ mod tests {
         let w = [0.3f32, -0.7, 1.5, 0.01].map(|g| g * (t as f32 - 1.5));
         let b = [2.0f32, -0.5].map(|g| g / (t as f32 + 1.0));
         let sums = optimizer.gradients().part(0).iter_mut();
-        sums.zip(w.into_iter().chain(b)).for_each(|(sum, g)| *sum += g);
+        sums.zip(w.into_iter().chain(b))
+            .for_each(|(sum, g)| *sum += g);
     }
 
     fn close(left: &[f32], right: &[f32], tolerance: f32) {

@@ -157,10 +157,7 @@ pub fn run(
         check(name, pairs)?;
     }
     let backbone = inputs.backbone.clone();
-    let head = ScalarHead::random(
-        backbone.config().hidden_size,
-        &context.stream.child("head"),
-    )?;
+    let head = ScalarHead::random(backbone.config().hidden_size, &context.stream.child("head"))?;
     let mut model = ScoredModel::new(backbone, head);
     let mut optimizer = AdamW::new(&model, &config.optimizer);
     let steps = inputs.train.len().div_ceil(config.batch_pairs) as u64 * config.epochs;
@@ -177,9 +174,7 @@ pub fn run(
             let named = format!("reward model step {step}");
             let loss =
                 accumulate(&model, &mut optimizer, inputs, batch, step, context).context(&named)?;
-            let norm = optimizer
-                .clip_and_step(&mut model, lr)
-                .context(&named)?;
+            let norm = optimizer.clip_and_step(&mut model, lr).context(&named)?;
             step += 1;
             let metrics = [
                 ("reward_model/loss", loss),

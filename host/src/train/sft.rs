@@ -306,10 +306,24 @@ mod tests {
         let cancel = AtomicBool::new(true);
         let context = context(1, &cancel, &recorder);
         let mut train = corpus(0..2);
-        let error = run(&mut policy, &train, &TokenBatch::new(), &config(0), &context).unwrap_err();
+        let error = run(
+            &mut policy,
+            &train,
+            &TokenBatch::new(),
+            &config(0),
+            &context,
+        )
+        .unwrap_err();
         assert_eq!(error.exit_code(), 130);
         train.push(&[1], &[]);
-        let error = run(&mut policy, &train, &TokenBatch::new(), &config(0), &context).unwrap_err();
+        let error = run(
+            &mut policy,
+            &train,
+            &TokenBatch::new(),
+            &config(0),
+            &context,
+        )
+        .unwrap_err();
         assert_eq!(
             error.to_string(),
             "sft: demonstration 2 has an empty response"

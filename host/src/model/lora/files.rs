@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Adapter, LoraConfig, Target, TaskKind};
+use super::{Adapter, LoraConfig, Target};
 use crate::error::{Error, Result};
 use crate::model::parameters::Entry;
 use crate::pipeline::atomic::write_atomic;
@@ -15,8 +15,8 @@ use crate::pipeline::atomic::write_atomic;
 pub(super) const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 
-/// PEFT's name of a scalar head's tensors, saved beside the adapter (`modules_to_save`).
-pub(super) const HEAD: &str = "base_model.model.";
+/// What PEFT puts before the names of modules that are saved whole beside an adapter (`modules_to_save`).
+const WHOLE: &str = "base_model.model.";
 
 /// The keys of adapter_config.json that decide what an adapter does.
 #[derive(Deserialize)]
@@ -24,6 +24,8 @@ struct ConfigFile {
     peft_type: String,
     r: usize,
     lora_alpha: f64,
+    #[serde(default)]
+    base_model_name_or_path: Option<PathBuf>,
     target_modules: Vec<String>,
     #[serde(default)]
     bias: Option<String>,
@@ -65,10 +67,27 @@ pub(super) fn read_config(dir: &Path) -> Result<LoraConfig> {
     parse(&text).map_err(|error| error.context(path.display()))
 }
 
-fn parse(text: &[u8]) -> Result<LoraConfig> {
+/// What adapter_config.json names as the model under the adapter.
+pub(super) fn read_base(dir: &Path) -> Result<PathBuf> {
+    let path = dir.join(CONFIG);
+    let text = std::fs::read(&path).map_err(|error| Error::io("read", &path, &error))?;
+    let file = deserialize(&text).map_err(|error| error.context(path.display()))?;
+    file.base_model_name_or_path.ok_or_else(|| {
+        Error::input(format!(
+            "{}: base_model_name_or_path is missing; a path is accepted",
+            path.display()
+        ))
+    })
+}
+
+fn deserialize(text: &[u8]) -> Result<ConfigFile> {
     let mut json = serde_json::Deserializer::from_slice(text);
-    let file: ConfigFile = serde_path_to_error::deserialize(&mut json)
-        .map_err(|error| Error::input(format!("{}: {}", error.path(), error.inner())))?;
+    serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| Error::input(format!("{}: {}", error.path(), error.inner())))
+}
+
+fn parse(text: &[u8]) -> Result<LoraConfig> {
+    let file = deserialize(text)?;
     if file.peft_type != "LORA" {
         return Err(Error::input(format!(
             "peft_type is {:?}; accepted: \"LORA\"",
@@ -84,7 +103,9 @@ fn parse(text: &[u8]) -> Result<LoraConfig> {
         }
     }
     if let Some(bias) = file.bias.filter(|bias| bias != "none") {
-        return Err(Error::input(format!("bias is {bias:?}; accepted: \"none\"")));
+        return Err(Error::input(format!(
+            "bias is {bias:?}; accepted: \"none\""
+        )));
     }
     let saved = file.modules_to_save.unwrap_or_default();
     if let Some(module) = saved.iter().find(|module| *module != "score") {
@@ -145,9 +166,19 @@ impl Tensors {
         Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
     }
 
-    /// Whether there is a tensor of this name.
-    pub(super) fn contains(&self, name: &str) -> bool {
-        self.all.contains_key(name)
+    /// A scalar head's weight (C,) and bias, where there is one; transformers' head has no bias, which is 0 then.
+    pub(super) fn head(&self, channels: usize) -> Result<Option<(Vec<f32>, f32)>> {
+        let (weight, bias) = (format!("{WHOLE}score.weight"), format!("{WHOLE}score.bias"));
+        if !self.all.contains_key(&weight) {
+            return Ok(None);
+        }
+        let weight = self.get(&weight, &[1, channels])?;
+        let bias = if self.all.contains_key(&bias) {
+            self.get(&bias, &[1])?[0]
+        } else {
+            0.0
+        };
+        Ok(Some((weight, bias)))
     }
 
     /// Refuses tensors that nothing reads: an adapter of a deeper model would otherwise do half of what it should.
@@ -170,12 +201,17 @@ impl Tensors {
 pub(super) fn save(
     adapter: &Adapter,
     dir: &Path,
-    base: &str,
-    kind: TaskKind,
-    more: Vec<(String, Tensor)>,
+    base: &Path,
+    head: Vec<(String, Tensor)>,
 ) -> Result<()> {
+    let (task, saved) = if head.is_empty() {
+        ("CAUSAL_LM", Value::Null)
+    } else {
+        ("SEQ_CLS", json!(["score"]))
+    };
     let mut tensors = adapter.parameters.tensors()?;
-    tensors.extend(more);
+    let head = head.into_iter();
+    tensors.extend(head.map(|(name, tensor)| (format!("{WHOLE}{name}"), tensor)));
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let bytes = safetensors::serialize(tensors, Some(metadata))
         .map_err(|error| Error::internal(format!("cannot serialise the adapter: {error}")))?;
@@ -184,10 +220,6 @@ pub(super) fn save(
         let module = target.module();
         module.rsplit('.').next()
     });
-    let (task, saved) = match kind {
-        TaskKind::CausalLm => ("CAUSAL_LM", Value::Null),
-        TaskKind::SequenceClassification => ("SEQ_CLS", json!(["score"])),
-    };
     let config = json!({
         "peft_type": "LORA",
         "task_type": task,

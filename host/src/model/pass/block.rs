@@ -120,11 +120,7 @@ pub(super) fn forward<T: Element>(
     let Network {
         dimensions, pool, ..
     } = network;
-    let (c, f, eps) = (
-        dimensions.channels,
-        dimensions.feed_forward,
-        dimensions.eps,
-    );
+    let (c, f, eps) = (dimensions.channels, dimensions.feed_forward, dimensions.eps);
     let (set, add) = (Product::set(view.threads), Product::add(view.threads));
     let m = kept.middle.len() / c;
 
@@ -140,7 +136,13 @@ pub(super) fn forward<T: Element>(
         layer.query.forward(&normed, kept.query, set, pool);
         kept.middle.copy_from_slice(x);
     }
-    rotate(network, view, kept.query, kept.key_value, Direction::Forward);
+    rotate(
+        network,
+        view,
+        kept.query,
+        kept.key_value,
+        Direction::Forward,
+    );
     attention::forward(
         kept.query,
         kept.key_value,

@@ -112,7 +112,10 @@ impl<'p, T: Element> Factors<Pooled<'p, T>> {
                 normed: next(&mut normed),
                 chosen: next(&mut chosen),
                 norms: next(&mut norms),
-                lows: lows.iter_mut().map(|pair| pair.each_mut().map(next)).collect(),
+                lows: lows
+                    .iter_mut()
+                    .map(|pair| pair.each_mut().map(next))
+                    .collect(),
             })
             .collect()
     }
@@ -144,20 +147,35 @@ pub(super) fn backward<T: Element>(
         left.lows.into_iter().map(|[low, grad]| (low, grad)).unzip();
 
     // Feed-forward.
-    layer.down.backward(d_out, left.activated, set, &mut low_grads);
+    layer
+        .down
+        .backward(d_out, left.activated, set, &mut low_grads);
     swiglu::backward(kept.gate_up, f, left.activated);
     layer.down.lows(left.activated, &mut lows, view.threads);
     let mut grad = pool.take(x.len().max(d_out.len()));
     let d_normed = &mut grad[..d_out.len()];
-    layer.gate_up.backward(kept.gate_up, d_normed, set, &mut low_grads);
+    layer
+        .gate_up
+        .backward(kept.gate_up, d_normed, set, &mut low_grads);
     rms_norm::forward(kept.middle, layer.post_norm, eps, left.normed_post);
-    layer.gate_up.lows(left.normed_post, &mut lows, view.threads);
+    layer
+        .gate_up
+        .lows(left.normed_post, &mut lows, view.threads);
     left.d_middle.copy_from_slice(d_out);
-    rms_norm::backward(kept.middle, layer.post_norm, eps, d_normed, left.d_middle, of_post);
+    rms_norm::backward(
+        kept.middle,
+        layer.post_norm,
+        eps,
+        d_normed,
+        left.d_middle,
+        of_post,
+    );
 
     // Attention.
     let mut d_mixed = pool.take(kept.mixed.len());
-    layer.output.backward(left.d_middle, &mut d_mixed, set, &mut low_grads);
+    layer
+        .output
+        .backward(left.d_middle, &mut d_mixed, set, &mut low_grads);
     layer.output.lows(kept.mixed, &mut lows, view.threads);
     let given = Given {
         query: kept.query,
@@ -166,17 +184,33 @@ pub(super) fn backward<T: Element>(
         log_sums: kept.log_sums,
         grad: &d_mixed,
     };
-    attention::backward(&given, view.spans, attention, left.d_query, left.d_key_value);
-    rotate(network, view, left.d_query, left.d_key_value, Direction::Backward);
+    attention::backward(
+        &given,
+        view.spans,
+        attention,
+        left.d_query,
+        left.d_key_value,
+    );
+    rotate(
+        network,
+        view,
+        left.d_query,
+        left.d_key_value,
+        Direction::Backward,
+    );
 
     // Queries, keys and values, back to x.
     rms_norm::forward(x, layer.input_norm, eps, left.normed);
     let d_normed = &mut grad[..x.len()];
-    layer.key_value.backward(left.d_key_value, d_normed, set, &mut low_grads);
+    layer
+        .key_value
+        .backward(left.d_key_value, d_normed, set, &mut low_grads);
     layer.key_value.lows(left.normed, &mut lows, view.threads);
     if view.pruned {
         let mut d_chosen = pool.take(d_out.len());
-        layer.query.backward(left.d_query, &mut d_chosen, set, &mut low_grads);
+        layer
+            .query
+            .backward(left.d_query, &mut d_chosen, set, &mut low_grads);
         view.choose(left.normed, c, left.chosen);
         layer.query.lows(left.chosen, &mut lows, view.threads);
         dx.fill(T::zero());
@@ -189,7 +223,9 @@ pub(super) fn backward<T: Element>(
             sums.for_each(|(sum, &d)| *sum += d);
         }
     } else {
-        layer.query.backward(left.d_query, d_normed, add, &mut low_grads);
+        layer
+            .query
+            .backward(left.d_query, d_normed, add, &mut low_grads);
         layer.query.lows(left.normed, &mut lows, view.threads);
         dx.copy_from_slice(left.d_middle);
     }
@@ -247,7 +283,15 @@ pub(super) fn weights<T: Element>(
                 let part = rest.split_off_mut(..count);
                 part.expect("invariant: the gradients of a layer are as many as its parameters")
             });
-            let [input_norm, query, key_value, output, post_norm, gate_up, down] = parts;
+            let [
+                input_norm,
+                query,
+                key_value,
+                output,
+                post_norm,
+                gate_up,
+                down,
+            ] = parts;
             add_norms(&left.norms, input_norm, post_norm);
             let outs = [query, key_value, output, gate_up, down];
             for (out, (map, grad, x)) in outs.into_iter().zip(maps) {
@@ -320,7 +364,10 @@ fn add_norms<T: Element>(chunks: &[T], input: &mut [T], post: &mut [T]) {
     let channels = input.len();
     for chunk in chunks.chunks_exact(2 * channels) {
         let (of_input, of_post) = chunk.split_at(channels);
-        input.iter_mut().zip(of_input).for_each(|(sum, &d)| *sum += d);
+        input
+            .iter_mut()
+            .zip(of_input)
+            .for_each(|(sum, &d)| *sum += d);
         post.iter_mut().zip(of_post).for_each(|(sum, &d)| *sum += d);
     }
 }

@@ -65,7 +65,10 @@ impl Subject {
         let pool = Pool::default();
         let pass = self.pass(batch, read, true, &pool)?;
         let d_hidden = wave(pass.hidden().len(), 0.3);
-        let trained = self.adapter.as_ref().map_or(&self.values, |(_, values)| values);
+        let trained = self
+            .adapter
+            .as_ref()
+            .map_or(&self.values, |(_, values)| values);
         let mut gradients = vec![0.0; trained.len()];
         let into = match self.adapter {
             Some(_) => NetworkGradients::Adapter(&mut gradients),
@@ -109,7 +112,9 @@ fn long_batch(config: &mut LlamaConfig) -> TokenBatch {
     config.max_position_embeddings = 400;
     let ids = |start: u32, count: u32| (0..count).map(|i| (start + i * i) % 11).collect::<Vec<_>>();
     let mut batch = TokenBatch::new();
-    for (row, (prompt, response)) in [(90, 60), (100, 30), (20, 280), (3, 5)].into_iter().enumerate()
+    for (row, (prompt, response)) in [(90, 60), (100, 30), (20, 280), (3, 5)]
+        .into_iter()
+        .enumerate()
     {
         batch.push(&ids(row as u32, prompt), &ids(7, response));
     }
@@ -162,7 +167,8 @@ fn the_number_of_threads_does_not_change_a_bit() -> Result<()> {
     let batch = long_batch(&mut subject.config);
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        pool.unwrap().install(|| subject.gradients(&batch, Read::Predicting))
+        pool.unwrap()
+            .install(|| subject.gradients(&batch, Read::Predicting))
     };
     let alone = run(1)?;
     assert_eq!(run(2)?, alone);
@@ -192,7 +198,10 @@ fn pruning_changes_no_hidden_state() -> Result<()> {
     let batch = long_batch(&mut subject.config);
     let pool = Pool::default();
     let c = subject.config.hidden_size;
-    let all = subject.pass(&batch, Read::All, false, &pool)?.hidden().to_vec();
+    let all = subject
+        .pass(&batch, Read::All, false, &pool)?
+        .hidden()
+        .to_vec();
     for (read, positions) in [
         (Read::Responses, batch.response_positions()),
         (Read::Predicting, batch.prediction_positions()),

@@ -11,10 +11,7 @@ struct Attention {
 
 impl Attention {
     /// Rows of `lengths` tokens of which the last `asking` ask.
-    fn new(
-        rows: &[(usize, Range<usize>)],
-        (heads, kv_heads, size): (usize, usize, usize),
-    ) -> Self {
+    fn new(rows: &[(usize, Range<usize>)], (heads, kv_heads, size): (usize, usize, usize)) -> Self {
         let (mut tokens, mut queries) = (0, 0);
         let spans = rows.iter().map(|(length, asking)| {
             let span = Span {

@@ -1,6 +1,5 @@
 //! The PPO stage: from the SFT model to a policy, with the reward schemes and the advantage estimator that are chosen.
 
-use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -10,11 +9,11 @@ use super::{PPO_PROMPTS, REWARD_PROMPTS, evaluate, reward_model, sft};
 use crate::config::{CheckpointChoice, Config};
 use crate::data::jsonl;
 use crate::data::records::PromptRecord;
-use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::eval::EvaluationPoint;
 use crate::model::Llama;
 use crate::pipeline::Session;
+use crate::pipeline::adapters;
 use crate::pipeline::encoding::Encoder;
 use crate::pipeline::judges;
 use crate::pipeline::report::write_report;
@@ -95,14 +94,14 @@ pub fn obtain(
         key,
         |context| {
             let (reference, tokenizer) = sft::load(sft)?;
+            let ready = |model: &Artifact| {
+                // A critic is made of it, which is trained as the policy is.
+                let model = reward_model::load(model)?.0;
+                adapters::ready_scored(model, &config.model, &context.stream.child("critic"))
+            };
             let models = reward_models
                 .iter()
-                .map(|model| {
-                    model
-                        .as_ref()
-                        .map(|model| Ok(reward_model::load(model)?.0))
-                        .transpose()
-                })
+                .map(|model| model.as_ref().map(ready).transpose())
                 .collect::<Result<Vec<_>>>()?;
             let names = channel_names(config);
             let rewards: Vec<WeightedSource<'_>> = config
@@ -162,7 +161,7 @@ pub fn obtain(
             let decode = |ids: &[u32]| tokenizer.decode(ids);
             let report = ppo::run(
                 PpoInputs {
-                    policy: reference.clone(),
+                    policy: adapters::ready(reference.clone(), &config.model, &context.stream)?,
                     reference: &reference,
                     rewards: &rewards,
                     advantage: &advantage,
@@ -175,12 +174,14 @@ pub fn obtain(
                 },
                 context,
             )?;
+            let save =
+                |model: &Llama, dir: &Path| adapters::save(model, &tokenizer, &config.model, dir);
             let (policy, other, other_name) = match config.evaluation.checkpoint {
                 CheckpointChoice::Last => (&report.last, &report.best, "best"),
                 CheckpointChoice::Best => (&report.best, &report.last, "last"),
             };
-            save(policy, &tokenizer, &context.dir.join("policy"))?;
-            save(other, &tokenizer, &context.dir.join(other_name))?;
+            save(policy, &context.dir.join("policy"))?;
+            save(other, &context.dir.join(other_name))?;
             write_report(
                 context.dir,
                 &PpoSummary {
@@ -208,10 +209,4 @@ fn channel_names(config: &Config) -> Vec<String> {
             }
         })
         .collect()
-}
-
-fn save(model: &Llama, tokenizer: &Tokenizer, dir: &Path) -> Result<()> {
-    fs::create_dir_all(dir).map_err(|error| Error::io("make", dir, &error))?;
-    model.save(dir)?;
-    tokenizer.save(dir)
 }

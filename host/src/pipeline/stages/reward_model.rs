@@ -1,7 +1,5 @@
 //! The reward-model stage: a score for every token, trained on pairs or edits by a reward scheme.
 
-use std::fs;
-
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -15,6 +13,7 @@ use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::{LlamaConfig, ScoredModel};
 use crate::pipeline::Session;
+use crate::pipeline::adapters;
 use crate::pipeline::context::StageContext;
 use crate::pipeline::encoding::Encoder;
 use crate::pipeline::report::write_report;
@@ -91,6 +90,7 @@ pub(super) fn train_on(
     held_out: &[Pair],
 ) -> Result<()> {
     let (backbone, tokenizer) = sft::load(sft)?;
+    let backbone = adapters::ready(backbone, &config.model, &context.stream)?;
     let train = token_pairs(config, &tokenizer, backbone.config(), train)?;
     let held_out = token_pairs(config, &tokenizer, backbone.config(), held_out)?;
     let decode = |ids: &[u32]| tokenizer.decode(ids);
@@ -109,9 +109,7 @@ pub(super) fn train_on(
     };
     write_report(context.dir, &summary)?;
     let dir = context.dir.join(MODEL);
-    fs::create_dir_all(&dir).map_err(|error| Error::io("make", &dir, &error))?;
-    report.model.save(&dir)?;
-    tokenizer.save(&dir)
+    adapters::save(&report.model, &tokenizer, &config.model, &dir)
 }
 
 /// Pairs as ids, with what the diff of both sides says has changed.
@@ -144,10 +142,7 @@ pub(super) fn token_pairs(
 /// A trained reward model and its tokenizer.
 pub fn load(artifact: &Artifact) -> Result<(ScoredModel, Tokenizer)> {
     let dir = artifact.file(MODEL);
-    Ok((
-        ScoredModel::load(&dir)?,
-        Tokenizer::load(&dir)?,
-    ))
+    Ok((ScoredModel::load(&dir)?, Tokenizer::load(&dir)?))
 }
 
 /// The prompt template that a reward model was trained with, as its key has it.

@@ -1,7 +1,5 @@
 //! The SFT stage: the base model, fine-tuned on the demonstrations. It is the reference and PPO's first policy.
 
-use std::fs;
-
 use serde_json::json;
 
 use super::{DEMONSTRATIONS, MODEL};
@@ -10,9 +8,10 @@ use crate::data::jsonl;
 use crate::data::ragged::TokenBatch;
 use crate::data::records::Demonstration;
 use crate::data::tokenizer::Tokenizer;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::Llama;
 use crate::pipeline::Session;
+use crate::pipeline::adapters;
 use crate::pipeline::base_model::BaseModel;
 use crate::pipeline::encoding::Encoder;
 use crate::pipeline::report::write_report;
@@ -32,11 +31,16 @@ pub fn obtain(session: &Session<'_>, config: &Config, data: &Artifact) -> Result
             "base": base.fingerprint()?,
             "template": config.prompt_template,
             "sft": config.sft,
+            "lora": config.model.lora,
+            "merge_adapters": config.model.merge_adapters,
             "seed": config.seed,
         }),
     );
     session.stage("sft", config.seed, key, |context| {
+        let dir = context.dir.join(MODEL);
         let (mut model, tokenizer) = base.open(&context.stream.child("base"))?;
+        adapters::keep_base(&mut model, &config.model, &dir)?;
+        let mut model = adapters::ready(model, &config.model, &context.stream)?;
         let encoder = Encoder::new(&tokenizer, &config.prompt_template, model.config());
         let demonstrations: Vec<Demonstration> = jsonl::read(&data.file(DEMONSTRATIONS))?;
         let (mut train, mut held_out) = (TokenBatch::new(), TokenBatch::new());
@@ -56,18 +60,12 @@ pub fn obtain(session: &Session<'_>, config: &Config, data: &Artifact) -> Result
         }
         let report = sft::run(&mut model, &train, &held_out, &config.sft, context)?;
         write_report(context.dir, &report)?;
-        let dir = context.dir.join(MODEL);
-        fs::create_dir_all(&dir).map_err(|error| Error::io("make", &dir, &error))?;
-        model.save(&dir)?;
-        tokenizer.save(&dir)
+        adapters::save(&model, &tokenizer, &config.model, &dir)
     })
 }
 
 /// The SFT model and its tokenizer.
 pub fn load(sft: &Artifact) -> Result<(Llama, Tokenizer)> {
     let dir = sft.file(MODEL);
-    Ok((
-        Llama::load(&dir)?,
-        Tokenizer::load(&dir)?,
-    ))
+    Ok((Llama::load(&dir)?, Tokenizer::load(&dir)?))
 }

@@ -152,10 +152,7 @@ fn the_reward_rises() {
     assert!(rewards[29] > 3.0, "{rewards:?}");
     assert_eq!(calls, [0, 10, 20, 30]);
     assert_eq!(report.best_step, 20);
-    assert_ne!(
-        weights(&report.best),
-        weights(&report.last)
-    );
+    assert_ne!(weights(&report.best), weights(&report.last));
     let last = report.evaluations.last().unwrap();
     assert_eq!((last.samples, last.optimizer_steps), (30 * 32, 30 * 4));
     assert!(
@@ -215,10 +212,7 @@ fn one_update(config: &PpoConfig) -> (Vec<f32>, Vec<f32>) {
     };
     let stats = learner.update(&material, &Stream::new(9)).unwrap();
     assert_eq!(stats.optimizer_steps, 1);
-    (
-        weights(&learner.policy),
-        weights(&learner.critic.unwrap()),
-    )
+    (weights(&learner.policy), weights(&learner.critic.unwrap()))
 }
 
 #[test]

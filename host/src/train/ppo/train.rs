@@ -185,7 +185,8 @@ fn check(inputs: &PpoInputs<'_>) -> Result<()> {
 /// A critic on the first reward model's backbone, or on the policy's where no scheme has a reward model.
 fn critic(policy: &Llama, rewards: &[WeightedSource<'_>], head: CriticHead) -> Result<ScoredModel> {
     let model = rewards.iter().find_map(|reward| reward.source.model);
-    let backbone = model.map_or(policy, |model| &model.backbone).clone();
+    let mut backbone = model.map_or(policy, |model| &model.backbone).clone();
+    backbone.set_recompute(policy.recompute());
     let head = match (head, model) {
         (CriticHead::RewardModel, Some(model)) => model.head.clone(),
         _ => ScalarHead::zero(backbone.config().hidden_size)?,

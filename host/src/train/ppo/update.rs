@@ -160,9 +160,7 @@ impl Learner {
         rows.check_finite("the gradient of the policy loss", &loss.gradient, rollout)?;
         let bonus: Option<Vec<f32>> = (config.entropy_coef > 0.0).then(|| {
             let weights = weights.iter();
-            weights
-                .map(|w| -(config.entropy_coef as f32) * w)
-                .collect()
+            weights.map(|w| -(config.entropy_coef as f32) * w).collect()
         });
         let gradients = self.policy_optimizer.gradients();
         pass.backward(&loss.gradient, bonus.as_deref(), gradients)?;

@@ -60,14 +60,8 @@ fn both_schemes_learn_to_rank_held_out_pairs() {
         let last = report.held_out[3];
         assert!(last.accuracy > 0.95 && last.loss < 0.5, "{name}: {last:?}");
         let again = train(1);
-        assert_eq!(
-            weights(&report.model),
-            weights(&again.model)
-        );
-        assert_ne!(
-            weights(&report.model),
-            weights(&train(2).model)
-        );
+        assert_eq!(weights(&report.model), weights(&again.model));
+        assert_ne!(weights(&report.model), weights(&train(2).model));
     }
 }
 

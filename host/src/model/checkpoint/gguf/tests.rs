@@ -46,25 +46,29 @@ fn converted(model: &Llama) -> Result<(Metadata, Weights)> {
         ("tokenizer.ggml.bos_token_id", Value::U32(1)),
         ("tokenizer.ggml.eos_token_id", Value::U32(2)),
     ];
-    let weights = model.weights().tensors()?.into_iter().map(|(name, tensor)| {
-        let name = gguf_name(&name).expect("a name there");
-        let heads = match name.rsplit_once('.').map(|(start, _)| start) {
-            Some(start) if start.ends_with("attn_q") => config.num_attention_heads,
-            Some(start) if start.ends_with("attn_k") => config.num_key_value_heads,
-            _ => return Ok((name, tensor.detach())),
-        };
-        let (rows, half) = (tensor.to_vec2::<f32>()?, config.head_dim / 2);
-        let mut there = vec![Vec::new(); rows.len()];
-        for h in 0..heads {
-            for j in 0..half {
-                for s in 0..2 {
-                    there[h * config.head_dim + 2 * j + s]
-                        .clone_from(&rows[h * config.head_dim + s * half + j]);
+    let weights = model
+        .weights()
+        .tensors()?
+        .into_iter()
+        .map(|(name, tensor)| {
+            let name = gguf_name(&name).expect("a name there");
+            let heads = match name.rsplit_once('.').map(|(start, _)| start) {
+                Some(start) if start.ends_with("attn_q") => config.num_attention_heads,
+                Some(start) if start.ends_with("attn_k") => config.num_key_value_heads,
+                _ => return Ok((name, tensor.detach())),
+            };
+            let (rows, half) = (tensor.to_vec2::<f32>()?, config.head_dim / 2);
+            let mut there = vec![Vec::new(); rows.len()];
+            for h in 0..heads {
+                for j in 0..half {
+                    for s in 0..2 {
+                        there[h * config.head_dim + 2 * j + s]
+                            .clone_from(&rows[h * config.head_dim + s * half + j]);
+                    }
                 }
             }
-        }
-        Ok((name, Tensor::new(there, &Device::Cpu)?))
-    });
+            Ok((name, Tensor::new(there, &Device::Cpu)?))
+        });
     Ok((metadata, weights.collect::<Result<_>>()?))
 }
 
@@ -95,7 +99,12 @@ fn what_a_converter_writes_reads_back_to_the_bit() -> Result<()> {
         let file = written(&metadata, &weights)?;
         let again = Llama::load(file.path())?;
         assert_eq!(again.config(), model.config());
-        for ((name, read), (_, kept)) in again.weights().tensors()?.iter().zip(model.weights().tensors()?) {
+        for ((name, read), (_, kept)) in again
+            .weights()
+            .tensors()?
+            .iter()
+            .zip(model.weights().tensors()?)
+        {
             let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
             assert_eq!(values(read)?, values(&kept)?, "{name}");
         }
@@ -234,15 +243,11 @@ fn a_file_that_is_not_gguf_or_ends_early_is_wrong_input() -> Result<()> {
     let bytes = std::fs::read(file.path()).expect("read");
     for short in [0, 3, 40, bytes.len() / 2, bytes.len() - 40] {
         std::fs::write(file.path(), &bytes[..short]).expect("written");
-        let error = Llama::load(file.path())
-            .err()
-            .expect("refused");
+        let error = Llama::load(file.path()).err().expect("refused");
         assert_eq!(error.exit_code(), 2, "{short}: {error}");
     }
     std::fs::write(file.path(), b"not a model at all, but long enough").expect("written");
-    let error = Llama::load(file.path())
-        .err()
-        .expect("refused");
+    let error = Llama::load(file.path()).err().expect("refused");
     assert!(error.to_string().contains("not a GGUF"), "{error}");
     Ok(())
 }

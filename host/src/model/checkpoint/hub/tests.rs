@@ -6,7 +6,6 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-
 use super::super::write::save_sharded;
 use super::*;
 use crate::model::{Llama, fixture};
@@ -224,7 +223,12 @@ fn a_model_is_downloaded_once_and_only_what_is_needed_of_it() -> Result<()> {
     let online = hub(cache.path(), &server.endpoint, false);
     let found = online.fetch(&id("org/name"))?;
     let again = Llama::load(&found)?;
-    for ((name, read), (_, kept)) in again.weights().tensors()?.iter().zip(model.weights().tensors()?) {
+    for ((name, read), (_, kept)) in again
+        .weights()
+        .tensors()?
+        .iter()
+        .zip(model.weights().tensors()?)
+    {
         let apart = (read - kept)?.abs()?.sum_all()?.to_scalar::<f32>()?;
         assert_eq!(apart, 0.0, "{name}");
     }
