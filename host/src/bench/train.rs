@@ -32,7 +32,8 @@ impl Trainer {
         let count = values.len();
         let sum: f64 = values.iter().map(|&x| f64::from(x)).sum();
         let gradient = vec![-1.0 / count as f32; count];
-        pass.backward(&gradient, None, self.optimizer.gradients())?;
+        let gradients = self.optimizer.gradients();
+        pass.backward(&self.model, &gradient, None, gradients)?;
         self.optimizer.step(&mut self.model, 1e-5, 1.0);
         Ok(-sum / count as f64)
     }

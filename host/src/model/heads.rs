@@ -112,10 +112,9 @@ pub struct ScoredModel {
     pub head: ScalarHead,
 }
 
-/// A batch that has gone through a scored model, with its way back.
-pub struct ScorePass<'m> {
-    model: &'m ScoredModel,
-    pass: Pass<'m, f32>,
+/// A batch that has gone through a scored model, with its way back. It stays valid as long as the model does not change.
+pub struct ScorePass {
+    pass: Pass<f32>,
     scores: Vec<f32>,
 }
 
@@ -131,7 +130,7 @@ impl ScoredModel {
     }
 
     /// The same, with the way back.
-    pub fn scores_pass(&self, batch: &TokenBatch) -> Result<ScorePass<'_>> {
+    pub fn scores_pass(&self, batch: &TokenBatch) -> Result<ScorePass> {
         self.at(batch, Read::Responses, true)
     }
 
@@ -141,18 +140,14 @@ impl ScoredModel {
     }
 
     /// The same, with the way back.
-    pub fn values_pass(&self, batch: &TokenBatch) -> Result<ScorePass<'_>> {
+    pub fn values_pass(&self, batch: &TokenBatch) -> Result<ScorePass> {
         self.at(batch, Read::Predicting, true)
     }
 
-    fn at(&self, batch: &TokenBatch, read: Read, keep: bool) -> Result<ScorePass<'_>> {
+    fn at(&self, batch: &TokenBatch, read: Read, keep: bool) -> Result<ScorePass> {
         let pass = self.backbone.pass(batch, read, keep)?;
         let scores = self.head.forward(pass.hidden());
-        Ok(ScorePass {
-            model: self,
-            pass,
-            scores,
-        })
+        Ok(ScorePass { pass, scores })
     }
 
     /// Loads a Hugging Face folder of a `LlamaForSequenceClassification` with one label, or of an adapter with such a head.
@@ -202,25 +197,29 @@ impl ScoredModel {
     }
 }
 
-impl ScorePass<'_> {
+impl ScorePass {
     /// The score or value of every response token, (M,).
     pub fn scores(&self) -> &[f32] {
         &self.scores
     }
 
-    /// Adds the gradients of the model's parameters, given those of a loss by the scores, (M,).
+    /// Adds the gradients of the parameters of the model that the batch went through, given those of a loss by the scores,
+    /// (M,).
     ///
     /// # Errors
     /// A gradient of another length.
-    pub fn backward(self, d_scores: &[f32], gradients: &mut Gradients) -> Result<()> {
+    pub fn backward(
+        self,
+        model: &ScoredModel,
+        d_scores: &[f32],
+        gradients: &mut Gradients,
+    ) -> Result<()> {
         check_length(d_scores, self.scores.len())?;
-        let backbone = &self.model.backbone;
+        let ScoredModel { backbone, head } = model;
         let hidden = self.pass.hidden();
         let mut d_hidden = backbone.pool.take(hidden.len());
-        let head = &self.model.head;
         head.backward(hidden, d_scores, &mut d_hidden, gradients.part(1));
-        let targets = backbone.targets(gradients.part(0));
-        self.pass.backward(&d_hidden, targets);
+        backbone.backward(self.pass, &d_hidden, gradients.part(0));
         Ok(())
     }
 }
@@ -316,7 +315,7 @@ mod tests {
         let grad = [1.0, -2.0, 0.5, 0.25, 3.0];
         let mut gradients = Gradients::zeros(&model);
         let pass = model.values_pass(&fixture::batch())?;
-        pass.backward(&grad, &mut gradients)?;
+        pass.backward(&model, &grad, &mut gradients)?;
         let sum = |model: &ScoredModel| -> Result<f64> {
             let values = model.values(&fixture::batch())?;
             Ok(values.iter().zip(grad).map(|(v, g)| f64::from(v * g)).sum())

@@ -236,26 +236,33 @@ impl Llama {
     }
 
     /// Takes a batch through the model; `keep` says whether there will be a way back.
-    pub(super) fn pass(&self, batch: &TokenBatch, read: Read, keep: bool) -> Result<Pass<'_, f32>> {
+    pub(super) fn pass(&self, batch: &TokenBatch, read: Read, keep: bool) -> Result<Pass<f32>> {
         let prepared = pass::prepare(batch, read, &self.config)?;
-        let adapter = self.adapter.as_ref();
-        let adapter = adapter.map(|adapter| (adapter, adapter.parameters.values()));
-        let network = Network::new(
-            &self.config,
-            (self.weights.values(), adapter),
-            prepared.longest,
-            self.recompute,
-            &self.pool,
-        );
-        Ok(Pass::forward(network, prepared, keep))
+        let network = self.network(prepared.longest());
+        Ok(Pass::forward(&network, prepared, keep))
     }
 
-    /// Where a pass adds its gradients, given those of [`Llama::parameters`].
-    pub(super) fn targets<'g>(&self, gradients: &'g mut [f32]) -> NetworkGradients<'g, f32> {
-        match self.adapter {
+    /// Adds the gradients of [`Llama::parameters`], given that of the hidden states of a pass through this model.
+    pub(super) fn backward(&self, pass: Pass<f32>, d_hidden: &[f32], gradients: &mut [f32]) {
+        let gradients = match self.adapter {
             Some(_) => NetworkGradients::Adapter(gradients),
             None => NetworkGradients::Weights(gradients),
-        }
+        };
+        let network = self.network(pass.longest());
+        pass.backward(&network, d_hidden, gradients);
+    }
+
+    /// The parameters as passes over rows of at most `longest` tokens read them.
+    fn network(&self, longest: usize) -> Network<'_, f32> {
+        let adapter = self.adapter.as_ref();
+        let adapter = adapter.map(|adapter| (adapter, adapter.parameters.values()));
+        Network::new(
+            &self.config,
+            (self.weights.values(), adapter),
+            longest,
+            self.recompute,
+            &self.pool,
+        )
     }
 
     /// Hidden states after the final norm at the tokens that are read, row after row, (M, C).

@@ -32,21 +32,20 @@ pub(crate) use self::pool::{Pool, Pooled};
 pub use self::rows::Read;
 
 /// What a pass keeps for the way back.
-struct Kept<'a, T> {
+struct Kept<T> {
     /// The input of every layer, (N, C).
-    inputs: Vec<Pooled<'a, T>>,
+    inputs: Vec<Pooled<T>>,
     /// The rest of every layer; empty where it is computed again.
-    layers: Vec<Activations<Pooled<'a, T>>>,
+    layers: Vec<Activations<Pooled<T>>>,
     /// The residual stream behind the last layer, (M, C).
-    last: Pooled<'a, T>,
+    last: Pooled<T>,
 }
 
-/// A batch that has gone through a model: hidden states, and what the way back needs.
-pub(crate) struct Pass<'a, T> {
-    network: Network<'a, T>,
+/// A batch that has gone through a network: hidden states, and what the way back needs.
+pub(crate) struct Pass<T> {
     rows: Rows,
-    kept: Option<Kept<'a, T>>,
-    hidden: Pooled<'a, T>,
+    kept: Option<Kept<T>>,
+    hidden: Pooled<T>,
 }
 
 /// Where the gradients of a network's parameters are added: the whole network's or an adapter's.
@@ -57,11 +56,16 @@ pub(crate) enum NetworkGradients<'g, T> {
     Adapter(&'g mut [T]),
 }
 
-/// A batch, checked, and the longest row of it.
+/// A batch, checked.
 pub(crate) struct Prepared {
     rows: Rows,
+}
+
+impl Prepared {
     /// Tokens of the longest row, for the table of rotations.
-    pub(crate) longest: usize,
+    pub(crate) fn longest(&self) -> usize {
+        self.rows.longest()
+    }
 }
 
 /// Checks a batch and says which of its tokens are read.
@@ -69,16 +73,16 @@ pub(crate) struct Prepared {
 /// # Errors
 /// A row that the model has no positions or no embeddings for, by name.
 pub(crate) fn prepare(batch: &TokenBatch, read: Read, config: &LlamaConfig) -> Result<Prepared> {
-    let rows = Rows::new(batch, read, config)?;
-    let longest = rows.positions.iter().max().map_or(0, |&p| p as usize + 1);
-    Ok(Prepared { rows, longest })
+    Ok(Prepared {
+        rows: Rows::new(batch, read, config)?,
+    })
 }
 
-impl<'a, T: Element> Pass<'a, T> {
+impl<T: Element> Pass<T> {
     /// Takes a batch through a network; `keep` says whether there will be a way back.
-    pub(crate) fn forward(network: Network<'a, T>, batch: Prepared, keep: bool) -> Self {
+    pub(crate) fn forward(network: &Network<'_, T>, batch: Prepared, keep: bool) -> Self {
         let rows = batch.rows;
-        let (c, pool) = (network.dimensions.channels, network.pool);
+        let (c, pool) = (network.dimensions.channels, &network.pool);
         let depth = network.layers.len();
         let (n, m) = (rows.tokens(), rows.read());
         let mut hidden = pool.take(m * c);
@@ -95,17 +99,17 @@ impl<'a, T: Element> Pass<'a, T> {
             },
             last: pool.take(m * c),
         });
-        let tasks = tasks(&network, &rows, kept.as_mut(), &mut hidden);
+        let tasks = tasks(network, &rows, kept.as_mut(), &mut hidden);
         let threads = threads(tasks.len());
         tasks.into_par_iter().with_max_len(1).for_each(|task| {
-            task.run(&network, &rows, threads);
+            task.run(network, &rows, threads);
         });
-        Self {
-            network,
-            rows,
-            kept,
-            hidden,
-        }
+        Self { rows, kept, hidden }
+    }
+
+    /// Tokens of the longest row.
+    pub(crate) fn longest(&self) -> usize {
+        self.rows.longest()
     }
 
     /// Hidden states after the final norm at the tokens that are read, row after row, (M, C).
@@ -113,23 +117,24 @@ impl<'a, T: Element> Pass<'a, T> {
         &self.hidden
     }
 
-    /// Adds the gradients of all parameters, given that of the hidden states, d_hidden (M, C).
+    /// Adds the gradients of all parameters of the network that the batch went through, given that of the hidden states,
+    /// d_hidden (M, C).
     ///
     /// # Panics
     /// A pass that kept nothing.
-    pub(crate) fn backward(self, d_hidden: &[T], mut gradients: NetworkGradients<'_, T>) {
-        let Self {
-            network,
-            rows,
-            kept,
-            ..
-        } = self;
+    pub(crate) fn backward(
+        self,
+        network: &Network<'_, T>,
+        d_hidden: &[T],
+        mut gradients: NetworkGradients<'_, T>,
+    ) {
+        let Self { rows, kept, .. } = self;
         let Kept {
             mut inputs,
             mut layers,
             last,
         } = kept.expect("invariant: a pass with a way back keeps its activations");
-        let (c, pool) = (network.dimensions.channels, network.pool);
+        let (c, pool) = (network.dimensions.channels, &network.pool);
         let (n, m) = (rows.tokens(), rows.read());
         let tokens: Vec<usize> = rows.chunks.iter().map(|chunk| chunk.tokens.len()).collect();
         let read: Vec<usize> = rows.chunks.iter().map(|chunk| chunk.read.len()).collect();
@@ -169,11 +174,11 @@ impl<'a, T: Element> Pass<'a, T> {
                 asking,
                 pruned: at_end && rows.chunks.iter().any(|chunk| chunk.spans != chunk.whole),
             };
-            let mut left = Factors::take(&network, &counts);
+            let mut left = Factors::take(network, &counts);
             let mut dx = pool.take(n * c);
             {
                 let parts = of_layer.cut(&network.dimensions, &tokens, asking);
-                let lefts = left.cut(&network, &counts);
+                let lefts = left.cut(network, &counts);
                 let mut dx = cut(&mut dx, c, &tokens);
                 let tasks: Vec<_> = rows
                     .chunks
@@ -192,25 +197,16 @@ impl<'a, T: Element> Pass<'a, T> {
                         view.pruned = counts.pruned;
                         let x = &x[chunk.tokens.start * c..chunk.tokens.end * c];
                         if network.recompute {
-                            block::forward(&network, layer, view, x, &mut kept, None);
+                            block::forward(network, layer, view, x, &mut kept, None);
                         }
                         let asked = if at_end { &chunk.read } else { &chunk.tokens };
                         let d_out = &d_out[asked.start * c..asked.end * c];
                         let through = (d_out, dx);
-                        block_backward::backward(
-                            &network, layer, view, x, &mut kept, through, left,
-                        );
+                        block_backward::backward(network, layer, view, x, &mut kept, through, left);
                     });
             }
-            let of_layer_gradients = gradients.layer(&network, index);
-            block_backward::weights(
-                &network,
-                layer,
-                &of_layer,
-                &d_out,
-                &left,
-                of_layer_gradients,
-            );
+            let of_layer_gradients = gradients.layer(network, index);
+            block_backward::weights(network, layer, &of_layer, &d_out, &left, of_layer_gradients);
             d_out = dx;
         }
         if let NetworkGradients::Weights(all) = gradients {
@@ -274,7 +270,7 @@ struct Task<'t, T> {
 fn tasks<'t, T: Element>(
     network: &Network<'_, T>,
     rows: &'t Rows,
-    kept: Option<&'t mut Kept<'_, T>>,
+    kept: Option<&'t mut Kept<T>>,
     hidden: &'t mut [T],
 ) -> Vec<Task<'t, T>> {
     let c = network.dimensions.channels;
@@ -316,7 +312,7 @@ fn tasks<'t, T: Element>(
 
 impl<T: Element> Task<'_, T> {
     fn run(mut self, network: &Network<'_, T>, rows: &Rows, threads: usize) {
-        let (c, pool) = (network.dimensions.channels, network.pool);
+        let (c, pool) = (network.dimensions.channels, &network.pool);
         let (n, m) = (self.chunk.tokens.len(), self.chunk.read.len());
         let depth = network.layers.len();
         // Where nothing is kept, two streams and one set of activations serve all layers in turn.

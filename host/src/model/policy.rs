@@ -22,13 +22,12 @@ pub struct LogProbs {
     pub entropy: Vec<f32>,
 }
 
-/// A batch that has gone through a policy, with its way back.
-pub struct PolicyPass<'m> {
-    model: &'m Llama,
-    pass: Pass<'m, f32>,
+/// A batch that has gone through a policy, with its way back. It stays valid as long as the policy does not change.
+pub struct PolicyPass {
+    pass: Pass<f32>,
     targets: Vec<u32>,
     temperature: f64,
-    logits: Pooled<'m, f32>,
+    logits: Pooled<f32>,
     said: Said<f32>,
 }
 
@@ -49,7 +48,7 @@ impl Llama {
     ///
     /// # Errors
     /// Those of [`Llama::log_probs`].
-    pub fn log_probs_pass(&self, batch: &TokenBatch, temperature: f64) -> Result<PolicyPass<'_>> {
+    pub fn log_probs_pass(&self, batch: &TokenBatch, temperature: f64) -> Result<PolicyPass> {
         PolicyPass::new(self, batch, temperature, true)
     }
 
@@ -82,8 +81,8 @@ impl Llama {
     }
 }
 
-impl<'m> PolicyPass<'m> {
-    fn new(model: &'m Llama, batch: &TokenBatch, temperature: f64, keep: bool) -> Result<Self> {
+impl PolicyPass {
+    fn new(model: &Llama, batch: &TokenBatch, temperature: f64, keep: bool) -> Result<Self> {
         if !(temperature.is_finite() && temperature > 0.0) {
             return Err(Error::internal(format!(
                 "log-probabilities: the temperature is {temperature}; a number above 0 is accepted"
@@ -95,7 +94,6 @@ impl<'m> PolicyPass<'m> {
         let mut logits = model.pool.take(head.logits_len());
         let said = head.forward(pass.hidden(), &mut logits);
         Ok(Self {
-            model,
             pass,
             targets,
             temperature,
@@ -114,13 +112,14 @@ impl<'m> PolicyPass<'m> {
         &self.said.entropy
     }
 
-    /// Adds the gradients of the policy's parameters, given those of a loss by the log-probabilities and, where it depends
-    /// on them, by the entropies, (M,) each.
+    /// Adds the gradients of the parameters of the policy that the batch went through, given those of a loss by the
+    /// log-probabilities and, where it depends on them, by the entropies, (M,) each.
     ///
     /// # Errors
     /// Gradients of another length.
     pub fn backward(
         mut self,
+        model: &Llama,
         d_logprobs: &[f32],
         d_entropy: Option<&[f32]>,
         gradients: &mut Gradients,
@@ -130,10 +129,10 @@ impl<'m> PolicyPass<'m> {
             check_length(given, m)?;
         }
         let gradients = gradients.part(0);
-        let head = self.model.head(&self.targets, self.temperature);
-        let d_weight = match self.model.adapter() {
+        let head = model.head(&self.targets, self.temperature);
+        let d_weight = match model.adapter() {
             Some(_) => None,
-            None if self.model.config().tie_word_embeddings => {
+            None if model.config().tie_word_embeddings => {
                 Some(&mut gradients[..head.weight.rows() * head.weight.columns()])
             }
             None => {
@@ -141,7 +140,7 @@ impl<'m> PolicyPass<'m> {
                 Some(&mut gradients[first..])
             }
         };
-        let mut d_hidden = self.model.pool.take(self.pass.hidden().len());
+        let mut d_hidden = model.pool.take(self.pass.hidden().len());
         head.backward(
             &self.said,
             self.pass.hidden(),
@@ -152,7 +151,7 @@ impl<'m> PolicyPass<'m> {
         );
         // Large for a large vocabulary, and done with.
         drop(self.logits);
-        self.pass.backward(&d_hidden, self.model.targets(gradients));
+        model.backward(self.pass, &d_hidden, gradients);
         Ok(())
     }
 }
@@ -203,7 +202,7 @@ mod tests {
             let model = fixture::model(tied)?;
             let mut gradients = Gradients::zeros(&model);
             let pass = model.log_probs_pass(&fixture::batch(), 1.0)?;
-            pass.backward(&[1.0; 5], None, &mut gradients)?;
+            pass.backward(&model, &[1.0; 5], None, &mut gradients)?;
             for entry in model.parameters().entries() {
                 let gradient = &gradients.part(0)[entry.range.clone()];
                 assert!(
@@ -220,7 +219,7 @@ mod tests {
     fn what_does_not_fit_is_refused() -> Result<()> {
         let model = fixture::model(true)?;
         let pass = model.log_probs_pass(&fixture::batch(), 1.0)?;
-        let error = pass.backward(&[1.0], None, &mut Gradients::zeros(&model));
+        let error = pass.backward(&model, &[1.0], None, &mut Gradients::zeros(&model));
         let text = error.expect_err("five response tokens").to_string();
         assert!(text.contains("1 elements does not fit 5 outputs"), "{text}");
         for temperature in [0.0, f64::NAN] {

@@ -254,7 +254,7 @@ fn accumulate(
             .iter()
             .map(|gradient| gradient * share as f32)
             .collect();
-        pass.backward(&gradient, optimizer.gradients())?;
+        pass.backward(model, &gradient, optimizer.gradients())?;
     }
     Ok(total)
 }

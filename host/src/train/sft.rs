@@ -188,7 +188,7 @@ fn accumulate(
         loss -= values.iter().map(|&x| f64::from(x)).sum::<f64>();
         let weight = -1.0 / tokens as f32;
         let gradient = vec![weight; values.len()];
-        pass.backward(&gradient, None, optimizer.gradients())?;
+        pass.backward(policy, &gradient, None, optimizer.gradients())?;
     }
     Ok((loss / tokens as f64, tokens))
 }

@@ -8,6 +8,8 @@
 //! out = middle + W_down · swiglu(W_gate, W_up of rms_norm(middle))
 //! ```
 
+use std::sync::Arc;
+
 use super::cut::{cut, next};
 use super::network::{Dimensions, Layer, Network};
 use super::pool::{Pool, Pooled};
@@ -33,9 +35,9 @@ pub(super) struct Activations<B> {
     pub(super) gate_up: B,
 }
 
-impl<'p, T: Element> Activations<Pooled<'p, T>> {
+impl<T: Element> Activations<Pooled<T>> {
     /// Buffers for n tokens of which m ask.
-    pub(super) fn take(pool: &'p Pool<T>, of: &Dimensions, n: usize, m: usize) -> Self {
+    pub(super) fn take(pool: &Arc<Pool<T>>, of: &Dimensions, n: usize, m: usize) -> Self {
         let attention = of.attention;
         Self {
             query: pool.take(m * attention.query_width()),

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::block::{Activations, View, rotate};
 use super::cut::{cut, next};
 use super::network::{Dimensions, Layer, Network, Projection};
-use super::pool::{Pool, Pooled};
+use super::pool::Pooled;
 use crate::ops::attention::{self, Given};
 use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
 use crate::ops::rope::Direction;
@@ -46,9 +46,9 @@ pub(super) struct Counts<'a> {
     pub(super) pruned: bool,
 }
 
-impl<'p, T: Element> Factors<Pooled<'p, T>> {
-    pub(super) fn take(network: &Network<'p, T>, counts: &Counts<'_>) -> Self {
-        let (of, pool) = (&network.dimensions, network.pool);
+impl<T: Element> Factors<Pooled<T>> {
+    pub(super) fn take(network: &Network<'_, T>, counts: &Counts<'_>) -> Self {
+        let (of, pool) = (&network.dimensions, &network.pool);
         let n = counts.tokens.iter().sum::<usize>();
         let m = counts.asking.iter().sum::<usize>();
         let attention = of.attention;
@@ -138,7 +138,7 @@ pub(super) fn backward<T: Element>(
         attention,
         ..
     } = network.dimensions;
-    let pool: &Pool<T> = network.pool;
+    let pool = &network.pool;
     let (set, add) = (Product::set(view.threads), Product::add(view.threads));
     let (of_input, of_post) = left.norms.split_at_mut(c);
     of_input.fill(T::zero());
@@ -241,7 +241,7 @@ pub(super) enum LayerGradients<'g, T> {
 }
 
 /// Rows of a weight whose gradient is one task.
-const ROWS: usize = 128;
+const ROWS: usize = 256;
 
 /// A part of a weight's gradient: out += scale · gradᵀ · x.
 struct Task<'a, T> {
@@ -257,9 +257,9 @@ struct Task<'a, T> {
 pub(super) fn weights<T: Element>(
     network: &Network<'_, T>,
     layer: &Layer<'_, T>,
-    kept: &Activations<Pooled<'_, T>>,
+    kept: &Activations<Pooled<T>>,
     d_out: &[T],
-    left: &Factors<Pooled<'_, T>>,
+    left: &Factors<Pooled<T>>,
     gradients: LayerGradients<'_, T>,
 ) {
     let chosen = if left.chosen.is_empty() {

@@ -78,7 +78,7 @@ impl<'a, T: Element> Projection<'a, T> {
     }
 
     /// y of n tokens: x (n, I) → out (n, O), added to what is there where `how` says so.
-    pub(super) fn forward(&self, x: &[T], out: &mut [T], how: Product<T>, pool: &Pool<T>) {
+    pub(super) fn forward(&self, x: &[T], out: &mut [T], how: Product<T>, pool: &Arc<Pool<T>>) {
         let (inputs, outputs) = (self.weight.columns(), self.weight.rows());
         let n = out.len() / outputs;
         let x = Matrix::new(x, n, inputs);
@@ -161,7 +161,7 @@ pub(crate) struct Network<'a, T> {
     pub(super) slots: Vec<(usize, bool)>,
     /// Whether the backward pass keeps layer inputs alone and computes the rest again.
     pub(super) recompute: bool,
-    pub(super) pool: &'a Pool<T>,
+    pub(super) pool: Arc<Pool<T>>,
 }
 
 impl<'a, T: Element> Network<'a, T> {
@@ -171,7 +171,7 @@ impl<'a, T: Element> Network<'a, T> {
         (values, adapter): (&'a [T], Option<(&Adapter, &'a [T])>),
         longest: usize,
         recompute: bool,
-        pool: &'a Pool<T>,
+        pool: &Arc<Pool<T>>,
     ) -> Self {
         let dimensions = Dimensions::new(config);
         let (c, f) = (dimensions.channels, dimensions.feed_forward);
@@ -214,7 +214,7 @@ impl<'a, T: Element> Network<'a, T> {
             norm,
             slots,
             recompute,
-            pool,
+            pool: pool.clone(),
         }
     }
 }

@@ -3,17 +3,35 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Buffers that nobody uses at the moment. Copies of a model share one.
+/// Free memory is kept up to this share of the most that was ever in use at once.
+const SPARE: f64 = 0.5;
+
+/// Buffers that are lent out again and again. Copies of a model share one pool.
 pub(crate) struct Pool<T> {
-    free: Mutex<Vec<Vec<T>>>,
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    /// Buffers that nobody uses, the one that was given back last at the end.
+    free: Vec<Vec<T>>,
+    /// Elements of `free`.
+    free_len: usize,
+    /// Elements on loan, and the most that ever were.
+    lent: usize,
+    most_lent: usize,
 }
 
 impl<T> Default for Pool<T> {
     fn default() -> Self {
         Self {
-            free: Mutex::new(Vec::new()),
+            state: Mutex::new(State {
+                free: Vec::new(),
+                free_len: 0,
+                lent: 0,
+                most_lent: 0,
+            }),
         }
     }
 }
@@ -25,47 +43,68 @@ impl<T> fmt::Debug for Pool<T> {
 }
 
 impl<T: Copy + Default> Pool<T> {
-    /// `len` elements of any content. The smallest buffer that is large enough; where there is none, a new one takes the
-    /// place of the largest of those that are too small, so that growing batches do not pile up buffers.
-    pub(crate) fn take(&self, len: usize) -> Pooled<'_, T> {
-        // Rounded up by at most an eighth: batches of nearly the same size find each other's buffers.
-        let step = (len.next_power_of_two() / 16).max(1024);
-        let capacity = len.next_multiple_of(step);
-        let mut values = {
-            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-            let fitting = free.iter().enumerate().filter(|(_, v)| v.len() >= len);
-            let fitting = fitting.min_by_key(|(_, v)| v.len());
-            match fitting.map(|(at, found)| (at, found.len())) {
-                // A much larger one would be missing where it is needed.
-                Some((at, found)) if found <= 2 * capacity => free.swap_remove(at),
-                _ => {
-                    let smaller = free.iter().enumerate().filter(|(_, v)| v.len() < len);
-                    if let Some((at, _)) = smaller.max_by_key(|(_, v)| v.len()) {
-                        free.swap_remove(at);
-                    }
-                    Vec::new()
-                }
-            }
+    /// `len` elements of any content: the smallest free buffer that holds them and is not twice as large, or a new one.
+    pub(crate) fn take(self: &Arc<Self>, len: usize) -> Pooled<T> {
+        let values = if len == 0 {
+            Vec::new()
+        } else {
+            let found = self.lock().take(len);
+            found.unwrap_or_else(|| vec![T::default(); rounded(len)])
         };
-        if values.is_empty() && capacity > 0 {
-            values = vec![T::default(); capacity];
-        }
         Pooled {
-            pool: self,
+            pool: self.clone(),
             values,
             len,
         }
     }
 }
 
+impl<T> Pool<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Up by at most a quarter, so that batches of nearly the same size find each other's buffers.
+fn rounded(len: usize) -> usize {
+    len.next_multiple_of((len.next_power_of_two() / 8).max(256))
+}
+
+impl<T> State<T> {
+    /// A free buffer for `len` elements; where there is none, makes room for a new one.
+    fn take(&mut self, len: usize) -> Option<Vec<T>> {
+        let rounded = rounded(len);
+        let fits = |values: &Vec<T>| (len..2 * rounded).contains(&values.len());
+        let fitting = self.free.iter().enumerate().filter(|(_, v)| fits(v));
+        let found = fitting.min_by_key(|(_, v)| v.len()).map(|(at, _)| at);
+        let found = found.map(|at| self.free.remove(at));
+        self.free_len -= found.as_ref().map_or(0, Vec::len);
+        self.lent += found.as_ref().map_or(rounded, Vec::len);
+        self.most_lent = self.most_lent.max(self.lent);
+        if found.is_none() {
+            let spare = (SPARE * self.most_lent as f64) as usize;
+            while self.free_len > 0 && self.free_len + self.lent > self.most_lent + spare {
+                self.free_len -= self.free.remove(0).len();
+            }
+        }
+        found
+    }
+
+    fn give_back(&mut self, values: Vec<T>) {
+        self.lent -= values.len();
+        self.free_len += values.len();
+        self.free.push(values);
+    }
+}
+
 /// A buffer on loan; dropping it gives it back.
-pub(crate) struct Pooled<'p, T> {
-    pool: &'p Pool<T>,
+pub(crate) struct Pooled<T> {
+    pool: Arc<Pool<T>>,
     values: Vec<T>,
     len: usize,
 }
 
-impl<T> Deref for Pooled<'_, T> {
+impl<T> Deref for Pooled<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -73,21 +112,18 @@ impl<T> Deref for Pooled<'_, T> {
     }
 }
 
-impl<T> DerefMut for Pooled<'_, T> {
+impl<T> DerefMut for Pooled<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         &mut self.values[..self.len]
     }
 }
 
-impl<T> Drop for Pooled<'_, T> {
+impl<T> Drop for Pooled<T> {
     fn drop(&mut self) {
-        let values = std::mem::take(&mut self.values);
-        let mut free = self
-            .pool
-            .free
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        free.push(values);
+        if !self.values.is_empty() {
+            let values = std::mem::take(&mut self.values);
+            self.pool.lock().give_back(values);
+        }
     }
 }
 
@@ -96,20 +132,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_comes_back_and_growing_sizes_do_not_pile_up() {
-        let pool = Pool::<f32>::default();
-        let first = pool.take(5000).as_ptr();
-        assert_eq!(pool.take(4990).as_ptr(), first, "nearly the same size");
-        for len in (5000..50_000).step_by(3000) {
+    fn a_step_finds_the_buffers_of_the_step_before() {
+        let pool = Arc::<Pool<f32>>::default();
+        let step = |factor: usize| {
+            let long: Vec<_> = (0..3).map(|_| pool.take(9000 * factor)).collect();
+            let short: Vec<_> = (0..5).map(|_| pool.take(700 * factor)).collect();
+            let places = long.iter().chain(&short).map(|b| b.as_ptr());
+            places.collect::<std::collections::BTreeSet<_>>()
+        };
+        let first = step(1);
+        assert_eq!(first.len(), 8);
+        assert_eq!(step(1), first);
+    }
+
+    #[test]
+    fn changing_sizes_do_not_pile_up() {
+        let pool = Arc::<Pool<f32>>::default();
+        for round in 0..40 {
+            let len = 5000 + 7919 * round % 60_000;
             assert_eq!(pool.take(len).len(), len);
         }
-        let free = pool.free.lock().unwrap();
-        assert_eq!(free.len(), 1);
+        let state = pool.lock();
+        assert_eq!(state.lent, 0);
+        assert_eq!(
+            state.free_len,
+            state.free.iter().map(Vec::len).sum::<usize>()
+        );
+        assert!(state.free_len <= state.most_lent + state.most_lent / 2);
     }
 
     #[test]
     fn buffers_in_use_are_apart() {
-        let pool = Pool::<f32>::default();
+        let pool = Arc::<Pool<f32>>::default();
         let (mut a, mut b) = (pool.take(3), pool.take(3));
         a.fill(1.0);
         b.fill(2.0);

@@ -118,6 +118,12 @@ impl Rows {
             .extend(reading.start as u32..reading.end as u32);
     }
 
+    /// Tokens of the longest row.
+    pub(super) fn longest(&self) -> usize {
+        let positions = self.positions.iter();
+        positions.max().map_or(0, |&last| last as usize + 1)
+    }
+
     /// N.
     pub(super) fn tokens(&self) -> usize {
         self.ids.len()

@@ -1,5 +1,7 @@
 //! The whole model's gradients against central differences in f64, for all that a pass can be asked to do.
 
+use std::sync::Arc;
+
 use finegrain_sdk::rng::Stream;
 
 use super::*;
@@ -13,6 +15,7 @@ struct Subject {
     values: Vec<f64>,
     adapter: Option<(Adapter, Vec<f64>)>,
     recompute: bool,
+    pool: Arc<Pool<f64>>,
 }
 
 impl Subject {
@@ -30,40 +33,36 @@ impl Subject {
             values: double(model.weights().values()),
             adapter,
             recompute: false,
+            pool: Arc::default(),
         })
     }
 
-    fn pass<'a>(
-        &'a self,
-        batch: &TokenBatch,
-        read: Read,
-        keep: bool,
-        pool: &'a Pool<f64>,
-    ) -> Result<Pass<'a, f64>> {
+    fn pass(&self, batch: &TokenBatch, read: Read, keep: bool) -> Result<Pass<f64>> {
         let prepared = prepare(batch, read, &self.config)?;
+        Ok(Pass::forward(&self.network(), prepared, keep))
+    }
+
+    fn network(&self) -> Network<'_, f64> {
         let adapter = self.adapter.as_ref();
         let adapter = adapter.map(|(adapter, values)| (adapter, &values[..]));
-        let network = Network::new(
+        Network::new(
             &self.config,
             (&self.values, adapter),
-            prepared.longest,
+            self.config.max_position_embeddings,
             self.recompute,
-            pool,
-        );
-        Ok(Pass::forward(network, prepared, keep))
+            &self.pool,
+        )
     }
 
     /// Σ hidden · wave.
     fn loss(&self, batch: &TokenBatch, read: Read) -> Result<f64> {
-        let pool = Pool::default();
-        let pass = self.pass(batch, read, false, &pool)?;
+        let pass = self.pass(batch, read, false)?;
         let weights = wave(pass.hidden().len(), 0.3);
         Ok(pass.hidden().iter().zip(weights).map(|(h, w)| h * w).sum())
     }
 
     fn gradients(&self, batch: &TokenBatch, read: Read) -> Result<Vec<f64>> {
-        let pool = Pool::default();
-        let pass = self.pass(batch, read, true, &pool)?;
+        let pass = self.pass(batch, read, true)?;
         let d_hidden = wave(pass.hidden().len(), 0.3);
         let trained = self
             .adapter
@@ -74,7 +73,7 @@ impl Subject {
             Some(_) => NetworkGradients::Adapter(&mut gradients),
             None => NetworkGradients::Weights(&mut gradients),
         };
-        pass.backward(&d_hidden, into);
+        pass.backward(&self.network(), &d_hidden, into);
         Ok(gradients)
     }
 
@@ -180,11 +179,14 @@ fn the_number_of_threads_does_not_change_a_bit() -> Result<()> {
 fn gradients_are_added_to_what_is_there() -> Result<()> {
     let subject = Subject::new(None)?;
     let once = subject.gradients(&fixture::batch(), Read::All)?;
-    let pool = Pool::default();
     let mut twice = once.clone();
-    let pass = subject.pass(&fixture::batch(), Read::All, true, &pool)?;
+    let pass = subject.pass(&fixture::batch(), Read::All, true)?;
     let d_hidden = wave(pass.hidden().len(), 0.3);
-    pass.backward(&d_hidden, NetworkGradients::Weights(&mut twice));
+    pass.backward(
+        &subject.network(),
+        &d_hidden,
+        NetworkGradients::Weights(&mut twice),
+    );
     for (twice, once) in twice.iter().zip(&once) {
         assert!((twice - 2.0 * once).abs() <= 1e-12 * once.abs().max(1.0));
     }
@@ -196,18 +198,14 @@ fn gradients_are_added_to_what_is_there() -> Result<()> {
 fn pruning_changes_no_hidden_state() -> Result<()> {
     let mut subject = Subject::new(None)?;
     let batch = long_batch(&mut subject.config);
-    let pool = Pool::default();
     let c = subject.config.hidden_size;
-    let all = subject
-        .pass(&batch, Read::All, false, &pool)?
-        .hidden()
-        .to_vec();
+    let all = subject.pass(&batch, Read::All, false)?.hidden().to_vec();
     for (read, positions) in [
         (Read::Responses, batch.response_positions()),
         (Read::Predicting, batch.prediction_positions()),
     ] {
         for keep in [false, true] {
-            let found = subject.pass(&batch, read, keep, &pool)?.hidden().to_vec();
+            let found = subject.pass(&batch, read, keep)?.hidden().to_vec();
             for (found, &at) in found.chunks_exact(c).zip(&positions) {
                 let expected = &all[at as usize * c..][..c];
                 let pairs = found.iter().zip(expected);

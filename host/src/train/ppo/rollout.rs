@@ -11,10 +11,10 @@ use super::rewards::{self, Channel};
 use super::whiten::{Mean, whiten};
 use crate::data::ragged::{RaggedVec, TokenBatch};
 use crate::error::{Context, Error, Result};
-use crate::model::{Llama, ScoredModel, generate};
+use crate::model::{Llama, PolicyPass, ScorePass, ScoredModel, generate};
 use crate::pipeline::context::StageContext;
 use crate::plugins::instance::AdvantageInstance;
-use crate::train::batching::walk;
+use crate::train::batching::{micro_batches, walk};
 use crate::train::forward::{self, check_finite};
 use crate::train::rollout_batch::{Decode, RewardSource, RolloutBatch, log};
 
@@ -56,6 +56,34 @@ pub struct Rollout {
     pub values: Option<Vec<f32>>,
     /// The parts of the reward.
     pub channels: Vec<Channel>,
+    /// The passes that the above come from, where they are also those of the first update.
+    pub first: Option<FirstPasses>,
+}
+
+/// The rollout's own passes through policy and critic, kept with their way back: where the first minibatch is the whole
+/// rollout in one piece, nothing has changed since, and it need not go through again.
+pub struct FirstPasses {
+    /// Log-probabilities and entropies.
+    pub policy: PolicyPass,
+    /// Values.
+    pub critic: Option<ScorePass>,
+}
+
+impl FirstPasses {
+    /// The passes of a rollout whose first minibatch holds all rows and goes through in one piece; `None` otherwise.
+    fn of(models: &Models<'_>, batch: &TokenBatch, config: &PpoConfig) -> Result<Option<Self>> {
+        let lengths = forward::row_lengths(batch);
+        let pieces = micro_batches(&lengths, config.micro_batch_tokens).len();
+        if config.minibatch_rows < batch.rows() || pieces > 1 {
+            return Ok(None);
+        }
+        let temperature = config.sampling.temperature;
+        let critic = models.critic.map(|critic| critic.values_pass(batch));
+        Ok(Some(Self {
+            policy: models.policy.log_probs_pass(batch, temperature)?,
+            critic: critic.transpose()?,
+        }))
+    }
 }
 
 impl Rollout {
@@ -140,12 +168,20 @@ pub fn collect(
     }
     let budget = config.micro_batch_tokens;
     let temperature = config.sampling.temperature;
-    let (old_logprobs, entropy) = forward::log_probs(models.policy, &batch, temperature, budget)?;
+    let first = FirstPasses::of(models, &batch, config)?;
+    let (old_logprobs, entropy) = match &first {
+        Some(first) => (
+            first.policy.logprobs().to_vec(),
+            first.policy.entropy().to_vec(),
+        ),
+        None => forward::log_probs(models.policy, &batch, temperature, budget)?,
+    };
     let (ref_logprobs, _) = forward::log_probs(models.reference, &batch, temperature, budget)?;
-    let values = models
-        .critic
-        .map(|critic| forward::values(critic, &batch, budget))
-        .transpose()?;
+    let values = match (&first, models.critic) {
+        (Some(first), _) => first.critic.as_ref().map(|pass| pass.scores().to_vec()),
+        (None, Some(critic)) => Some(forward::values(critic, &batch, budget)?),
+        (None, None) => None,
+    };
 
     let ended: Vec<u8> = responses
         .iter()
@@ -200,6 +236,7 @@ pub fn collect(
         entropy,
         values,
         channels,
+        first,
     };
     if config.kl_placement == KlPlacement::Reward {
         let channel = rewards::kl_channel(&rollout.log_ratios(), config.kl_estimator, kl_coef);

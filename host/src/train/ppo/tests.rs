@@ -164,7 +164,8 @@ fn the_reward_rises() {
 }
 
 /// One rollout and one update of one minibatch, at most so many tokens together; the weights after it.
-fn one_update(config: &PpoConfig) -> (Vec<f32>, Vec<f32>) {
+/// `reuse` lets the first update take the rollout's own passes.
+fn one_update(config: &PpoConfig, reuse: bool) -> (Vec<f32>, Vec<f32>) {
     let policy = model(1);
     let reference = model(2);
     let head = ScalarHead::random(16, &Stream::new(5)).unwrap();
@@ -192,7 +193,7 @@ fn one_update(config: &PpoConfig) -> (Vec<f32>, Vec<f32>) {
         eos: &[EOS],
         config,
     };
-    let rollout = rollout::collect(
+    let mut rollout = rollout::collect(
         &models,
         &environment,
         0.1,
@@ -201,6 +202,9 @@ fn one_update(config: &PpoConfig) -> (Vec<f32>, Vec<f32>) {
         &context,
     )
     .unwrap();
+    let first = rollout.first.take();
+    assert_eq!(first.is_some(), config.micro_batch_tokens == 0);
+    let first = first.filter(|_| reuse);
     let targets = rollout::targets(&rollout, &gae(), config, 0, &context).unwrap();
     let mut learner = Learner::new(policy, Some(critic), config).unwrap();
     let material = Material {
@@ -210,13 +214,13 @@ fn one_update(config: &PpoConfig) -> (Vec<f32>, Vec<f32>) {
         lr_factor: 1.0,
         kl_coef: 0.1,
     };
-    let stats = learner.update(&material, &Stream::new(9)).unwrap();
+    let stats = learner.update(&material, first, &Stream::new(9)).unwrap();
     assert_eq!(stats.optimizer_steps, 1);
     (weights(&learner.policy), weights(&learner.critic.unwrap()))
 }
 
 #[test]
-fn micro_batches_add_up_to_the_minibatch() {
+fn micro_batches_and_passes_used_again_add_up_to_the_minibatch() {
     for loss_average in [
         LossAverage::Tokens,
         LossAverage::Rows,
@@ -240,20 +244,20 @@ fn micro_batches_add_up_to_the_minibatch() {
             ..config()
         };
         let start = weights(&model(1));
-        let (whole, whole_critic) = one_update(&with(0));
-        let (parts, parts_critic) = one_update(&with(20));
+        let (whole, whole_critic) = one_update(&with(0), true);
+        let (again, again_critic) = one_update(&with(0), false);
+        let (parts, parts_critic) = one_update(&with(20), false);
         let moved = whole
             .iter()
             .zip(&start)
             .map(|(a, b)| (a - b).abs())
             .fold(0.0, f32::max);
         assert!(moved > 1e-3, "{loss_average:?} moved by {moved}");
-        for (a, b) in whole
-            .iter()
-            .zip(&parts)
-            .chain(whole_critic.iter().zip(&parts_critic))
-        {
-            assert!((a - b).abs() < 1e-5, "{loss_average:?}: {a} against {b}");
+        for (other, other_critic) in [(again, again_critic), (parts, parts_critic)] {
+            let pairs = whole.iter().zip(&other);
+            for (a, b) in pairs.chain(whole_critic.iter().zip(&other_critic)) {
+                assert!((a - b).abs() < 1e-5, "{loss_average:?}: {a} against {b}");
+            }
         }
     }
 }

@@ -95,7 +95,7 @@ pub fn run(inputs: PpoInputs<'_>, context: &StageContext<'_>) -> Result<PpoRepor
             critic: learner.critic.as_ref(),
         };
         let beta = kl.coefficient();
-        let rollout = rollout::collect(&models, &environment, beta, &mut gains, step, context)
+        let mut rollout = rollout::collect(&models, &environment, beta, &mut gains, step, context)
             .context(&named)?;
 
         // 2. Rewards to advantages and returns.
@@ -105,6 +105,7 @@ pub fn run(inputs: PpoInputs<'_>, context: &StageContext<'_>) -> Result<PpoRepor
         // 3. Update on the rollout.
         let factor = config.schedule.factor(step, config.steps);
         let shuffle = context.stream.child("minibatches").index(step);
+        let first = rollout.first.take();
         let material = Material {
             rollout: &rollout,
             targets: &targets,
@@ -112,7 +113,7 @@ pub fn run(inputs: PpoInputs<'_>, context: &StageContext<'_>) -> Result<PpoRepor
             lr_factor: factor,
             kl_coef: beta,
         };
-        let stats = learner.update(&material, &shuffle).context(&named)?;
+        let stats = learner.update(&material, first, &shuffle).context(&named)?;
 
         // 4. The coefficient follows the divergence of this rollout.
         let divergences: Vec<f32> = rollout

@@ -5,9 +5,9 @@ use finegrain_sdk::rng::Stream;
 use super::config::PpoConfig;
 use super::kl::KlPlacement;
 use super::losses::{add_kl_loss, policy_loss, value_loss};
-use super::rollout::{Rollout, Targets};
+use super::rollout::{FirstPasses, Rollout, Targets};
 use crate::error::{Error, Result};
-use crate::model::{Llama, ScoredModel};
+use crate::model::{Llama, PolicyPass, ScorePass, ScoredModel};
 use crate::train::adamw::AdamW;
 use crate::train::batching::{micro_batches, shuffled};
 use crate::train::forward::{check_finite, row_lengths, select};
@@ -86,16 +86,25 @@ impl Learner {
         })
     }
 
-    /// Trains on a rollout; `stream` shuffles.
+    /// Trains on a rollout; `stream` shuffles. `given` are the rollout's own passes, where they are also the first
+    /// update's: its minibatch is the whole rollout then, in its own order.
     ///
     /// # Errors
     /// A log-probability, value or gradient that is not finite, naming the row of the rollout.
-    pub fn update(&mut self, material: &Material<'_>, stream: &Stream) -> Result<UpdateStats> {
+    pub fn update(
+        &mut self,
+        material: &Material<'_>,
+        mut given: Option<FirstPasses>,
+        stream: &Stream,
+    ) -> Result<UpdateStats> {
         let (rollout, config) = (material.rollout, material.config);
         let mut stats = UpdateStats::default();
         let lengths = row_lengths(&rollout.batch);
         for epoch in 0..config.epochs {
-            let order = shuffled(rollout.batch.rows(), &stream.index(epoch as u64));
+            let order = match &given {
+                Some(_) => (0..rollout.batch.rows()).collect(),
+                None => shuffled(rollout.batch.rows(), &stream.index(epoch as u64)),
+            };
             for minibatch in order.chunks(config.minibatch_rows) {
                 let first = stats.optimizer_steps == 0;
                 let costs: Vec<usize> = minibatch.iter().map(|&row| lengths[row]).collect();
@@ -109,8 +118,12 @@ impl Learner {
                         minibatch_rows: minibatch.len(),
                         minibatch_tokens: tokens,
                     };
-                    self.policy_pass(material, &rows, first, &mut stats)?;
-                    self.critic_pass(material, &rows, &mut stats)?;
+                    let (policy, critic) = match given.take() {
+                        Some(passes) => (Some(passes.policy), passes.critic),
+                        None => (None, None),
+                    };
+                    self.policy_pass(material, &rows, policy, first, &mut stats)?;
+                    self.critic_pass(material, &rows, critic, &mut stats)?;
                 }
                 stats.tokens += tokens;
                 if first {
@@ -126,14 +139,18 @@ impl Learner {
         &mut self,
         material: &Material<'_>,
         rows: &MicroBatch<'_>,
+        given: Option<PolicyPass>,
         first: bool,
         stats: &mut UpdateStats,
     ) -> Result<()> {
         let (rollout, config) = (material.rollout, material.config);
-        let pass = self.policy.log_probs_pass(
-            &select(&rollout.batch, rows.rows.iter().copied()),
-            config.sampling.temperature,
-        )?;
+        let batch = || select(&rollout.batch, rows.rows.iter().copied());
+        let pass = match given {
+            Some(pass) => pass,
+            None => self
+                .policy
+                .log_probs_pass(&batch(), config.sampling.temperature)?,
+        };
         let new = pass.logprobs();
         rows.check_finite("the log-probability", new, rollout)?;
         let weights = rows.weights(rollout, config);
@@ -163,7 +180,7 @@ impl Learner {
             weights.map(|w| -(config.entropy_coef as f32) * w).collect()
         });
         let gradients = self.policy_optimizer.gradients();
-        pass.backward(&loss.gradient, bonus.as_deref(), gradients)?;
+        pass.backward(&self.policy, &loss.gradient, bonus.as_deref(), gradients)?;
         stats.policy_loss += loss.loss;
         stats.policy_clipped += loss.clipped;
         stats.kl_sum += loss.kl_sum;
@@ -178,6 +195,7 @@ impl Learner {
         &mut self,
         material: &Material<'_>,
         rows: &MicroBatch<'_>,
+        given: Option<ScorePass>,
         stats: &mut UpdateStats,
     ) -> Result<()> {
         let (rollout, config) = (material.rollout, material.config);
@@ -186,7 +204,11 @@ impl Learner {
         else {
             return Ok(());
         };
-        let pass = critic.values_pass(&select(&rollout.batch, rows.rows.iter().copied()))?;
+        let batch = || select(&rollout.batch, rows.rows.iter().copied());
+        let pass = match given {
+            Some(pass) => pass,
+            None => critic.values_pass(&batch())?,
+        };
         let new = pass.scores();
         rows.check_finite("the value", new, rollout)?;
         let mut loss = value_loss(
@@ -201,7 +223,7 @@ impl Learner {
             *gradient *= coefficient;
         }
         rows.check_finite("the gradient of the value loss", &loss.gradient, rollout)?;
-        pass.backward(&loss.gradient, optimizer.gradients())?;
+        pass.backward(critic, &loss.gradient, optimizer.gradients())?;
         stats.value_loss += loss.loss;
         stats.value_clipped += loss.clipped;
         Ok(())
