@@ -1,7 +1,7 @@
 //! Reward schemes: how preferences train a score per token, and which reward each token of a rollout gets.
 //!
 //! The loss depends on the model only through the scores, so a scheme returns the loss and its gradient by the scores;
-//! the host continues the backward pass as `Σ score · stop_grad(gradient)`.
+//! the host's way back through the model begins with that gradient.
 
 use crate::batch::{Ragged, TextBatch};
 use crate::context::CallContext;
