@@ -219,7 +219,9 @@ fn a_fresh_model_and_a_reward_model_load_in_transformers() -> Result<()> {
     let entries = model.weights().entries().to_vec();
     for entry in entries.iter().filter(|entry| !entry.name.contains("norm")) {
         let values = model.parameters_mut().get_mut(&entry.name)?;
-        values.iter_mut().for_each(|w| *w *= 1.3);
+        for value in values {
+            *value *= 1.3;
+        }
     }
     let copy = tempfile::tempdir().unwrap();
     model.save(copy.path())?;

@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn a_broken_folder_is_refused_with_what_is_wrong() -> Result<()> {
         let (dir, model) = saved()?;
-        let load = || Llama::load(dir.path()).err().expect("a broken folder");
+        let load = || Llama::load(dir.path()).expect_err("a broken folder");
         let all = model.weights().tensors()?;
         let write = |tensors: Vec<(String, Tensor)>| {
             save(

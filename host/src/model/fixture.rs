@@ -31,7 +31,9 @@ pub(super) fn model(tied: bool) -> Result<Llama> {
     let entries = model.parameters().entries().to_vec();
     for entry in entries.iter().filter(|entry| !entry.name.contains("norm")) {
         let values = model.parameters_mut().get_mut(&entry.name)?;
-        values.iter_mut().for_each(|w| *w *= 1.4);
+        for value in values {
+            *value *= 1.4;
+        }
     }
     Ok(model)
 }

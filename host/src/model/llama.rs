@@ -101,12 +101,11 @@ impl Llama {
     /// # Errors
     /// An adapter on weights that lie nowhere ([`Llama::set_origin`]); a file that cannot be written.
     pub fn save(&self, dir: &Path) -> Result<()> {
-        match &self.adapter {
-            Some(adapter) => adapter.save(dir, self.origin()?, Vec::new()),
-            None => {
-                let config = self.config.to_json("LlamaForCausalLM");
-                checkpoint::save(dir, &config, self.weights.tensors()?)
-            }
+        if let Some(adapter) = &self.adapter {
+            adapter.save(dir, self.origin()?, Vec::new())
+        } else {
+            let config = self.config.to_json("LlamaForCausalLM");
+            checkpoint::save(dir, &config, self.weights.tensors()?)
         }
     }
 
@@ -198,12 +197,11 @@ impl Llama {
 
     /// The same, to be changed. Clones of the model keep what they have.
     pub fn parameters_mut(&mut self) -> &mut ParameterSet {
-        match &mut self.adapter {
-            Some(adapter) => &mut adapter.parameters,
-            None => {
-                self.origin = None;
-                &mut self.weights
-            }
+        if let Some(adapter) = &mut self.adapter {
+            &mut adapter.parameters
+        } else {
+            self.origin = None;
+            &mut self.weights
         }
     }
 
@@ -327,7 +325,9 @@ mod tests {
         assert!(copy.weights().shares_memory_with(model.weights()));
         let before = model.hidden(&batch, Read::All)?;
         let norm = model.parameters_mut().get_mut("model.norm.weight")?;
-        norm.iter_mut().for_each(|w| *w *= 2.0);
+        for weight in norm {
+            *weight *= 2.0;
+        }
         let doubled: Vec<f32> = before.iter().map(|h| h * 2.0).collect();
         assert_eq!(model.hidden(&batch, Read::All)?, doubled);
         assert_eq!(copy.hidden(&batch, Read::All)?, before);

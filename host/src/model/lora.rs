@@ -95,7 +95,7 @@ pub struct LoraConfig {
     /// α; the addition is multiplied by α/r. PEFT: 8.
     #[schemars(range(min = 0.0))]
     pub alpha: f64,
-    /// The maps that have an adapter. The LoRA paper and PEFT: `q_proj` and `v_proj`; `QLoRA` (Dettmers et al. 2023): all.
+    /// The maps that have an adapter. The LoRA paper and PEFT: `q_proj` and `v_proj`; QLoRA (Dettmers et al. 2023): all.
     pub targets: Vec<Target>,
 }
 
@@ -160,6 +160,9 @@ impl LoraConfig {
         shapes
     }
 }
+
+/// A scalar head's weight (C,) and bias, as they lie beside an adapter.
+pub(super) type SavedHead = (Vec<f32>, f32);
 
 /// The trained part of an adapted model.
 #[derive(Clone, Debug)]
@@ -245,11 +248,11 @@ impl Adapter {
         Ok(Self::load_with_head(dir, model)?.0)
     }
 
-    /// An adapter, and a scalar head's weight (C,) and bias where the folder holds one.
+    /// An adapter, and a scalar head where the folder holds one.
     pub(super) fn load_with_head(
         dir: &Path,
         model: &LlamaConfig,
-    ) -> Result<(Self, Option<(Vec<f32>, f32)>)> {
+    ) -> Result<(Self, Option<SavedHead>)> {
         let config = files::read_config(dir)?;
         let tensors = files::Tensors::open(dir)?;
         let parameters =
@@ -259,7 +262,7 @@ impl Adapter {
         Ok((Self { config, parameters }, head))
     }
 
-    /// Writes adapter_config.json and adapter_model.safetensors into `dir`, each whole or not at all. `base` is where PEFT
+    /// Writes `adapter_config.json` and `adapter_model.safetensors` into `dir`, each whole or not at all. `base` is where PEFT
     /// loads the frozen weights from; `head` are the tensors of a scalar head beside it.
     pub fn save(&self, dir: &Path, base: &Path, head: Vec<(String, Tensor)>) -> Result<()> {
         files::save(self, dir, base, head)

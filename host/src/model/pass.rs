@@ -118,7 +118,7 @@ impl<T: Element> Pass<T> {
     }
 
     /// Adds the gradients of all parameters of the network that the batch went through, given that of the hidden states,
-    /// d_hidden (M, C).
+    /// `d_hidden` (M, C).
     ///
     /// # Panics
     /// A pass that kept nothing.
@@ -290,14 +290,14 @@ fn tasks<'t, T: Element>(
     if let Some(kept) = kept {
         for input in &mut kept.inputs {
             let mut parts = cut(input, c, &tokens);
-            tasks
-                .iter_mut()
-                .for_each(|task| task.streams.push(next(&mut parts)));
+            for task in &mut tasks {
+                task.streams.push(next(&mut parts));
+            }
         }
         let mut parts = cut(&mut kept.last, c, &read);
-        tasks
-            .iter_mut()
-            .for_each(|task| task.streams.push(next(&mut parts)));
+        for task in &mut tasks {
+            task.streams.push(next(&mut parts));
+        }
         let depth = kept.layers.len();
         for (index, layer) in kept.layers.iter_mut().enumerate() {
             let asking = if index + 1 == depth { &read } else { &tokens };

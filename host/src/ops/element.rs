@@ -14,13 +14,17 @@ pub trait Element: WithDType + Default + Neg<Output = Self> {
     const INFINITY: Self;
 
     /// e^self; for f32 a polynomial that loops vectorise ([`exp`]).
+    #[must_use]
     fn exp(self) -> Self;
     /// The natural logarithm.
+    #[must_use]
     fn ln(self) -> Self;
     /// The square root.
+    #[must_use]
     fn sqrt(self) -> Self;
     /// self · factor + addend, rounded once where the machine does that in one instruction. Elsewhere a correctly
     /// rounded one would be a call into the C library per element, so it is rounded twice.
+    #[must_use]
     fn fma(self, factor: Self, addend: Self) -> Self;
 }
 

@@ -149,6 +149,10 @@ const PARALLEL: usize = 48 * 48 * 256;
 ///
 /// # Panics
 /// Sizes that do not fit: the callers compute them from one configuration.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a result is written once; callers would take a reference of a temporary every time"
+)]
 pub fn multiply<T: Element>(
     out: MatrixMut<'_, T>,
     a: Matrix<'_, T>,

@@ -17,7 +17,7 @@ fn sigmoid<T: Element>(x: T) -> T {
     T::one() / (T::one() + (-x).exp())
 }
 
-/// silu(gate) · up: gate_up (n, 2F) → out (n, F).
+/// silu(gate) · up: `gate_up` (n, 2F) → out (n, F).
 pub fn forward<T: Element>(gate_up: &[T], width: usize, out: &mut [T]) {
     let rows = gate_up.chunks_exact(2 * width);
     for (row, out) in rows.zip(out.chunks_exact_mut(width)) {
@@ -48,7 +48,7 @@ pub fn backward<T: Element>(gate_up: &mut [T], width: usize, grad: &mut [T]) {
 
 /// The loop over some channels. Operands are copied first: over three slices that are read and written the compiler did not
 /// vectorise it.
-#[inline(always)]
+#[inline]
 fn differentiate<T: Element, const N: usize>(
     gate: &mut [T; N],
     up: &mut [T; N],
@@ -64,7 +64,7 @@ fn differentiate<T: Element, const N: usize>(
     }
 }
 
-/// The same by plain tensor operations: gate_up (n, 2F) → (n, F).
+/// The same by plain tensor operations: `gate_up` (n, 2F) → (n, F).
 pub fn reference(gate_up: &Tensor) -> Result<Tensor> {
     let width = gate_up.dim(1)? / 2;
     let up = gate_up.narrow(1, width, width)?;

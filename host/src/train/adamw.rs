@@ -189,16 +189,17 @@ impl AdamW {
         };
         let sets = model.parameter_sets_mut().into_iter();
         let parts = sets.zip(&mut self.moments).zip(self.gradients.parts_mut());
-        for ((set, moments), mut g) in parts {
-            let mut p = set.values_mut();
-            let (mut m, mut v) = (&mut moments.m[..], &mut moments.v[..]);
+        for ((set, moments), g) in parts {
+            let p = set.values_mut();
+            let mut start = 0;
             for &(count, decays) in &moments.runs {
-                let update = update(decays);
-                first(&mut p, count)
+                let (update, run) = (update(decays), start..start + count);
+                start = run.end;
+                p[run.clone()]
                     .par_chunks_mut(CHUNK)
-                    .zip(first(&mut g, count).par_chunks_mut(CHUNK))
-                    .zip(first(&mut m, count).par_chunks_mut(CHUNK))
-                    .zip(first(&mut v, count).par_chunks_mut(CHUNK))
+                    .zip(g[run.clone()].par_chunks_mut(CHUNK))
+                    .zip(moments.m[run.clone()].par_chunks_mut(CHUNK))
+                    .zip(moments.v[run].par_chunks_mut(CHUNK))
                     .for_each(|(((p, g), m), v)| update.on_chunk(p, g, m, v));
             }
         }
@@ -254,13 +255,6 @@ impl AdamW {
         self.steps = steps;
         Ok(())
     }
-}
-
-/// Splits the first `count` values off.
-fn first<'a>(values: &mut &'a mut [f32], count: usize) -> &'a mut [f32] {
-    values
-        .split_off_mut(..count)
-        .expect("invariant: parameters, gradients and moments are equally many")
 }
 
 /// The numbers of one step.

@@ -1,4 +1,4 @@
-//! PEFT's two files: adapter_config.json and adapter_model.safetensors.
+//! PEFT's two files: `adapter_config.json` and `adapter_model.safetensors`.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Adapter, LoraConfig, Target};
+use super::{Adapter, LoraConfig, SavedHead, Target};
 use crate::error::{Error, Result};
 use crate::model::parameters::Entry;
 use crate::pipeline::atomic::write_atomic;
@@ -18,7 +18,7 @@ const WEIGHTS: &str = "adapter_model.safetensors";
 /// What PEFT puts before the names of modules that are saved whole beside an adapter (`modules_to_save`).
 const WHOLE: &str = "base_model.model.";
 
-/// The keys of adapter_config.json that decide what an adapter does.
+/// The keys of `adapter_config.json` that decide what an adapter does.
 #[derive(Deserialize)]
 struct ConfigFile {
     peft_type: String,
@@ -60,14 +60,14 @@ fn is_off(value: &Value) -> bool {
     }
 }
 
-/// Reads and checks adapter_config.json.
+/// Reads and checks `adapter_config.json`.
 pub(super) fn read_config(dir: &Path) -> Result<LoraConfig> {
     let path = dir.join(CONFIG);
     let text = std::fs::read(&path).map_err(|error| Error::io("read", &path, &error))?;
     parse(&text).map_err(|error| error.context(path.display()))
 }
 
-/// What adapter_config.json names as the model under the adapter.
+/// What `adapter_config.json` names as the model under the adapter.
 pub(super) fn read_base(dir: &Path) -> Result<PathBuf> {
     let path = dir.join(CONFIG);
     let text = std::fs::read(&path).map_err(|error| Error::io("read", &path, &error))?;
@@ -136,7 +136,7 @@ fn parse(text: &[u8]) -> Result<LoraConfig> {
     Ok(config)
 }
 
-/// The tensors of adapter_model.safetensors.
+/// The tensors of `adapter_model.safetensors`.
 pub(super) struct Tensors {
     path: PathBuf,
     all: HashMap<String, Tensor>,
@@ -167,7 +167,7 @@ impl Tensors {
     }
 
     /// A scalar head's weight (C,) and bias, where there is one; transformers' head has no bias, which is 0 then.
-    pub(super) fn head(&self, channels: usize) -> Result<Option<(Vec<f32>, f32)>> {
+    pub(super) fn head(&self, channels: usize) -> Result<Option<SavedHead>> {
         let (weight, bias) = (format!("{WHOLE}score.weight"), format!("{WHOLE}score.bias"));
         if !self.all.contains_key(&weight) {
             return Ok(None);

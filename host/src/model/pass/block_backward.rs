@@ -121,7 +121,7 @@ impl<T: Element> Factors<Pooled<T>> {
     }
 }
 
-/// Turns the gradient of a layer's result, d_out (m, C), into that of its input x (n, C), dx (n, C).
+/// Turns the gradient of a layer's result, `d_out` (m, C), into that of its input x (n, C), dx (n, C).
 pub(super) fn backward<T: Element>(
     network: &Network<'_, T>,
     layer: &Layer<'_, T>,

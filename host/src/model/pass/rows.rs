@@ -89,7 +89,7 @@ impl Rows {
 
     fn push(&mut self, ids: &[u32], reading: Range<usize>) {
         let fits = |chunk: &&mut Chunk| chunk.tokens.len() + ids.len() <= CHUNK;
-        if self.chunks.last_mut().filter(fits).is_none() {
+        if self.chunks.last_mut().as_ref().is_none_or(|x| !fits(x)) {
             let (token, read) = (self.ids.len(), self.read_positions.len());
             self.chunks.push(Chunk {
                 tokens: token..token,

@@ -47,7 +47,7 @@ pub struct Given<'a, T> {
     pub grad: &'a [T],
 }
 
-/// Writes the gradients of query (m, H·D) and key_value (n, 2·K·D).
+/// Writes the gradients of query (m, H·D) and `key_value` (n, 2·K·D).
 pub fn backward<T: Element>(
     given: &Given<'_, T>,
     spans: &[Span],

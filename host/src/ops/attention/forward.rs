@@ -17,8 +17,8 @@ struct Scratch<T> {
     strip: Vec<T>,
 }
 
-/// query (m, H·D) and key_value (n, 2·K·D), the keys of a token before its values → out (m, H·D), and the log of the sum of
-/// exponentials of every query's scores, log_sums (m, H).
+/// query (m, H·D) and `key_value` (n, 2·K·D), the keys of a token before its values → out (m, H·D), and the log of the sum of
+/// exponentials of every query's scores, `log_sums` (m, H).
 pub fn forward<T: Element>(
     query: &[T],
     key_value: &[T],

@@ -140,7 +140,7 @@ fn what_is_no_plain_llama_is_refused_by_key() -> Result<()> {
         metadata.retain(|(known, _)| *known != key);
         metadata.extend(value.map(|value| (key, value)));
         let file = written(&metadata, &weights)?;
-        let error = Llama::load(file.path()).err().expect(key);
+        let error = Llama::load(file.path()).expect_err(key);
         let text = error.to_string();
         assert_eq!(error.exit_code(), 2, "{text}");
         for word in words.iter().chain(&[".gguf"]) {
@@ -243,11 +243,11 @@ fn a_file_that_is_not_gguf_or_ends_early_is_wrong_input() -> Result<()> {
     let bytes = std::fs::read(file.path()).expect("read");
     for short in [0, 3, 40, bytes.len() / 2, bytes.len() - 40] {
         std::fs::write(file.path(), &bytes[..short]).expect("written");
-        let error = Llama::load(file.path()).err().expect("refused");
+        let error = Llama::load(file.path()).expect_err("refused");
         assert_eq!(error.exit_code(), 2, "{short}: {error}");
     }
     std::fs::write(file.path(), b"not a model at all, but long enough").expect("written");
-    let error = Llama::load(file.path()).err().expect("refused");
+    let error = Llama::load(file.path()).expect_err("refused");
     assert!(error.to_string().contains("not a GGUF"), "{error}");
     Ok(())
 }
