@@ -20,6 +20,7 @@ use finegrain_sdk::rng::{ChaCha8Rng, Stream};
 use rand::RngExt as _;
 
 use crate::error::{Error, Result};
+use crate::model::SamplingWeights;
 
 pub use report::{BenchReport, Floor, Spread};
 pub use shape::{Batch, Shape};
@@ -59,6 +60,8 @@ pub struct Plan {
     pub warm_up: usize,
     /// Decides ids and weights.
     pub seed: u64,
+    /// In which format `generate` keeps the weights; the other workloads are f32.
+    pub weights: SamplingWeights,
 }
 
 /// Runs a workload on the threads of the current pool.
@@ -77,11 +80,15 @@ pub fn run(workload: Workload, plan: &Plan, cancel: &AtomicBool) -> Result<Bench
         Workload::Generate => generate::run(plan, cancel)?,
         Workload::Ppo => ppo::run(plan, cancel)?,
     };
-    // Before the buffers of the rates.
+    // Before the buffers of the rates and the model's own pass.
     let peak_bytes = memory::peak_bytes();
+    let rounding = match workload {
+        Workload::Generate if plan.weights.rounds() => generate::rounding(plan, cancel)?,
+        _ => None,
+    };
     let cost = match workload {
         Workload::Train => cost::train(&plan.shape, plan.batch),
-        Workload::Generate => cost::generate(&plan.shape, plan.batch),
+        Workload::Generate => cost::generate(&plan.shape, plan.batch, plan.weights),
         Workload::Ppo => cost::ppo(&plan.shape, plan.batch),
     };
     Ok(BenchReport {
@@ -97,6 +104,8 @@ pub fn run(workload: Workload, plan: &Plan, cancel: &AtomicBool) -> Result<Bench
         },
         floor: Floor::new(&cost, rates::measure(&cost)),
         seconds,
+        weights: plan.weights,
+        rounding,
         peak_bytes,
         start_bytes,
     })
@@ -153,6 +162,7 @@ mod tests {
             repetitions: 2,
             warm_up: 1,
             seed: 1,
+            weights: SamplingWeights::F32,
         };
         let cancel = AtomicBool::new(false);
         for (workload, tokens) in [
@@ -166,7 +176,20 @@ mod tests {
             assert_eq!(report.tokens, tokens);
             assert!(report.floor.gemm_flops_per_second > 0.0);
             assert!(report.floor.bytes_per_second > 0.0);
+            assert_eq!(report.rounding, None);
         }
+        let rounded = Plan {
+            weights: SamplingWeights::Q8,
+            ..plan.clone()
+        };
+        let report = run(Workload::Generate, &rounded, &cancel).unwrap();
+        let rounding = report.rounding.unwrap();
+        assert!(rounding.tokens == 9 && rounding.mean > 0.0, "{rounding:?}");
+        let text = report.to_string();
+        assert!(
+            text.contains("q8 weights") && text.contains("|Δ log-prob|"),
+            "{text}"
+        );
         cancel.store(true, Ordering::Relaxed);
         for workload in [Workload::Train, Workload::Generate, Workload::Ppo] {
             assert_eq!(run(workload, &plan, &cancel).unwrap_err().exit_code(), 130);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::model::SamplingWeights;
 use crate::plugins::PluginKind;
 
 /// Align language models with fine-grained (token-level) supervision.
@@ -187,6 +188,10 @@ pub struct GenerateArgs {
     /// Tokens to add at most.
     #[arg(long, default_value_t = 128)]
     pub max_tokens: usize,
+    /// In which format the weights are kept while sampling. Where they are rounded, standard error says what that did to the
+    /// log-probabilities of the sampled tokens.
+    #[arg(long, value_enum, default_value_t)]
+    pub weights: SamplingWeights,
     /// The seed.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -205,7 +210,15 @@ pub enum BenchCommand {
         sweep: bool,
     },
     /// Sample the second half of every row at temperature 1 with a KV cache; no token ends a row.
-    Generate(BenchArgs),
+    Generate {
+        /// Shared flags.
+        #[command(flatten)]
+        args: BenchArgs,
+        /// In which format the weights are kept; also prints what rounding does to the log-probabilities of the sampled
+        /// tokens.
+        #[arg(long, value_enum, default_value_t)]
+        weights: SamplingWeights,
+    },
     /// One iteration of PPO: sampling, four models of one shape, two epochs over the rollout as one minibatch.
     Ppo(BenchArgs),
 }

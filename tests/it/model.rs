@@ -120,7 +120,8 @@ fn the_likeliest_story_is_told_word_for_word() -> Result<()> {
             &Sampling::greedy(STORY_TOKENS, vec![]),
             1,
             &GO
-        )?,
+        )?
+        .text,
         STORY
     );
     let sampled = |seed| {
@@ -134,7 +135,7 @@ fn the_likeliest_story_is_told_word_for_word() -> Result<()> {
     };
     assert_eq!(sampled(1)?, sampled(1)?);
     assert_ne!(sampled(1)?, sampled(2)?);
-    assert!(sampled(1)?.starts_with(PROMPT));
+    assert!(sampled(1)?.text.starts_with(PROMPT));
     Ok(())
 }
 

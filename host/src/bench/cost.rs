@@ -7,6 +7,7 @@
 //! elements of a layer's matrices.
 
 use super::shape::{Batch, Shape};
+use crate::model::SamplingWeights;
 
 /// Bytes of an f32.
 const F32: u64 = 4;
@@ -57,12 +58,13 @@ pub fn train(shape: &Shape, batch: Batch) -> Cost {
 }
 
 /// Sampling the second half of every row. The last token is sampled and never fed. Every new token reads all matrices and
-/// the head once for all rows together, and the keys and values of its row.
-pub fn generate(shape: &Shape, batch: Batch) -> Cost {
+/// the head once for all rows together, in their format, and the keys and values of its row, f32.
+pub fn generate(shape: &Shape, batch: Batch, format: SamplingWeights) -> Cost {
     let (prompt, new) = (batch.prompt() as u64, batch.new_tokens() as u64);
     let (rows, fed) = (batch.rows as u64, batch.length as u64 - 1);
     let head = (shape.vocabulary * shape.channels) as u64;
     let weights = shape.layers as u64 * shape.layer_weights() + head;
+    let weight_bytes = weights * format.bits() as u64 / 8;
     let cached = (2 * shape.layers * shape.kv_heads * shape.head_size()) as u64; // a token
     // The tokens at positions prompt..fed attend to 1 more than their position.
     let read: u64 = (prompt..fed).map(|position| position + 1).sum();
@@ -73,8 +75,8 @@ pub fn generate(shape: &Shape, batch: Batch) -> Cost {
             batch.length - 1,
             batch.rows * batch.new_tokens(),
         ),
-        bytes: F32 * (new * weights + rows * cached * (fed + read)),
-        working_set: F32 * (weights + rows * cached * fed),
+        bytes: new * weight_bytes + F32 * rows * cached * (fed + read),
+        working_set: weight_bytes + F32 * rows * cached * fed,
     }
 }
 
@@ -88,7 +90,7 @@ pub fn ppo(shape: &Shape, batch: Batch) -> Cost {
         forward_flops(shape, rows, length, sampled),
         forward_flops(shape, rows, length, 0),
     );
-    let sampling = generate(shape, batch);
+    let sampling = generate(shape, batch, SamplingWeights::F32);
     let step = train(shape, batch);
     let parameters = F32 * shape.parameters();
     let epochs = PPO_EPOCHS as u64;
@@ -136,7 +138,7 @@ mod tests {
 
         // Weights 2·84 + 40; 2·2·1·2 = 8 cached a token; the token at position 2 reads 3.
         assert_eq!(
-            generate(&SHAPE, batch),
+            generate(&SHAPE, batch, SamplingWeights::F32),
             Cost {
                 flops: forward(3, 6, 10),
                 bytes: 4 * (2 * 208 + 5 * 8 * (3 + 3)),
@@ -144,7 +146,11 @@ mod tests {
             }
         );
         let (policy, scored) = (forward(4, 10, 10), forward(4, 10, 0));
-        let sampling = generate(&SHAPE, batch);
+        // Of the weights, 208 · 9 / 8 bytes.
+        let q8 = generate(&SHAPE, batch, SamplingWeights::Q8);
+        assert_eq!(q8.bytes, 2 * 234 + 4 * 5 * 8 * 6);
+        assert_eq!(q8.working_set, 234 + 4 * 5 * 8 * 3);
+        let sampling = generate(&SHAPE, batch, SamplingWeights::F32);
         assert_eq!(
             ppo(&SHAPE, batch),
             Cost {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::cost::Cost;
 use super::rates::Rates;
 use super::shape::Shape;
+use crate::model::{RoundingEffect, SamplingWeights};
 
 /// Median, least and greatest of several values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -90,6 +91,10 @@ pub struct BenchReport {
     pub tokens: usize,
     /// Seconds of every repetition that counts.
     pub seconds: Vec<f64>,
+    /// In which format sampling kept the weights.
+    pub weights: SamplingWeights,
+    /// What rounding them did to the log-probabilities of the tokens of a repetition; `None` where nothing is rounded.
+    pub rounding: Option<RoundingEffect>,
     /// What a repetition takes at least.
     pub floor: Floor,
     /// The largest resident set during the work, where the system tells.
@@ -137,11 +142,16 @@ impl fmt::Display for BenchReport {
         )?;
         writeln!(
             out,
-            "{} rows of {} tokens, {} threads, {} repetitions\n",
+            "{} rows of {} tokens, {} threads, {} repetitions{}\n",
             self.rows,
             self.length,
             self.threads,
-            self.seconds.len()
+            self.seconds.len(),
+            if self.weights.rounds() {
+                format!(", {} weights", self.weights)
+            } else {
+                String::new()
+            }
         )?;
         let (speed, time) = (self.tokens_per_second(), self.time());
         writeln!(
@@ -179,6 +189,9 @@ impl fmt::Display for BenchReport {
                 mib(peak),
                 mib(start)
             )?;
+        }
+        if let Some(rounding) = &self.rounding {
+            writeln!(out, "rounding     {rounding}")?;
         }
         Ok(())
     }

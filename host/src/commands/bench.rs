@@ -8,6 +8,7 @@ use crate::bench::{self, BenchReport, Plan, Workload, sweep};
 use crate::cli::{BenchArgs, BenchCommand};
 use crate::commands::{emit, emit_json, interrupt, start_threads};
 use crate::error::{Error, Result};
+use crate::model::SamplingWeights;
 
 /// The result with the figures that follow from it.
 #[derive(Serialize)]
@@ -19,12 +20,13 @@ struct Output<'a> {
 }
 
 pub(super) fn bench(command: &BenchCommand) -> Result<()> {
-    let (workload, args, sweeps) = match command {
-        BenchCommand::Train { args, sweep } => (Workload::Train, args, *sweep),
-        BenchCommand::Generate(args) => (Workload::Generate, args, false),
-        BenchCommand::Ppo(args) => (Workload::Ppo, args, false),
+    let f32 = SamplingWeights::F32;
+    let (workload, args, sweeps, weights) = match command {
+        BenchCommand::Train { args, sweep } => (Workload::Train, args, *sweep, f32),
+        BenchCommand::Generate { args, weights } => (Workload::Generate, args, false, *weights),
+        BenchCommand::Ppo(args) => (Workload::Ppo, args, false, f32),
     };
-    let plan = plan(workload, args)?;
+    let plan = plan(workload, args, weights)?;
     start_threads(args.threads)?;
     let cancel = interrupt::install()?;
     if sweeps {
@@ -47,7 +49,7 @@ pub(super) fn bench(command: &BenchCommand) -> Result<()> {
     }
 }
 
-fn plan(workload: Workload, args: &BenchArgs) -> Result<Plan> {
+fn plan(workload: Workload, args: &BenchArgs, weights: SamplingWeights) -> Result<Plan> {
     let mut shape: Shape = args.shape.parse()?;
     if args.tied {
         if args.shape.contains(',') {
@@ -73,5 +75,6 @@ fn plan(workload: Workload, args: &BenchArgs) -> Result<Plan> {
         repetitions: args.repetitions,
         warm_up: args.warm_up,
         seed: args.seed,
+        weights,
     })
 }

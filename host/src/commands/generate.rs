@@ -1,10 +1,12 @@
 //! `finegrain generate`: continue a prompt, or answer it; the text alone goes to standard output.
 
+use std::io::Write as _;
+
 use crate::cli::GenerateArgs;
 use crate::commands::{emit, interrupt};
 use crate::data::chat::{Message, Role};
 use crate::error::Result;
-use crate::model::{Sampling, answer, complete, locate};
+use crate::model::{Completion, Sampling, answer, complete, locate};
 
 pub(super) fn generate(args: &GenerateArgs) -> Result<()> {
     let sampling = Sampling {
@@ -13,10 +15,11 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<()> {
         top_p: args.top_p,
         max_new_tokens: args.max_tokens,
         eos: Vec::new(),
+        weights: args.weights,
     };
     let cancel = interrupt::install()?;
     let model = locate(&args.model)?;
-    let mut text = if args.chat {
+    let Completion { mut text, rounding } = if args.chat {
         let system = args.system.iter();
         let mut conversation: Vec<_> = system
             .map(|text| Message::new(Role::System, text))
@@ -27,5 +30,10 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<()> {
         complete(&model, &args.prompt, &sampling, args.seed, cancel)?
     };
     text.push('\n');
-    emit(&text)
+    emit(&text)?;
+    if let Some(rounding) = rounding {
+        // The text is out; a closed standard error is no reason to fail.
+        let _ = writeln!(std::io::stderr(), "{} weights: {rounding}", args.weights);
+    }
+    Ok(())
 }

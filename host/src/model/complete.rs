@@ -8,10 +8,20 @@ use finegrain_sdk::rng::Stream;
 use super::checkpoint::check_tokenizer;
 use super::generate::generate;
 use super::llama::Llama;
+use super::rounding_effect::RoundingEffect;
 use super::sampling::Sampling;
 use crate::data::chat::Message;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
+
+/// What a model said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    /// The text, special tokens left out.
+    pub text: String,
+    /// What rounded weights did to the log-probabilities of its tokens; `None` where they are f32 or there is no token.
+    pub rounding: Option<RoundingEffect>,
+}
 
 /// Continues `prompt` with the model and the tokenizer of a Hugging Face folder or a .gguf file and gives the whole text,
 /// prompt included, special tokens left out. The tokenizer's EOS ends it where neither `sampling` nor the model names a
@@ -26,15 +36,17 @@ pub fn complete(
     sampling: &Sampling,
     seed: u64,
     cancel: &AtomicBool,
-) -> Result<String> {
+) -> Result<Completion> {
     let speaker = Speaker::load(path)?;
     let mut sampling = sampling.clone();
     if sampling.eos.is_empty() && speaker.model.config().eos_token_id.is_empty() {
         sampling.eos.push(speaker.tokenizer.eos());
     }
     let mut ids = speaker.tokenizer.encode_prompt(prompt)?;
-    ids.extend(speaker.generate(&ids, &sampling, seed, cancel)?);
-    speaker.tokenizer.decode(&ids)
+    let (continuation, rounding) = speaker.generate(&ids, &sampling, seed, cancel)?;
+    ids.extend(continuation);
+    let text = speaker.tokenizer.decode(&ids)?;
+    Ok(Completion { text, rounding })
 }
 
 /// The answer to a conversation in the model's chat template, special tokens left out. What ends it are `sampling`'s
@@ -48,14 +60,15 @@ pub fn answer(
     sampling: &Sampling,
     seed: u64,
     cancel: &AtomicBool,
-) -> Result<String> {
+) -> Result<Completion> {
     let speaker = Speaker::load(path)?;
     let mut sampling = sampling.clone();
     sampling.eos.extend(&speaker.model.config().eos_token_id);
     sampling.eos.push(speaker.tokenizer.eos());
     let ids = speaker.tokenizer.encode_chat(conversation)?;
-    let answer = speaker.generate(&ids, &sampling, seed, cancel)?;
-    speaker.tokenizer.decode(&answer)
+    let (answer, rounding) = speaker.generate(&ids, &sampling, seed, cancel)?;
+    let text = speaker.tokenizer.decode(&answer)?;
+    Ok(Completion { text, rounding })
 }
 
 /// A model and the tokenizer that belongs to it.
@@ -72,16 +85,23 @@ impl Speaker {
         Ok(Self { model, tokenizer })
     }
 
-    /// The ids that follow `prompt`.
+    /// The ids that follow `prompt`, and what rounded weights did to them.
     fn generate(
         &self,
         prompt: &[u32],
         sampling: &Sampling,
         seed: u64,
         cancel: &AtomicBool,
-    ) -> Result<Vec<u32>> {
+    ) -> Result<(Vec<u32>, Option<RoundingEffect>)> {
         let stream = Stream::new(seed).child("generate");
-        let rows = generate(&self.model, &[prompt.to_vec()], sampling, &stream, cancel)?;
-        Ok(rows.into_iter().flat_map(|row| row.ids).collect())
+        let prompts = [prompt.to_vec()];
+        let rows = generate(&self.model, &prompts, sampling, &stream, cancel)?;
+        let rounding = if sampling.weights.rounds() {
+            RoundingEffect::measure(&self.model, &prompts, &rows, sampling.temperature)?
+        } else {
+            None
+        };
+        let ids = rows.into_iter().flat_map(|row| row.ids).collect();
+        Ok((ids, rounding))
     }
 }

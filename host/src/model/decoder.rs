@@ -9,15 +9,19 @@ use super::config::LlamaConfig;
 use super::kv_cache::KvCache;
 use super::llama::Llama;
 use super::packed::PackedMatrix;
+use super::sampling_weights::SamplingWeights;
 use super::vector::{self, mul_add};
 use crate::error::Result;
 
 /// The weights of a model for generation. Building one copies them, so later updates of the model do not reach it.
 pub struct Decoder {
     config: LlamaConfig,
-    embedding: Vec<f32>,
+    weights: SamplingWeights,
+    /// (V, C); `None` where the rows of the head are the embedding.
+    embedding: Option<Vec<f32>>,
     layers: Vec<Layer>,
     norm: Vec<f32>,
+    /// (V, C).
     head: PackedMatrix,
     /// A row of D/2 for each of `max_position_embeddings` positions.
     cos: Vec<f32>,
@@ -56,23 +60,25 @@ pub(super) struct Scratch {
 }
 
 impl Decoder {
-    /// Copies the weights of a model; an adapter is merged into them.
-    pub fn new(model: &Llama) -> Result<Self> {
+    /// Copies the weights of a model into the format `weights`; an adapter is merged into them.
+    pub fn new(model: &Llama, weights: SamplingWeights) -> Result<Self> {
         let model = &model.merged()?;
         let config = model.config().clone();
         let c = config.hidden_size;
         let queries = config.num_attention_heads * config.head_dim;
+        let pack =
+            |matrices: &[&[f32]], inputs: usize| PackedMatrix::new(matrices, inputs, weights);
         let layers = (0..config.num_hidden_layers)
             .map(|index| {
                 let [input_norm, q, k, v, o, post_norm, gate, up, down] =
                     model.layer_weights(index);
                 Ok(Layer {
                     input_norm: input_norm.to_vec(),
-                    qkv: PackedMatrix::new(&[q, k, v], c),
-                    output: PackedMatrix::new(&[o], queries),
+                    qkv: pack(&[q, k, v], c),
+                    output: pack(&[o], queries),
                     post_norm: post_norm.to_vec(),
-                    gate_up: PackedMatrix::new(&[gate, up], c),
-                    down: PackedMatrix::new(&[down], config.intermediate_size),
+                    gate_up: pack(&[gate, up], c),
+                    down: pack(&[down], config.intermediate_size),
                 })
             })
             .collect::<Result<Vec<_>>>()?;
@@ -84,10 +90,15 @@ impl Decoder {
             })
             .collect();
         Ok(Self {
-            embedding: model.embedding_weight().to_vec(),
+            weights,
+            embedding: if config.tie_word_embeddings {
+                None
+            } else {
+                Some(model.embedding_weight().to_vec())
+            },
             layers,
             norm: model.norm_weight().to_vec(),
-            head: PackedMatrix::new(&[model.output_weight()], c),
+            head: pack(&[model.output_weight()], c),
             cos: angles.iter().map(|angle| angle.cos() as f32).collect(),
             sin: angles.iter().map(|angle| angle.sin() as f32).collect(),
             config,
@@ -99,12 +110,17 @@ impl Decoder {
         &self.config
     }
 
+    /// The format of the weights.
+    pub fn weights(&self) -> SamplingWeights {
+        self.weights
+    }
+
     /// Bytes of weights that a step reads.
     pub(super) fn bytes(&self) -> usize {
         let layer = self.layers.first().map_or(0, |layer| {
-            layer.qkv.len() + layer.output.len() + layer.gate_up.len() + layer.down.len()
+            layer.qkv.bytes() + layer.output.bytes() + layer.gate_up.bytes() + layer.down.bytes()
         });
-        size_of::<f32>() * (self.layers.len() * layer + self.head.len())
+        self.layers.len() * layer + self.head.bytes()
     }
 
     /// Feeds tokens: afterwards their keys and values are in the caches and their states in `scratch`. Entries of the
@@ -122,7 +138,10 @@ impl Decoder {
         } = scratch;
         x.clear();
         for entry in entries {
-            x.extend_from_slice(&self.embedding[entry.id as usize * c..][..c]);
+            match &self.embedding {
+                Some(table) => x.extend_from_slice(&table[entry.id as usize * c..][..c]),
+                None => self.head.extend_with_row(entry.id as usize, x),
+            }
         }
         for (index, layer) in self.layers.iter().enumerate() {
             norm_rows(x, &layer.input_norm, eps, normed);
@@ -229,7 +248,7 @@ mod tests {
             batch.push(&ids, &[]);
             let expected = model.logits(&batch, Read::All)?;
 
-            let decoder = Decoder::new(&model)?;
+            let decoder = Decoder::new(&model, SamplingWeights::F32)?;
             let mut caches = [KvCache::new(model.config(), ids.len())];
             let mut scratch = Scratch::default();
             let mut logits: Vec<Vec<f32>> = Vec::new();

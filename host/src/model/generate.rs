@@ -50,11 +50,12 @@ pub fn generate(
     stream: &Stream,
     cancel: &AtomicBool,
 ) -> Result<Vec<Generated>> {
-    Decoder::new(model)?.generate(prompts, sampling, stream, cancel)
+    Decoder::new(model, sampling.weights)?.generate(prompts, sampling, stream, cancel)
 }
 
 impl Decoder {
-    /// [`generate`] with weights that are laid out already, for several calls with the same model.
+    /// [`generate`] with weights that are laid out already, for several calls with the same model. `sampling.weights` is
+    /// their format.
     pub fn generate(
         &self,
         prompts: &[Vec<u32>],
@@ -63,6 +64,13 @@ impl Decoder {
         cancel: &AtomicBool,
     ) -> Result<Vec<Generated>> {
         sampling.validate("sampling")?;
+        if sampling.weights != self.weights() {
+            return Err(Error::input(format!(
+                "sampling.weights is {}, but these weights are laid out as {}",
+                sampling.weights,
+                self.weights()
+            )));
+        }
         for (row, prompt) in prompts.iter().enumerate() {
             if prompt.is_empty() {
                 return Err(
@@ -251,7 +259,7 @@ impl<'a> Work<'a> {
 mod tests {
     use super::*;
     use crate::data::ragged::TokenBatch;
-    use crate::model::fixture;
+    use crate::model::{SamplingWeights, fixture};
 
     static GO: AtomicBool = AtomicBool::new(false);
 
@@ -304,18 +312,28 @@ mod tests {
     fn a_row_has_the_same_bits_in_every_batch_and_at_every_number_of_threads() -> Result<()> {
         let (model, prompts) = (fixture::model(false)?, prompts());
         let stream = Stream::new(9);
-        let run = |threads: usize, prompts: &[Vec<u32>]| {
+        let run = |threads: usize, prompts: &[Vec<u32>], weights| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            let sampling = Sampling {
+                weights,
+                ..sampling(1.0)
+            };
             pool.expect("a thread pool")
-                .install(|| generate(&model, prompts, &sampling(1.0), &stream, &GO))
+                .install(|| generate(&model, prompts, &sampling, &stream, &GO))
         };
-        let all = run(1, &prompts)?;
-        assert_eq!(run(3, &prompts)?, all);
-        assert_eq!(run(2, &prompts[..5])?, all[..5]);
-        assert_ne!(
-            generate(&model, &prompts, &sampling(1.0), &Stream::new(10), &GO)?,
-            all
-        );
+        for weights in [
+            SamplingWeights::F32,
+            SamplingWeights::Bf16,
+            SamplingWeights::Q8,
+        ] {
+            let all = run(1, &prompts, weights)?;
+            assert_eq!(run(3, &prompts, weights)?, all);
+            assert_eq!(run(2, &prompts[..5], weights)?, all[..5]);
+            assert_ne!(
+                generate(&model, &prompts, &sampling(1.0), &Stream::new(10), &GO)?,
+                all
+            );
+        }
         Ok(())
     }
 
@@ -398,6 +416,17 @@ mod tests {
             assert_eq!(run(vec![1], &wrong, false).exit_code(), 2);
         }
         assert_eq!(run(vec![1], &sampling(1.0), true).exit_code(), 130);
+        let q8 = Sampling {
+            weights: SamplingWeights::Q8,
+            ..sampling(1.0)
+        };
+        let error = Decoder::new(&model, SamplingWeights::Bf16)?
+            .generate(&[vec![1]], &q8, &Stream::new(0), &GO)
+            .expect_err("refused");
+        assert!(
+            error.to_string().contains("sampling.weights is q8") && error.exit_code() == 2,
+            "{error}"
+        );
         let nothing = Sampling {
             max_new_tokens: 0,
             ..sampling(1.0)

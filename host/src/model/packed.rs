@@ -3,9 +3,20 @@
 //! A general matrix product picks its kernel, and with it the order of its sums, by the number of rows: the same row
 //! then has other bits in another batch. Here each output is one chain of multiply-adds over I whatever stands beside
 //! it, so that a row's logits, and what is sampled from them, depend on the row alone.
+//!
+//! The weights lie in panels: for PANEL outputs at a time their weights of input 0, then of input 1, and so on. A file each
+//! says how a weight is stored there: as f32, as bf16, or as an 8-bit integer.
+
+mod bf16_panels;
+mod f32_panels;
+mod q8_panels;
 
 use rayon::prelude::*;
 
+use self::bf16_panels::Bf16Panels;
+use self::f32_panels::F32Panels;
+use self::q8_panels::Q8Panels;
+use super::sampling_weights::SamplingWeights;
 use super::vector::mul_add;
 
 /// Outputs worked on together: two vector registers.
@@ -21,34 +32,78 @@ const ROWS: usize = 4;
 /// Multiply-adds from which several threads pay (about a tenth of a millisecond's work for one).
 const PARALLEL: usize = 1 << 23;
 
-/// An (O, I) matrix in panels: for PANEL outputs at a time their weights of input 0, then of input 1, and so on.
+/// How the weights of a panel are stored. An output is a lane of a panel.
+trait Layout: Sync + Sized {
+    /// Room for `panels` panels of `inputs` inputs, all zero.
+    fn zeros(inputs: usize, panels: usize) -> Self;
+
+    /// Stores the weights (I,) of one output.
+    fn put(&mut self, panel: usize, lane: usize, row: &[f32]);
+
+    /// The weights (I,) of one output as they take part in products.
+    fn row(&self, panel: usize, lane: usize) -> impl Iterator<Item = f32>;
+
+    /// Memory of the weights, padding included.
+    fn bytes(&self) -> usize;
+
+    /// R rows (I,) by one panel. The sums of a row are the same for every R.
+    fn product<const R: usize>(&self, panel: usize, rows: [&[f32]; R]) -> [[f32; PANEL]; R];
+}
+
+/// R rows by some inputs of a panel: `weights` for each of them, `widen` makes an f32 of one. The sums of a row are the same
+/// for every R.
+///
+/// The compiler keeps the sums in registers as long as they are a variable of their own, made and returned here; in a
+/// function that is handed them it takes half the speed.
+#[inline]
+fn products<W: Copy, const R: usize>(
+    weights: &[[W; PANEL]],
+    rows: [&[f32]; R],
+    widen: impl Fn(W) -> f32,
+) -> [[f32; PANEL]; R] {
+    let rows = rows.map(|row| &row[..weights.len()]);
+    let mut sums = [[0.0; PANEL]; R];
+    for (input, weights) in weights.iter().enumerate() {
+        let mut wide = [0.0; PANEL];
+        for (wide, weight) in wide.iter_mut().zip(weights) {
+            *wide = widen(*weight);
+        }
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            let value = row[input];
+            for (sum, weight) in sums.iter_mut().zip(&wide) {
+                *sum = mul_add(value, *weight, *sum);
+            }
+        }
+    }
+    sums
+}
+
+enum Panels {
+    F32(F32Panels),
+    Bf16(Bf16Panels),
+    Q8(Q8Panels),
+}
+
+/// An (O, I) matrix.
 pub(super) struct PackedMatrix {
     inputs: usize,
     outputs: usize,
-    /// (⌈O / PANEL⌉, I, PANEL), zeros behind the last output.
-    panels: Vec<f32>,
+    panels: Panels,
 }
 
 impl PackedMatrix {
     /// Packs matrices (Oₙ, I), row by row, below each other.
-    pub(super) fn new(matrices: &[&[f32]], inputs: usize) -> Self {
-        let rows = matrices.concat();
-        let outputs = rows.len() / inputs;
-        let mut panels = vec![0.0; outputs.next_multiple_of(PANEL) * inputs];
-        for (panel, rows) in panels
-            .chunks_exact_mut(PANEL * inputs)
-            .zip(rows.chunks(PANEL * inputs))
-        {
-            for (output, row) in rows.chunks_exact(inputs).enumerate() {
-                for (input, weight) in row.iter().enumerate() {
-                    panel[input * PANEL + output] = *weight;
-                }
-            }
-        }
+    pub(super) fn new(matrices: &[&[f32]], inputs: usize, weights: SamplingWeights) -> Self {
+        let elements: usize = matrices.iter().map(|matrix| matrix.len()).sum();
+        let outputs = elements / inputs;
         Self {
             inputs,
             outputs,
-            panels,
+            panels: match weights {
+                SamplingWeights::F32 => Panels::F32(pack(matrices, inputs, outputs)),
+                SamplingWeights::Bf16 => Panels::Bf16(pack(matrices, inputs, outputs)),
+                SamplingWeights::Q8 => Panels::Q8(pack(matrices, inputs, outputs)),
+            },
         }
     }
 
@@ -57,36 +112,59 @@ impl PackedMatrix {
         self.outputs
     }
 
-    /// How many weights there are, padding included.
-    pub(super) fn len(&self) -> usize {
-        self.panels.len()
+    /// Memory of the weights, padding included.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.panels {
+            Panels::F32(panels) => panels.bytes(),
+            Panels::Bf16(panels) => panels.bytes(),
+            Panels::Q8(panels) => panels.bytes(),
+        }
+    }
+
+    /// Appends the weights (I,) of one output, as they take part in products.
+    pub(super) fn extend_with_row(&self, output: usize, out: &mut Vec<f32>) {
+        let (panel, lane) = (output / PANEL, output % PANEL);
+        match &self.panels {
+            Panels::F32(panels) => out.extend(panels.row(panel, lane)),
+            Panels::Bf16(panels) => out.extend(panels.row(panel, lane)),
+            Panels::Q8(panels) => out.extend(panels.row(panel, lane)),
+        }
     }
 
     /// x (rows, I) → out (rows, O). `out` is resized; its old content does not matter.
     pub(super) fn multiply(&self, x: &[f32], out: &mut Vec<f32>) {
+        match &self.panels {
+            Panels::F32(panels) => self.multiply_by(panels, x, out),
+            Panels::Bf16(panels) => self.multiply_by(panels, x, out),
+            Panels::Q8(panels) => self.multiply_by(panels, x, out),
+        }
+    }
+
+    fn multiply_by(&self, layout: &impl Layout, x: &[f32], out: &mut Vec<f32>) {
         let rows = x.len() / self.inputs;
         out.resize(rows * self.outputs, 0.0);
-        if rows * self.panels.len() < PARALLEL {
-            for (index, panel) in self.panels.chunks_exact(PANEL * self.inputs).enumerate() {
-                self.panel(panel, x, |row, values| {
-                    self.store(index, row, values, out);
+        let panels = self.outputs.div_ceil(PANEL);
+        if rows * panels * PANEL * self.inputs < PARALLEL {
+            for panel in 0..panels {
+                self.panel(layout, panel, x, |row, values| {
+                    self.store(panel, row, values, out);
                 });
             }
             return;
         }
         // The outputs of a panel are not contiguous in `out`, so that threads cannot share it in safe code; each panel
         // gathers its own, which is a small part of the work of a product this large.
-        let panels = self.panels.par_chunks_exact(PANEL * self.inputs);
-        let gathered: Vec<Vec<[f32; PANEL]>> = panels
+        let gathered: Vec<Vec<[f32; PANEL]>> = (0..panels)
+            .into_par_iter()
             .map(|panel| {
                 let mut block = vec![[0.0; PANEL]; rows];
-                self.panel(panel, x, |row, values| block[row] = *values);
+                self.panel(layout, panel, x, |row, values| block[row] = *values);
                 block
             })
             .collect();
-        for (index, block) in gathered.iter().enumerate() {
+        for (panel, block) in gathered.iter().enumerate() {
             for (row, values) in block.iter().enumerate() {
-                self.store(index, row, values, out);
+                self.store(panel, row, values, out);
             }
         }
     }
@@ -100,73 +178,103 @@ impl PackedMatrix {
 
     /// All rows of `x` through one panel.
     #[inline]
-    fn panel(&self, panel: &[f32], x: &[f32], mut store: impl FnMut(usize, &[f32; PANEL])) {
+    fn panel(
+        &self,
+        layout: &impl Layout,
+        panel: usize,
+        x: &[f32],
+        mut store: impl FnMut(usize, &[f32; PANEL]),
+    ) {
         let blocks = x.chunks_exact(ROWS * self.inputs);
         let (rest, full) = (blocks.remainder(), blocks.len() * ROWS);
         for (block, x) in blocks.enumerate() {
-            let sums: [_; ROWS] = block_product(panel, x, self.inputs);
-            for (row, values) in sums.iter().enumerate() {
+            let rows: [&[f32]; ROWS] =
+                std::array::from_fn(|row| &x[row * self.inputs..(row + 1) * self.inputs]);
+            for (row, values) in layout.product(panel, rows).iter().enumerate() {
                 store(block * ROWS + row, values);
             }
         }
         for (row, x) in rest.chunks_exact(self.inputs).enumerate() {
-            let [values] = block_product(panel, x, self.inputs);
+            let [values] = layout.product(panel, [x]);
             store(full + row, &values);
         }
     }
 }
 
-/// R rows by one panel. The sums of a row are the same for every R.
-#[inline]
-fn block_product<const R: usize>(panel: &[f32], x: &[f32], inputs: usize) -> [[f32; PANEL]; R] {
-    let rows: [&[f32]; R] = std::array::from_fn(|row| &x[row * inputs..(row + 1) * inputs]);
-    let mut sums = [[0.0; PANEL]; R];
-    for (input, weights) in panel.as_chunks::<PANEL>().0.iter().enumerate().take(inputs) {
-        for (sums, row) in sums.iter_mut().zip(rows) {
-            let value = row[input];
-            for (sum, weight) in sums.iter_mut().zip(weights) {
-                *sum = mul_add(value, *weight, *sum);
-            }
-        }
+fn pack<L: Layout>(matrices: &[&[f32]], inputs: usize, outputs: usize) -> L {
+    let mut layout = L::zeros(inputs, outputs.div_ceil(PANEL));
+    let rows = matrices
+        .iter()
+        .flat_map(|matrix| matrix.chunks_exact(inputs));
+    for (output, row) in rows.enumerate() {
+        layout.put(output / PANEL, output % PANEL, row);
     }
-    sums
+    layout
 }
 
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Tensor};
+    use finegrain_sdk::rng::Stream;
 
     use super::*;
     use crate::error::Result;
+    use crate::model::parameters;
 
-    /// Small integers, so that every order of summation gives the same float.
+    const ALL: [SamplingWeights; 3] = [
+        SamplingWeights::F32,
+        SamplingWeights::Bf16,
+        SamplingWeights::Q8,
+    ];
+
+    /// Small integers, so that every order of summation gives the same float. All formats keep them: bf16 has 8 bits, and
+    /// ±127/8 in every block makes the scale of q8 1/8.
     fn integers(count: usize, seed: usize) -> Vec<f32> {
         (0..count)
             .map(|i| ((i * 7 + seed) % 11) as f32 - 5.0)
             .collect()
     }
 
-    fn check(outputs: [usize; 2], inputs: usize, rows: usize) -> Result<()> {
+    fn check(
+        weights: SamplingWeights,
+        outputs: [usize; 2],
+        inputs: usize,
+        rows: usize,
+    ) -> Result<()> {
         let device = Device::Cpu;
         let total = outputs[0] + outputs[1];
-        let weights = integers(total * inputs, 3);
+        let mut values = integers(total * inputs, 3);
+        if weights == SamplingWeights::Q8 {
+            for row in values.chunks_exact_mut(inputs) {
+                row.iter_mut()
+                    .step_by(32)
+                    .for_each(|weight| *weight = 127.0 / 8.0);
+            }
+        }
         let x = integers(rows * inputs, 1);
-        let (first, second) = weights.split_at(outputs[0] * inputs);
-        let packed = PackedMatrix::new(&[first, second], inputs);
+        let (first, second) = values.split_at(outputs[0] * inputs);
+        let packed = PackedMatrix::new(&[first, second], inputs, weights);
         assert_eq!(packed.outputs(), total);
+        let mut stored = Vec::new();
+        (0..total).for_each(|output| packed.extend_with_row(output, &mut stored));
+        assert_eq!(stored, values);
         let mut out = vec![f32::NAN; 3];
         packed.multiply(&x, &mut out);
-        let weights = Tensor::from_slice(&weights, (total, inputs), &device)?;
-        let expected = Tensor::from_vec(x, (rows, inputs), &device)?.matmul(&weights.t()?)?;
+        let matrix = Tensor::from_slice(&values, (total, inputs), &device)?;
+        let expected = Tensor::from_vec(x, (rows, inputs), &device)?.matmul(&matrix.t()?)?;
         assert_eq!(out, expected.flatten_all()?.to_vec1::<f32>()?);
         Ok(())
     }
 
     #[test]
     fn products_are_right_at_every_remainder() -> Result<()> {
-        for rows in [1, 3, 4, 5, 9] {
-            for outputs in [[1, 2], [20, 12], [32, 33]] {
-                check(outputs, 13, rows)?;
+        for weights in ALL {
+            for rows in [1, 3, 4, 5, 9] {
+                for outputs in [[1, 2], [20, 12], [32, 33]] {
+                    for inputs in [13, 64, 70] {
+                        check(weights, outputs, inputs, rows)?;
+                    }
+                }
             }
         }
         Ok(())
@@ -174,22 +282,82 @@ mod tests {
 
     #[test]
     fn a_large_product_on_several_threads_is_the_same() -> Result<()> {
-        check([500, 541], 260, 33)
+        for weights in ALL {
+            check(weights, [500, 541], 260, 33)?;
+        }
+        Ok(())
+    }
+
+    /// Memory a weight, at a whole number of panels and blocks.
+    #[test]
+    fn a_weight_takes_the_bits_that_its_format_says() {
+        for weights in ALL {
+            let packed = PackedMatrix::new(&[&[0.0; 64 * 96]], 96, weights);
+            assert_eq!(8 * packed.bytes(), 64 * 96 * weights.bits());
+        }
+    }
+
+    /// N(0, 1).
+    fn normal(count: usize) -> Vec<f32> {
+        parameters::normal(&Stream::new(11), 1.0, count)
+    }
+
+    /// Against the product of the unrounded weights in f64. Rounding moves a weight w by at most 2⁻⁸·|w| (bf16: half a unit
+    /// in the last of 8 places) or max |w| / 254 over its block of 32 inputs (q8), so that an output moves by at most the sum
+    /// over inputs of that times |x|. To this comes the rounding of f32 sums: I + 1 operations, each relative to 2⁻²⁴,
+    /// on at most Σ |w·x|. The bound is not idle: the largest error is above a tenth of it (0 for f32).
+    #[test]
+    fn products_of_rounded_weights_are_within_the_bound_of_the_format() {
+        let (outputs, inputs, rows) = (50, 100, 6);
+        let matrix = normal(outputs * inputs);
+        let x: Vec<f32> = (0..rows * inputs).map(|i| (i as f32).sin()).collect();
+        for weights in ALL {
+            let mut out = Vec::new();
+            PackedMatrix::new(&[&matrix], inputs, weights).multiply(&x, &mut out);
+            let mut closest = 0f64;
+            for (x, out) in x.chunks_exact(inputs).zip(out.chunks_exact(outputs)) {
+                for (w, out) in matrix.chunks_exact(inputs).zip(out) {
+                    let (mut sum, mut size, mut bound) = (0.0, 0.0, 0.0);
+                    for (w, x) in w.chunks(32).zip(x.chunks(32)) {
+                        let largest = w.iter().fold(0f32, |most, w| most.max(w.abs()));
+                        for (w, x) in w.iter().zip(x) {
+                            let (w, x) = (f64::from(*w), f64::from(*x));
+                            sum += w * x;
+                            size += (w * x).abs();
+                            bound += x.abs()
+                                * match weights {
+                                    SamplingWeights::F32 => 0.0,
+                                    SamplingWeights::Bf16 => w.abs() / 256.0,
+                                    SamplingWeights::Q8 => f64::from(largest) / 254.0,
+                                };
+                        }
+                    }
+                    let arithmetic = (inputs + 1) as f64 * size / f64::from(1 << 24);
+                    let error = (f64::from(*out) - sum).abs();
+                    assert!(error <= bound + arithmetic, "{weights}: {error} {bound}");
+                    closest = closest.max(error / bound);
+                }
+            }
+            assert!(
+                !weights.rounds() || closest > 0.1,
+                "{weights}: {closest} of the bound"
+            );
+        }
     }
 
     #[test]
     fn a_row_has_the_same_bits_alone_and_among_others() {
         let (inputs, rows) = (300, 31);
-        let weights: Vec<f32> = (0..1000 * inputs)
-            .map(|i| (0.37 * i as f32).sin())
-            .collect();
-        let packed = PackedMatrix::new(&[&weights], inputs);
+        let matrix = normal(1000 * inputs);
         let x: Vec<f32> = (0..rows * inputs).map(|i| (i as f32).sin()).collect();
-        let (mut together, mut alone) = (Vec::new(), Vec::new());
-        packed.multiply(&x, &mut together);
-        for (x, expected) in x.chunks_exact(inputs).zip(together.chunks_exact(1000)) {
-            packed.multiply(x, &mut alone);
-            assert_eq!(alone, expected);
+        for weights in ALL {
+            let packed = PackedMatrix::new(&[&matrix], inputs, weights);
+            let (mut together, mut alone) = (Vec::new(), Vec::new());
+            packed.multiply(&x, &mut together);
+            for (x, expected) in x.chunks_exact(inputs).zip(together.chunks_exact(1000)) {
+                packed.multiply(x, &mut alone);
+                assert_eq!(alone, expected);
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::sampling_weights::SamplingWeights;
 use crate::error::{Error, Result};
 
 /// How responses are sampled.
@@ -21,6 +22,8 @@ pub struct Sampling {
     pub max_new_tokens: usize,
     /// Token ids that end a response; with none, those of the model's config.json.
     pub eos: Vec<u32>,
+    /// In which format the weights are kept while sampling: `f32`, `bf16` or `q8`.
+    pub weights: SamplingWeights,
 }
 
 impl Default for Sampling {
@@ -47,6 +50,7 @@ impl Sampling {
             top_p: 1.0,
             max_new_tokens,
             eos,
+            weights: SamplingWeights::F32,
         }
     }
 

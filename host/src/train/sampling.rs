@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::model::Sampling;
+use crate::model::{Sampling, SamplingWeights};
 
 /// Sampling of responses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,6 +22,11 @@ pub struct SamplingConfig {
     /// Tokens after which a response is cut, EOS included. AlpacaFarm: 300; TRL's PPO: 53.
     #[schemars(range(min = 1))]
     pub max_new_tokens: usize,
+    /// In which format the weights are kept while sampling: `f32`, `bf16` or `q8` (8-bit integers, one f32 scale for 32 inputs
+    /// of an output). The last two take less memory and, where memory is what is waited for, less time; they round, so that
+    /// what is sampled is not quite the model's distribution. Everything else stays f32. In PPO, `sampling/...` says how far
+    /// (docs/metrics.md).
+    pub weights: SamplingWeights,
 }
 
 impl Default for SamplingConfig {
@@ -31,6 +36,7 @@ impl Default for SamplingConfig {
             top_k: 0,
             top_p: 1.0,
             max_new_tokens: 64,
+            weights: SamplingWeights::F32,
         }
     }
 }
@@ -66,6 +72,7 @@ impl SamplingConfig {
             top_p: self.top_p,
             max_new_tokens: self.max_new_tokens,
             eos: eos.to_vec(),
+            weights: self.weights,
         }
     }
 }
@@ -73,6 +80,19 @@ impl SamplingConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn weights_are_f32_unless_said_and_survive_the_round_trip() {
+        let read = |text: &str| toml::from_str::<SamplingConfig>(text);
+        assert_eq!(read("").unwrap().weights, SamplingWeights::F32);
+        for weights in ["f32", "bf16", "q8"] {
+            let config = read(&format!("weights = \"{weights}\"")).unwrap();
+            assert_eq!(config.weights.as_str(), weights);
+            assert_eq!(config.with_eos(&[2]).weights, config.weights);
+            let text = toml::to_string(&config).unwrap();
+            assert_eq!(read(&text).unwrap(), config);
+        }
+    }
 
     #[test]
     fn refuses_what_cannot_be_sampled_by_key() {

@@ -110,6 +110,12 @@ pub(super) fn of(step: &Step<'_>) -> Vec<(String, f64)> {
         );
     }
 
+    if let Some(rounding) = &rollout.rounding {
+        push("sampling/logprob_deviation", rounding.mean);
+        push("sampling/logprob_deviation_max", rounding.max);
+        push("sampling/kl_k3", rounding.kl);
+    }
+
     push(
         "response/mean_length",
         rollout.response_tokens() as f64 / rows,

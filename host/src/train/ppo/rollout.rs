@@ -11,7 +11,7 @@ use super::rewards::{self, Channel};
 use super::whiten::{Mean, whiten};
 use crate::data::ragged::{RaggedVec, TokenBatch};
 use crate::error::{Context, Error, Result};
-use crate::model::{Llama, PolicyPass, ScorePass, ScoredModel, generate};
+use crate::model::{Llama, PolicyPass, RoundingEffect, ScorePass, ScoredModel, generate};
 use crate::pipeline::context::StageContext;
 use crate::plugins::instance::AdvantageInstance;
 use crate::train::batching::{micro_batches, walk};
@@ -46,6 +46,8 @@ pub struct Rollout {
     pub offsets: Vec<u64>,
     /// 1 per response that ended with EOS.
     pub ended: Vec<u8>,
+    /// What rounded weights did to the log-probabilities while sampling; `None` where `sampling.weights` is f32.
+    pub rounding: Option<RoundingEffect>,
     /// `log π_old` by the training forward pass, (M,).
     pub old_logprobs: Vec<f32>,
     /// `log π_ref`, (M,).
@@ -176,6 +178,15 @@ pub fn collect(
         ),
         None => forward::log_probs(models.policy, &batch, temperature, budget)?,
     };
+    let rounding = if config.sampling.weights.rounds() {
+        let sampler: Vec<f32> = responses
+            .iter()
+            .flat_map(|response| response.logprobs.iter().copied())
+            .collect();
+        RoundingEffect::between(&sampler, &old_logprobs)
+    } else {
+        None
+    };
     let (ref_logprobs, _) = forward::log_probs(models.reference, &batch, temperature, budget)?;
     let values = match (&first, models.critic) {
         (Some(first), _) => first.critic.as_ref().map(|pass| pass.scores().to_vec()),
@@ -231,6 +242,7 @@ pub fn collect(
         batch,
         offsets,
         ended,
+        rounding,
         old_logprobs,
         ref_logprobs,
         entropy,

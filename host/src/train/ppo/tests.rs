@@ -13,7 +13,7 @@ use super::rollout::{self, Environment, Models, WeightedSource};
 use super::train::{PpoInputs, PpoReport, run};
 use super::update::{Learner, Material};
 use crate::error::Result;
-use crate::model::{Llama, ScalarHead, ScoredModel};
+use crate::model::{Llama, SamplingWeights, ScalarHead, ScoredModel};
 use crate::train::adamw::OptimizerConfig;
 use crate::train::rollout_batch::RewardSource;
 use crate::train::sampling::SamplingConfig;
@@ -104,6 +104,40 @@ fn the_first_step_has_ratio_one_and_no_divergence() {
         0.0,
         "a zero head values nothing"
     );
+}
+
+/// The rollout's own log-probabilities stay those of the f32 policy, so that the first ratio is 1 whatever sampled.
+#[test]
+fn rounded_weights_say_how_far_they_sample_from_the_policy() {
+    let names = [
+        "sampling/logprob_deviation",
+        "sampling/logprob_deviation_max",
+        "sampling/kl_k3",
+    ];
+    for weights in [
+        SamplingWeights::F32,
+        SamplingWeights::Bf16,
+        SamplingWeights::Q8,
+    ] {
+        let recorder = Recorder::default();
+        let mut config = config();
+        config.sampling.weights = weights;
+        run_fives(&config, 1, 0, &mut |_, _| Ok(0.0), &recorder);
+        let [mean, max, kl] = names.map(|name| recorder.all(name));
+        if weights == SamplingWeights::F32 {
+            assert!(mean.is_empty() && max.is_empty() && kl.is_empty());
+            continue;
+        }
+        assert_eq!([mean.len(), max.len(), kl.len()], [3; 3]);
+        for ((mean, max), kl) in mean.into_iter().zip(max).zip(kl) {
+            // Sums of f32 in another order differ by about 1e-6; rounding by far more.
+            assert!(mean > 1e-5 && mean < max && max < 0.1, "{mean} {max}");
+            assert!(kl > 0.0 && kl < max * max, "{kl} {max}");
+        }
+        for deviation in recorder.all("policy/first_ratio_deviation") {
+            assert!(deviation < 1e-5, "{deviation}");
+        }
+    }
 }
 
 #[test]
