@@ -62,6 +62,10 @@ pub struct Plan {
     pub seed: u64,
     /// In which format `generate` keeps the weights; the other workloads are f32.
     pub weights: SamplingWeights,
+    /// Whether `train` keeps layer inputs alone and computes the other activations again.
+    pub recompute: bool,
+    /// The rank of the adapters that `train` trains on all maps; all weights are trained where there is none.
+    pub lora: Option<usize>,
 }
 
 /// Runs a workload on the threads of the current pool.

@@ -208,6 +208,12 @@ pub enum BenchCommand {
         /// Time batches of a quarter to twice the rows and half to four times the length instead.
         #[arg(long)]
         sweep: bool,
+        /// Keep layer inputs alone and compute the other activations again: less memory, more time.
+        #[arg(long)]
+        recompute: bool,
+        /// Train adapters of this rank on all maps instead of the weights.
+        #[arg(long, value_name = "RANK")]
+        lora: Option<usize>,
     },
     /// Sample the second half of every row at temperature 1 with a KV cache; no token ends a row.
     Generate {

@@ -8,7 +8,7 @@ use finegrain_sdk::rng::Stream;
 use super::{Plan, random_rows, repeat};
 use crate::data::ragged::TokenBatch;
 use crate::error::{Error, Result};
-use crate::model::Llama;
+use crate::model::{Llama, LoraConfig};
 use crate::train::adamw::{AdamW, OptimizerConfig};
 
 /// A model in training.
@@ -20,7 +20,15 @@ struct Trainer {
 impl Trainer {
     fn new(plan: &Plan, stream: &Stream) -> Result<Self> {
         let config = plan.shape.config(plan.batch.length);
-        let model = Llama::new(config, &stream.child("model"))?;
+        let mut model = Llama::new(config, &stream.child("model"))?;
+        model.set_recompute(plan.recompute);
+        if let Some(rank) = plan.lora {
+            let lora = LoraConfig {
+                rank,
+                ..LoraConfig::default()
+            };
+            model = model.with_lora(&lora, &stream.child("lora"))?;
+        }
         let optimizer = AdamW::new(&model, &OptimizerConfig::default());
         Ok(Self { model, optimizer })
     }

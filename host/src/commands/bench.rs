@@ -22,11 +22,17 @@ struct Output<'a> {
 pub(super) fn bench(command: &BenchCommand) -> Result<()> {
     let f32 = SamplingWeights::F32;
     let (workload, args, sweeps, weights) = match command {
-        BenchCommand::Train { args, sweep } => (Workload::Train, args, *sweep, f32),
+        BenchCommand::Train { args, sweep, .. } => (Workload::Train, args, *sweep, f32),
         BenchCommand::Generate { args, weights } => (Workload::Generate, args, false, *weights),
         BenchCommand::Ppo(args) => (Workload::Ppo, args, false, f32),
     };
-    let plan = plan(workload, args, weights)?;
+    let mut plan = plan(workload, args, weights)?;
+    if let BenchCommand::Train {
+        recompute, lora, ..
+    } = command
+    {
+        (plan.recompute, plan.lora) = (*recompute, *lora);
+    }
     start_threads(args.threads)?;
     let cancel = interrupt::install()?;
     if sweeps {
@@ -76,5 +82,7 @@ fn plan(workload: Workload, args: &BenchArgs, weights: SamplingWeights) -> Resul
         warm_up: args.warm_up,
         seed: args.seed,
         weights,
+        recompute: false,
+        lora: None,
     })
 }
