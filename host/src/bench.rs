@@ -167,6 +167,8 @@ mod tests {
             warm_up: 1,
             seed: 1,
             weights: SamplingWeights::F32,
+            recompute: true,
+            lora: Some(2),
         };
         let cancel = AtomicBool::new(false);
         for (workload, tokens) in [
