@@ -169,4 +169,52 @@ mod tests {
         assert!((of(&localisation.of_rewards) - 0.5).abs() < 0.1);
         assert_ne!(of(&localisation.of_rewards), of(&localisation.localisation));
     }
+
+    #[test]
+    fn adapters_go_through_all_stages_on_one_base_apart_or_merged() {
+        let folder = tempfile::tempdir().unwrap();
+        let cancel = AtomicBool::new(false);
+        let session = Session {
+            store: Store::open(folder.path()).unwrap(),
+            registry: Registry::built_in().unwrap(),
+            cancel: &cancel,
+            threads: 1,
+            show: Show::Nothing,
+        };
+        let with = |merge: bool| {
+            let model = format!("model = {{ lora = {{ rank = 2 }}, merge_adapters = {merge} }}");
+            let tiny = TINY.replace(
+                "reward_model = { epochs = 1 }",
+                "reward_model = { epochs = 3, learning_rate = 1e-2 }",
+            );
+            let config = format!("{tiny}\n{model}\n[[reward]]\nuse = \"sequence\"");
+            run(&session, &Config::from_toml(&config).unwrap()).unwrap()
+        };
+        let apart = with(false);
+        let reward = apart.reward_models[0].as_ref().unwrap();
+        assert!(apart.sft.file("base/model.safetensors").is_file());
+        for folder in [
+            apart.sft.file("model"),
+            reward.file("model"),
+            apart.ppo.file("policy"),
+        ] {
+            assert!(folder.join("adapter_config.json").is_file());
+            assert!(!folder.join("model.safetensors").exists());
+        }
+        let (sft, _) = sft::load(&apart.sft).unwrap();
+        let (reward, _) = reward_model::load(reward).unwrap();
+        let policy = crate::model::Llama::load(&apart.ppo.file("policy")).unwrap();
+        assert!(reward.backbone.weights().shares_memory_with(sft.weights()));
+        assert!(policy.weights().shares_memory_with(sft.weights()));
+        assert_ne!(
+            reward.backbone.parameters().values(),
+            sft.parameters().values()
+        );
+
+        let merged = with(true);
+        for folder in [merged.sft.file("model"), merged.ppo.file("policy")] {
+            assert!(folder.join("model.safetensors").is_file());
+            assert!(!folder.join("adapter_config.json").exists());
+        }
+    }
 }
