@@ -159,55 +159,45 @@ impl<T: Element> Pass<T> {
             });
         }
 
-        for (index, layer) in network.layers.iter().enumerate().rev() {
+        // The weights of a layer can wait until the activations of the layer below are under way: threads that are done
+        // with the one go on with the other.
+        let mut waiting: Option<Finished<T>> = None;
+        for index in (0..network.layers.len()).rev() {
             let at_end = index + 1 == network.layers.len();
-            let asking = if at_end { &read } else { &tokens };
+            let counts = Counts {
+                tokens: &tokens,
+                asking: if at_end { &read } else { &tokens },
+                pruned: at_end && rows.chunks.iter().any(|chunk| chunk.spans != chunk.whole),
+            };
             let x = inputs
                 .pop()
                 .expect("invariant: every layer's input is kept");
-            let mut of_layer = layers.pop().unwrap_or_else(|| {
-                let asking = asking.iter().sum();
+            let mut kept = layers.pop().unwrap_or_else(|| {
+                let asking = counts.asking.iter().sum();
                 Activations::take(pool, &network.dimensions, n, asking)
             });
-            let counts = Counts {
-                tokens: &tokens,
-                asking,
-                pruned: at_end && rows.chunks.iter().any(|chunk| chunk.spans != chunk.whole),
-            };
             let mut left = Factors::take(network, &counts);
             let mut dx = pool.take(n * c);
-            {
-                let parts = of_layer.cut(&network.dimensions, &tokens, asking);
-                let lefts = left.cut(network, &counts);
-                let mut dx = cut(&mut dx, c, &tokens);
-                let tasks: Vec<_> = rows
-                    .chunks
-                    .iter()
-                    .zip(parts)
-                    .zip(lefts)
-                    .map(|((chunk, kept), left)| (chunk, kept, left, next(&mut dx)))
-                    .collect();
-                let threads = threads(tasks.len());
-                let d_out = &d_out;
-                tasks
-                    .into_par_iter()
-                    .with_max_len(1)
-                    .for_each(|(chunk, mut kept, left, dx)| {
-                        let mut view = rows.view(chunk, at_end, threads);
-                        view.pruned = counts.pruned;
-                        let x = &x[chunk.tokens.start * c..chunk.tokens.end * c];
-                        if network.recompute {
-                            block::forward(network, layer, view, x, &mut kept, None);
-                        }
-                        let asked = if at_end { &chunk.read } else { &chunk.tokens };
-                        let d_out = &d_out[asked.start * c..asked.end * c];
-                        let through = (d_out, dx);
-                        block_backward::backward(network, layer, view, x, &mut kept, through, left);
-                    });
-            }
-            let of_layer_gradients = gradients.layer(network, index);
-            block_backward::weights(network, layer, &of_layer, &d_out, &left, of_layer_gradients);
-            d_out = dx;
+            rayon::join(
+                || {
+                    if let Some(above) = waiting.take() {
+                        above.weights(network, &mut gradients);
+                    }
+                },
+                || {
+                    let through = (&d_out[..], &mut dx[..]);
+                    rows.back(network, index, &counts, &x, &mut kept, &mut left, through);
+                },
+            );
+            waiting = Some(Finished {
+                index,
+                kept,
+                left,
+                d_out: std::mem::replace(&mut d_out, dx),
+            });
+        }
+        if let Some(lowest) = waiting {
+            lowest.weights(network, &mut gradients);
         }
         if let NetworkGradients::Weights(all) = gradients {
             let (table, norm) = network.ends(all);
@@ -216,6 +206,65 @@ impl<T: Element> Pass<T> {
             }
             embedding::backward(&rows.ids, &d_out, table);
         }
+    }
+}
+
+/// A layer whose gradients of activations are done.
+struct Finished<T> {
+    index: usize,
+    kept: Activations<Pooled<T>>,
+    left: Factors<Pooled<T>>,
+    /// The gradient of its result, (m, C).
+    d_out: Pooled<T>,
+}
+
+impl<T: Element> Finished<T> {
+    /// Adds the gradients of its weights.
+    fn weights(self, network: &Network<'_, T>, gradients: &mut NetworkGradients<'_, T>) {
+        let layer = &network.layers[self.index];
+        let into = gradients.layer(network, self.index);
+        block_backward::weights(network, layer, &self.kept, &self.d_out, &self.left, into);
+    }
+}
+
+impl Rows {
+    /// All chunks back through a layer: from the gradient of its result to that of its input x, (N, C).
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the buffers of one layer, each with a meaning of its own"
+    )]
+    fn back<T: Element>(
+        &self,
+        network: &Network<'_, T>,
+        index: usize,
+        counts: &Counts<'_>,
+        x: &[T],
+        kept: &mut Activations<Pooled<T>>,
+        left: &mut Factors<Pooled<T>>,
+        (d_out, dx): (&[T], &mut [T]),
+    ) {
+        let (layer, c) = (&network.layers[index], network.dimensions.channels);
+        let at_end = index + 1 == network.layers.len();
+        let parts = kept.cut(&network.dimensions, counts.tokens, counts.asking);
+        let lefts = left.cut(network, counts);
+        let mut dx = cut(dx, c, counts.tokens);
+        let chunks = self.chunks.iter().zip(parts).zip(lefts);
+        let tasks: Vec<_> = chunks
+            .map(|((chunk, kept), left)| (chunk, kept, left, next(&mut dx)))
+            .collect();
+        let threads = threads(tasks.len());
+        let tasks = tasks.into_par_iter().with_max_len(1);
+        tasks.for_each(|(chunk, mut kept, left, dx)| {
+            let mut view = self.view(chunk, at_end, threads);
+            view.pruned = counts.pruned;
+            let x = &x[chunk.tokens.start * c..chunk.tokens.end * c];
+            if network.recompute {
+                block::forward(network, layer, view, x, &mut kept, None);
+            }
+            let asked = if at_end { &chunk.read } else { &chunk.tokens };
+            let d_out = &d_out[asked.start * c..asked.end * c];
+            block_backward::backward(network, layer, view, x, &mut kept, (d_out, dx), left);
+        });
     }
 }
 
