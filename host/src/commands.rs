@@ -7,6 +7,7 @@ mod generate;
 mod interrupt;
 mod plugin;
 mod run;
+mod store;
 
 use std::io::{self, Write};
 
@@ -31,6 +32,7 @@ pub fn dispatch(cli: Cli) -> Result<()> {
         Command::Plugin(command) => plugin::plugin(&command),
         Command::Generate(args) => generate::generate(&args),
         Command::Bench(command) => bench::bench(&command),
+        Command::Store(command) => store::store(&command),
         Command::Config(command) => config::config(&command),
         Command::Completions { shell } => {
             let mut out = Vec::new();

@@ -73,11 +73,20 @@ impl Error {
             | io::ErrorKind::NotADirectory
             | io::ErrorKind::AlreadyExists
             | io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge
             | io::ErrorKind::ReadOnlyFilesystem
             | io::ErrorKind::InvalidData => ErrorKind::Input,
             _ => ErrorKind::Internal,
         };
-        Self::new(kind, format!("cannot {action} {}: {error}", path.display()))
+        let result = Self::new(kind, format!("cannot {action} {}: {error}", path.display()));
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => result.hint(
+                "make room and call it again; finished stages are kept, and `finegrain store gc --dry-run` shows \
+                 which of them no run uses",
+            ),
+            _ => result,
+        }
     }
 
     /// The same error with a hint for the user, printed on a line of its own.

@@ -7,7 +7,8 @@ use crate::cli::CompareArgs;
 use crate::commands::{TABLE_WIDTH, emit, emit_json, session};
 use crate::config::{self, Config, nearest};
 use crate::error::{Error, Result};
-use crate::pipeline::{comparison, run_dir, variant};
+use crate::pipeline::comparison;
+use crate::pipeline::run_dir::RunDir;
 use crate::report;
 
 /// A file of this name is what the others build on, so that `configs/sandbox/*.toml` can be typed.
@@ -50,23 +51,19 @@ pub(super) fn compare(args: &CompareArgs) -> Result<()> {
         variants.push(Vec::with_capacity(seeds.len()));
         session.check_plugins(config)?;
     }
+    let dir = RunDir::open(&out)?;
     for &seed in &seeds {
         for (config, finished) in configs.iter().zip(&mut variants) {
             let config = Config {
                 seed,
                 ..config.clone()
             };
-            let one = variant::run(&session, &config)?;
-            run_dir::write(
-                &out.join(format!("{}-seed{seed}", config.name)),
-                &session,
-                &one,
-            )?;
-            finished.push(one);
+            let one = RunDir::open(&out.join(format!("{}-seed{seed}", config.name)))?;
+            finished.push(one.run(&session, &config)?);
         }
     }
     let result = comparison::summarise(&variants, Some(&baseline))?;
-    run_dir::write_result(&out, &result)?;
+    dir.write_result(&result)?;
     if args.common.json {
         return emit_json(&result);
     }

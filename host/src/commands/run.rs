@@ -4,7 +4,8 @@ use crate::cli::RunArgs;
 use crate::commands::{TABLE_WIDTH, emit, emit_json, session};
 use crate::config;
 use crate::error::Result;
-use crate::pipeline::{comparison, run_dir, variant};
+use crate::pipeline::comparison;
+use crate::pipeline::run_dir::RunDir;
 use crate::report;
 
 pub(super) fn run(args: &RunArgs) -> Result<()> {
@@ -14,10 +15,10 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
         None => format!("runs/{}-seed{}", config.name, config.seed).into(),
     };
     let session = session(&args.common, [&config])?;
-    let finished = variant::run(&session, &config)?;
-    run_dir::write(&out, &session, &finished)?;
+    let dir = RunDir::open(&out)?;
+    let finished = dir.run(&session, &config)?;
     let result = comparison::summarise(&[vec![finished]], None)?;
-    run_dir::write_result(&out, &result)?;
+    dir.write_result(&result)?;
     if args.common.json {
         return emit_json(&result);
     }

@@ -10,7 +10,7 @@ use crate::config::{Config, Task};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::{Llama, check_tokenizer, locate};
-use crate::pipeline::store::sha256;
+use crate::pipeline::store::sha256_of_file;
 use crate::sandbox;
 
 /// Where the base model comes from.
@@ -38,7 +38,7 @@ impl<'a> BaseModel<'a> {
     pub fn fingerprint(&self) -> Result<Value> {
         match self {
             Self::Disk(path) if path.is_dir() => folder_hashes(path),
-            Self::Disk(file) => Ok(json!({ "file": file_hash(file)? })),
+            Self::Disk(file) => Ok(json!({ "file": sha256_of_file(file)? })),
             Self::Sandbox(config) => Ok(json!({ "fresh": config.model })),
         }
     }
@@ -74,19 +74,12 @@ fn folder_hashes(dir: &Path) -> Result<Value> {
     files.sort();
     let mut hashes = serde_json::Map::new();
     for path in files {
-        let bytes = fs::read(&path).map_err(|error| Error::io("read", &path, &error))?;
         let name = path
             .file_name()
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        hashes.insert(name, sha256(&bytes).into());
+        hashes.insert(name, sha256_of_file(&path)?.into());
     }
     Ok(Value::Object(hashes))
-}
-
-/// The SHA-256 of a file.
-pub fn file_hash(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).map_err(|error| Error::io("read", path, &error))?;
-    Ok(sha256(&bytes))
 }

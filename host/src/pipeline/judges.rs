@@ -33,7 +33,7 @@ pub fn open(
         let (model, tokenizer) = reward_model::load(artifact)?;
         let template = reward_model::template(artifact)?;
         return Ok(ChosenJudge {
-            fingerprint: json!({ "reward-model": artifact.key.hash() }),
+            fingerprint: json!({ "reward-model": artifact.key }),
             judge: Box::new(RewardJudge::new(model, tokenizer, template, scheme)),
         });
     }

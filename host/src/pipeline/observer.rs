@@ -1,8 +1,8 @@
 //! Where a stage's metrics and progress go: `metrics.jsonl` in its folder, and standard error.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,12 +25,19 @@ pub enum Show {
     Nothing,
 }
 
+/// The metrics file, and the first write to it that failed: what was lost then stays lost, even if later ones succeed.
+struct Metrics {
+    file: BufWriter<File>,
+    failed: Option<io::Error>,
+}
+
 /// The observer of one stage.
 pub struct StageObserver {
     title: String,
     show: Show,
     bar: ProgressBar,
-    metrics: Mutex<BufWriter<File>>,
+    metrics_path: PathBuf,
+    metrics: Mutex<Metrics>,
     start: Instant,
     last_line: Mutex<Instant>,
 }
@@ -56,7 +63,11 @@ impl StageObserver {
             title: title.to_owned(),
             show,
             bar,
-            metrics: Mutex::new(BufWriter::new(file)),
+            metrics_path: path,
+            metrics: Mutex::new(Metrics {
+                file: BufWriter::new(file),
+                failed: None,
+            }),
             start: Instant::now(),
             last_line: Mutex::new(Instant::now()),
         })
@@ -65,11 +76,12 @@ impl StageObserver {
     /// Flushes the metrics and says that the stage is done.
     pub fn finish(&self) -> Result<()> {
         self.bar.finish_and_clear();
-        self.metrics
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .flush()
-            .map_err(|error| Error::internal(format!("cannot write metrics: {error}")))?;
+        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = match metrics.failed.take() {
+            Some(error) => Err(error),
+            None => metrics.file.flush(),
+        };
+        written.map_err(|error| Error::io("write", &self.metrics_path, &error))?;
         self.line(&format!(
             "{}: done in {:.1} s",
             self.title,
@@ -96,9 +108,11 @@ impl Observer for StageObserver {
                 serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number),
             );
         }
-        let mut file = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
-        // A full disk shows when the stage is finished, and fails it there.
-        let _ = writeln!(file, "{}", Value::Object(line));
+        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        // A full disk fails the stage when it is finished.
+        if let Err(error) = writeln!(metrics.file, "{}", Value::Object(line)) {
+            metrics.failed.get_or_insert(error);
+        }
     }
 
     fn progress(&self, done: u64, total: u64, message: &str) {

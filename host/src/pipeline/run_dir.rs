@@ -1,76 +1,129 @@
 //! A run's folder: the resolved configuration, the plugins used, metrics, samples, the policy, and the result.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::pipeline::Session;
 use crate::pipeline::atomic::write_atomic;
-use crate::pipeline::variant::VariantRun;
+use crate::pipeline::store::lock::Lock;
+use crate::pipeline::variant::{self, VariantRun};
 use crate::report::{ComparisonResult, markdown};
 
-/// Writes what a finished variant consists of. Small files are copied out of the store, so that a run's folder can be
-/// moved elsewhere; `run.json` says where each stage lies.
-pub fn write(out: &Path, session: &Session<'_>, run: &VariantRun) -> Result<()> {
-    make(out)?;
-    write_atomic(&out.join("config.toml"), run.config.to_toml()?.as_bytes())?;
-    let stages: Vec<_> = run
-        .stages()
-        .iter()
-        .map(|artifact| {
-            json!({
-                "stage": artifact.record.stage,
-                "hash": artifact.record.hash,
-                "dir": artifact.dir,
-                "wall_seconds": artifact.record.wall_seconds,
-                "computed_in_this_run": artifact.fresh,
-            })
-        })
-        .collect();
-    let about = json!({
-        "finegrain": env!("CARGO_PKG_VERSION"),
-        "name": run.config.name,
-        "seed": run.config.seed,
-        "plugins": session.identities(&run.config)?,
-        "stages": stages,
-    });
-    write_json(&out.join("run.json"), &about)?;
-    let metrics = out.join("metrics");
-    make(&metrics)?;
-    for artifact in run.stages() {
-        let from = artifact.file("metrics.jsonl");
-        if from.is_file() {
-            copy(
-                &from,
-                &metrics.join(format!(
-                    "{}-{}.jsonl",
-                    artifact.record.stage, artifact.record.hash
-                )),
-            )?;
-        }
-    }
-    copy(
-        &run.evaluation.file("outcomes.jsonl"),
-        &out.join("samples.jsonl"),
-    )?;
-    let policy = out.join("policy");
-    make(&policy)?;
-    let from = run.ppo.file("policy");
-    let entries = fs::read_dir(&from).map_err(|error| Error::io("read", &from, &error))?;
-    for entry in entries {
-        let entry = entry.map_err(|error| Error::io("read", &from, &error))?;
-        copy(&entry.path(), &policy.join(entry.file_name()))?;
-    }
-    Ok(())
+/// Who writes into the folder, while it is written into.
+const LOCK: &str = ".lock";
+
+/// The folder of a run or a comparison; no other process writes into it as long as this lives.
+#[derive(Debug)]
+pub struct RunDir {
+    dir: PathBuf,
+    _lock: Lock,
 }
 
-/// Writes the result of a run or a comparison: `result.json` and `report.md`.
-pub fn write_result(out: &Path, result: &ComparisonResult) -> Result<()> {
-    make(out)?;
-    write_json(&out.join("result.json"), result)?;
-    write_atomic(&out.join("report.md"), markdown::render(result).as_bytes())
+impl RunDir {
+    /// The folder `dir`, which is made where it is missing.
+    ///
+    /// # Errors
+    /// Another process writes into it: the message says which.
+    pub fn open(dir: &Path) -> Result<Self> {
+        make(dir)?;
+        let path = dir.join(LOCK);
+        let Some(lock) = Lock::try_exclusive(&path)? else {
+            let whom = Lock::holder(&path)
+                .map_or_else(|| "another process".to_owned(), |holder| holder.to_string());
+            return Err(Error::input(format!(
+                "the run directory {} is in use by {whom}",
+                dir.display()
+            ))
+            .hint("wait until that is done, or choose another directory with --out; both can share a store"));
+        };
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            _lock: lock,
+        })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Runs a variant, and writes what it consists of. Small files are copied out of the store, so that a run's folder can
+    /// be moved elsewhere; `run.json` says where each stage lies. The store knows from the first stage on what is used here.
+    pub fn run(&self, session: &Session<'_>, config: &Config) -> Result<VariantRun> {
+        session.store.enter(&self.dir)?;
+        let run = variant::run(session, config)?;
+        self.write(session, &run)?;
+        session
+            .store
+            .leave(run.stages().iter().map(|artifact| &artifact.key))?;
+        Ok(run)
+    }
+
+    fn write(&self, session: &Session<'_>, run: &VariantRun) -> Result<()> {
+        let out = &self.dir;
+        write_atomic(&out.join("config.toml"), run.config.to_toml()?.as_bytes())?;
+        let stages: Vec<_> = run
+            .stages()
+            .iter()
+            .map(|artifact| {
+                json!({
+                    "stage": artifact.record.stage,
+                    "hash": artifact.record.hash,
+                    "dir": artifact.dir.display().to_string(),
+                    "wall_seconds": artifact.record.wall_seconds,
+                    "computed_in_this_run": artifact.fresh,
+                })
+            })
+            .collect();
+        let about = json!({
+            "finegrain": env!("CARGO_PKG_VERSION"),
+            "name": run.config.name,
+            "seed": run.config.seed,
+            "plugins": session.identities(&run.config)?,
+            "stages": stages,
+        });
+        write_json(&out.join("run.json"), &about)?;
+        let metrics = out.join("metrics");
+        make(&metrics)?;
+        for artifact in run.stages() {
+            let from = artifact.file("metrics.jsonl");
+            if from.is_file() {
+                copy(
+                    &from,
+                    &metrics.join(format!(
+                        "{}-{}.jsonl",
+                        artifact.record.stage, artifact.record.hash
+                    )),
+                )?;
+            }
+        }
+        copy(
+            &run.evaluation.file("outcomes.jsonl"),
+            &out.join("samples.jsonl"),
+        )?;
+        let policy = out.join("policy");
+        make(&policy)?;
+        let from = run.ppo.file("policy");
+        let entries = fs::read_dir(&from).map_err(|error| Error::io("read", &from, &error))?;
+        for entry in entries {
+            let entry = entry.map_err(|error| Error::io("read", &from, &error))?;
+            copy(&entry.path(), &policy.join(entry.file_name()))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the result of a run or a comparison: `result.json` and `report.md`.
+    pub fn write_result(&self, result: &ComparisonResult) -> Result<()> {
+        write_json(&self.dir.join("result.json"), result)?;
+        write_atomic(
+            &self.dir.join("report.md"),
+            markdown::render(result).as_bytes(),
+        )
+    }
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
@@ -87,4 +140,24 @@ fn make(dir: &Path) -> Result<()> {
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let bytes = fs::read(from).map_err(|error| Error::io("read", from, &error))?;
     write_atomic(to, &bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_that_wants_a_directory_is_refused_and_told_who_is_there() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("run");
+        let first = RunDir::open(&dir).unwrap();
+        let error = RunDir::open(&dir).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        let whom = format!("in use by process {} on ", std::process::id());
+        assert!(error.to_string().contains(&whom), "{error}");
+        drop(first);
+        // What is left is what a run writes, nothing else.
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+        RunDir::open(&dir).unwrap();
+    }
 }

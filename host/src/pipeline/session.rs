@@ -1,5 +1,6 @@
 //! What all stages of a process share: the store, the plugins, the cancel flag, threads and progress.
 
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -9,7 +10,7 @@ use crate::config::{Config, Task};
 use crate::error::Result;
 use crate::pipeline::context::StageContext;
 use crate::pipeline::observer::{Show, StageObserver};
-use crate::pipeline::store::{Artifact, StageKey, Store};
+use crate::pipeline::store::{Artifact, Asker, StageKey, Store};
 use crate::plugins::{Identity, Registry};
 
 /// The surroundings of a run or a comparison.
@@ -80,7 +81,7 @@ impl Session<'_> {
     }
 
     /// The artifact of a stage: found in the store, or made by `work` in a folder of its own, with metrics, progress and
-    /// a random stream that follows from the seed and the stage's name.
+    /// a random stream that follows from the seed and the stage's name. Where another process makes it, waits and says so.
     pub fn stage(
         &self,
         title: &str,
@@ -89,7 +90,17 @@ impl Session<'_> {
         work: impl FnOnce(&StageContext<'_>) -> Result<()>,
     ) -> Result<Artifact> {
         let stream = Stream::new(seed).child(key.stage());
-        self.store.obtain(key, |dir: &Path| {
+        // A wait may take hours and is no progress: it is said whether or not progress is shown.
+        let asker = Asker {
+            cancel: self.cancel,
+            note: &|text| {
+                let _ = writeln!(io::stderr(), "{title}: {text}");
+            },
+            warn: &|text| {
+                let _ = writeln!(io::stderr(), "warning: {title}: {text}");
+            },
+        };
+        self.store.obtain(key, &asker, |dir: &Path| {
             let observer = StageObserver::new(title, dir, self.show)?;
             let context = StageContext {
                 stream,

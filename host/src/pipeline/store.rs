@@ -1,80 +1,42 @@
 //! The artifact store: a stage's result lies in a folder named by the hash of everything that determined it.
 //!
-//! A folder appears whole or not at all: a stage works in a temporary folder beside it, which is renamed at the end. What
-//! determined a result (its key) is written into it as `stage.json`, together with how long it took.
+//! A folder appears whole or not at all: a stage works in a temporary folder beside it, which is synced and renamed at the
+//! end. Its record (`stage.json`) holds what determined the result and the hash of every file; an artifact that is not what
+//! its record says is set aside, never used. Of processes that need one stage, the one with the stage's lock computes it.
+//! docs/store.md describes the folders and the life of a lock.
 
-use std::fs;
+pub mod describe;
+pub mod gc;
+pub mod key;
+pub mod list;
+pub mod lock;
+pub mod record;
+pub mod references;
+pub mod verify;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+pub use key::{FORMAT, StageKey, sha256};
+pub use lock::Asker;
+pub use record::{StageRecord, sha256_of_file};
 
 use crate::error::{Error, Result};
-use crate::pipeline::atomic::write_atomic;
+use lock::Lock;
+use references::RunReferences;
+use verify::{Damage, State, inspect};
 
-/// Raised whenever a stage's result changes for equal keys, so that older results are not taken for current ones.
-const FORMAT: u32 = 3;
-
-const RECORD: &str = "stage.json";
-
-/// A SHA-256 in hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(64);
-    for byte in Sha256::digest(bytes) {
-        text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
-        text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
-    }
-    text
-}
-
-/// What determines a stage's result.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StageKey {
-    stage: &'static str,
-    description: Value,
-    hash: String,
-}
-
-impl StageKey {
-    /// The key of a stage from its name and a description of everything that determines its result: its section of the
-    /// configuration, the keys of its inputs, the identities of its plugins, the seed.
-    pub fn new(stage: &'static str, description: Value) -> Self {
-        let whole = json!({ "format": FORMAT, "stage": stage, "of": description });
-        // serde_json keeps the order of insertion, which the code fixes, so the text is canonical.
-        let mut hash = sha256(whole.to_string().as_bytes());
-        hash.truncate(16);
-        Self {
-            stage,
-            description,
-            hash,
-        }
-    }
-
-    /// The stage's name.
-    pub fn stage(&self) -> &'static str {
-        self.stage
-    }
-
-    /// The key as a short hexadecimal hash.
-    pub fn hash(&self) -> &str {
-        &self.hash
-    }
-}
-
-/// What is known of how an artifact came about.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct StageRecord {
-    /// The stage's name.
-    pub stage: String,
-    /// The hash of the key.
-    pub hash: String,
-    /// What determined the result.
-    pub key: Value,
-    /// How long the stage ran, in seconds.
-    pub wall_seconds: f64,
-}
+/// The folder of answers that stages have got so far.
+const ANSWERS: &str = "answers";
+/// The folder of locks.
+const LOCKS: &str = "locks";
+/// The lock that `gc` holds while it looks and removes, and that everybody else shares while they look.
+const STORE_LOCK: &str = "store.lock";
 
 /// A finished stage.
 #[derive(Clone, Debug)]
@@ -97,148 +59,225 @@ impl Artifact {
 }
 
 /// A folder of artifacts.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Store {
     root: PathBuf,
+    /// The run directory whose stages are asked for.
+    run: Mutex<Option<RunReferences>>,
+    /// What this process has made or looked through: once is enough, however many variants share it.
+    known: Mutex<HashMap<String, StageRecord>>,
 }
 
 impl Store {
     /// The store in a folder, which is made where it is missing.
     pub fn open(root: &Path) -> Result<Self> {
-        fs::create_dir_all(root).map_err(|error| Error::io("make", root, &error))?;
+        // The lock's file is also what a store is known by.
+        let path = store_lock_path(root)?;
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .map_err(|error| Error::io("open", &path, &error))?;
         Ok(Self {
             root: root.to_path_buf(),
+            run: Mutex::new(None),
+            known: Mutex::default(),
         })
+    }
+
+    /// The folder that it lies in.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// From here on, what is asked for is used by the run in this directory, which must exist; until [`Store::leave`],
+    /// what an earlier run there used counts as well.
+    pub fn enter(&self, run_dir: &Path) -> Result<()> {
+        let references = RunReferences::of(&self.root, run_dir)?;
+        *lock(&self.run) = Some(references);
+        Ok(())
+    }
+
+    /// The run is finished and uses these artifacts alone.
+    pub fn leave<'a>(&self, stages: impl IntoIterator<Item = &'a StageKey>) -> Result<()> {
+        let stages: BTreeSet<String> = stages.into_iter().map(ToString::to_string).collect();
+        match lock(&self.run).take() {
+            Some(mut run) => run.replace(&self.root, stages),
+            None => Ok(()),
+        }
     }
 
     /// A folder for answers that a stage has got so far and must not lose if it is interrupted.
     pub fn answers(&self, key: &StageKey) -> Result<PathBuf> {
-        let dir = self
-            .root
-            .join("answers")
-            .join(format!("{}-{}", key.stage, key.hash));
-        fs::create_dir_all(&dir).map_err(|error| Error::io("make", &dir, &error))?;
+        let dir = self.root.join(ANSWERS).join(name(key.stage(), key.hash()));
+        make_folder(&dir)?;
         Ok(dir)
     }
 
-    /// The artifact of a key: found, or made by `work`, which writes its files into the folder that it is given.
+    /// The artifact of a key: found, or made by `work`, which writes its files into the folder that it is given. While
+    /// another process makes it, waits for that. A damaged one is set aside and made again.
+    ///
+    /// # Errors
+    /// Those of `work`, which leave nothing behind; the asker's interrupt; a store that cannot be read or written.
     pub fn obtain(
         &self,
         key: StageKey,
+        asker: &Asker<'_>,
         work: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Artifact> {
-        let dir = self.root.join(key.stage).join(&key.hash);
-        if let Some(record) = read_record(&dir)? {
-            return Ok(Artifact {
-                dir,
-                key,
-                record,
-                fresh: false,
-            });
+        let dir = self.root.join(key.stage()).join(key.hash());
+        if let State::Sound(record) = self.look(&dir, &key, asker)? {
+            return Ok(found(dir, key, record));
         }
-        let parent = self.root.join(key.stage);
-        fs::create_dir_all(&parent).map_err(|error| Error::io("make", &parent, &error))?;
+        let path = lock_path(&self.root, key.stage(), key.hash())?;
+        let _lock = Lock::exclusive(&path, &format!("stage {key}"), asker)?;
+        // Whoever held the lock may have made it.
+        match self.look(&dir, &key, asker)? {
+            State::Sound(record) => return Ok(found(dir, key, record)),
+            State::Damaged(damages) => {
+                let aside = set_aside(&dir)?;
+                (asker.warn)(&format!(
+                    "artifact {key} is damaged: {}; it is now {}, and is computed again",
+                    in_words(&damages),
+                    aside.display()
+                ));
+            }
+            State::Absent => {}
+        }
+        let record = self.make(&dir, &key, work)?;
+        lock(&self.known).insert(key.to_string(), record.clone());
+        Ok(Artifact {
+            dir,
+            key,
+            record,
+            fresh: true,
+        })
+    }
+
+    /// Writes down that the run uses the artifact, and looks through it where this process has not yet.
+    fn look(&self, dir: &Path, key: &StageKey, asker: &Asker<'_>) -> Result<State> {
+        let id = key.to_string();
+        let _shared = Lock::shared(
+            &store_lock_path(&self.root)?,
+            "the removal of artifacts that nobody uses",
+            asker,
+        )?;
+        if let Some(run) = &mut *lock(&self.run) {
+            run.add(&self.root, &id)?;
+        }
+        if let Some(record) = lock(&self.known).get(&id) {
+            return Ok(State::Sound(record.clone()));
+        }
+        let state = inspect(dir, key.stage(), key.hash())?;
+        if let State::Sound(record) = &state {
+            lock(&self.known).insert(id, record.clone());
+        }
+        Ok(state)
+    }
+
+    /// Makes an artifact; the lock of its key is held.
+    fn make(
+        &self,
+        dir: &Path,
+        key: &StageKey,
+        work: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<StageRecord> {
+        let parent = self.root.join(key.stage());
+        make_folder(&parent)?;
+        remove_unfinished(&parent, key.hash())?;
         let temporary = tempfile::Builder::new()
-            .prefix(&format!(".{}-", key.hash))
+            .prefix(&unfinished_prefix(key.hash()))
+            // Others may read what they share the store for; the process's umask applies.
+            .permissions(Permissions::from_mode(0o777))
             .tempdir_in(&parent)
             .map_err(|error| Error::io("make a folder in", &parent, &error))?;
         let start = Instant::now();
         work(temporary.path())?;
-        let record = StageRecord {
-            stage: key.stage.to_owned(),
-            hash: key.hash.clone(),
-            key: key.description.clone(),
-            wall_seconds: start.elapsed().as_secs_f64(),
-        };
-        let text = serde_json::to_vec_pretty(&record).map_err(|error| {
-            Error::internal(format!("stage record does not serialise: {error}"))
-        })?;
-        write_atomic(&temporary.path().join(RECORD), &text)?;
-        match fs::rename(temporary.path(), &dir) {
-            Ok(()) => {
-                // The folder has moved; there is nothing left to clean up.
-                let _ = temporary.keep();
-                Ok(Artifact {
-                    dir,
-                    key,
-                    record,
-                    fresh: true,
-                })
-            }
-            // Another process was faster; its result is as good as ours.
-            Err(error) => match read_record(&dir)? {
-                Some(record) => Ok(Artifact {
-                    dir,
-                    key,
-                    record,
-                    fresh: false,
-                }),
-                None => Err(Error::io("rename a finished stage to", &dir, &error)),
-            },
-        }
+        let record = record::seal(temporary.path(), key, start.elapsed().as_secs_f64())?;
+        fs::rename(temporary.path(), dir)
+            .map_err(|error| Error::io("rename a finished stage to", dir, &error))?;
+        // The folder has moved; there is nothing left to clean up.
+        let _ = temporary.keep();
+        record::sync_folder(&parent)?;
+        Ok(record)
     }
 }
 
-/// The record of a finished stage; `None` where there is no such folder.
-fn read_record(dir: &Path) -> Result<Option<StageRecord>> {
-    let path = dir.join(RECORD);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io("read", &path, &error)),
-    };
-    serde_json::from_str(&text).map(Some).map_err(|error| {
-        Error::input(format!("{} is damaged: {error}", path.display()))
-            .hint("delete the folder it lies in; its stage is computed again")
-    })
+fn found(dir: PathBuf, key: StageKey, record: StageRecord) -> Artifact {
+    Artifact {
+        dir,
+        key,
+        record,
+        fresh: false,
+    }
+}
+
+/// What a panic of another thread left is whole: it is replaced, never changed in steps.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How answers and locks of a stage are called.
+fn name(stage: &str, hash: &str) -> String {
+    format!("{stage}-{hash}")
+}
+
+/// The lock of a stage; its folder is there.
+fn lock_path(root: &Path, stage: &str, hash: &str) -> Result<PathBuf> {
+    let folder = root.join(LOCKS);
+    make_folder(&folder)?;
+    Ok(folder.join(format!("{}.lock", name(stage, hash))))
+}
+
+fn store_lock_path(root: &Path) -> Result<PathBuf> {
+    let folder = root.join(LOCKS);
+    make_folder(&folder)?;
+    Ok(folder.join(STORE_LOCK))
+}
+
+fn make_folder(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).map_err(|error| Error::io("make", dir, &error))
+}
+
+/// How the temporary folders of a key begin.
+fn unfinished_prefix(hash: &str) -> String {
+    format!(".{hash}-")
+}
+
+/// Removes what killed processes have left of a stage. Whoever holds its lock is the only one that works on it.
+fn remove_unfinished(parent: &Path, hash: &str) -> Result<()> {
+    let fail = |error: io::Error| Error::io("read", parent, &error);
+    let prefix = unfinished_prefix(hash);
+    for entry in fs::read_dir(parent).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            let path = entry.path();
+            fs::remove_dir_all(&path).map_err(|error| Error::io("remove", &path, &error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives a damaged artifact a name under which nobody looks for it. The lock of its key is held.
+fn set_aside(dir: &Path) -> Result<PathBuf> {
+    let hash = dir.file_name().unwrap_or_default().to_string_lossy();
+    let aside = (1..)
+        .map(|number| dir.with_file_name(format!("damaged-{hash}-{number}")))
+        .find(|path| fs::symlink_metadata(path).is_err())
+        .ok_or_else(|| Error::internal("no number is left for a damaged artifact"))?;
+    fs::rename(dir, &aside).map_err(|error| Error::io("set aside", dir, &error))?;
+    Ok(aside)
+}
+
+/// The first damages, and how many more there are.
+fn in_words(damages: &[Damage]) -> String {
+    const SHOWN: usize = 3;
+    let mut words: Vec<String> = damages.iter().take(SHOWN).map(Damage::to_string).collect();
+    if damages.len() > SHOWN {
+        words.push(format!("and {} more", damages.len() - SHOWN));
+    }
+    words.join("; ")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stage_runs_once_and_a_failed_one_leaves_nothing() {
-        let root = tempfile::tempdir().unwrap();
-        let store = Store::open(root.path()).unwrap();
-        let key = || StageKey::new("sft", json!({ "lr": 0.1 }));
-        let failed = store.obtain(key(), |_| Err(Error::internal("broken")));
-        assert!(failed.is_err());
-        assert_eq!(fs::read_dir(root.path().join("sft")).unwrap().count(), 0);
-
-        let first = store
-            .obtain(key(), |dir| {
-                fs::write(dir.join("x"), "1").map_err(|error| Error::io("write", dir, &error))
-            })
-            .unwrap();
-        assert!(first.fresh);
-        let second = store
-            .obtain(key(), |_| Err(Error::internal("must not run")))
-            .unwrap();
-        assert!(!second.fresh);
-        assert_eq!(fs::read_to_string(second.file("x")).unwrap(), "1");
-        assert_ne!(
-            StageKey::new("sft", json!({ "lr": 0.2 })).hash(),
-            key().hash()
-        );
-        assert_ne!(
-            StageKey::new("ppo", json!({ "lr": 0.1 })).hash(),
-            key().hash()
-        );
-    }
-
-    #[test]
-    fn a_damaged_record_is_named() {
-        let root = tempfile::tempdir().unwrap();
-        let store = Store::open(root.path()).unwrap();
-        let key = StageKey::new("sft", json!(1));
-        let artifact = store.obtain(key.clone(), |_| Ok(())).unwrap();
-        fs::write(artifact.file(RECORD), "{").unwrap();
-        let error = store.obtain(key, |_| Ok(())).unwrap_err();
-        assert!(
-            error.to_string().contains("stage.json is damaged"),
-            "{error}"
-        );
-        assert_eq!(error.exit_code(), 2);
-    }
-}
+mod tests;

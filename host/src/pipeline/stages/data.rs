@@ -15,9 +15,8 @@ use crate::data::jsonl;
 use crate::data::records::{Demonstration, Pair, PromptRecord};
 use crate::error::{Error, Result};
 use crate::pipeline::Session;
-use crate::pipeline::base_model::file_hash;
 use crate::pipeline::context::StageContext;
-use crate::pipeline::store::{Artifact, StageKey};
+use crate::pipeline::store::{Artifact, StageKey, sha256_of_file};
 use crate::sandbox::{self, ModelShape, SandboxConfig};
 
 /// The data of a configuration.
@@ -58,7 +57,7 @@ fn from_file(session: &Session<'_>, config: &Config, data: &EditPairsConfig) -> 
     };
     let key = StageKey::new(
         "data",
-        json!({ "file": file_hash(&data.path)?, "mapping": mapping }),
+        json!({ "file": sha256_of_file(&data.path)?, "mapping": mapping }),
     );
     session.stage("edit pairs", config.seed, key, |context| {
         write_splits(context, data)

@@ -46,8 +46,8 @@ pub fn obtain(
     let key = StageKey::new(
         "edits",
         json!({
-            "source": source.key.hash(),
-            "sft": sft.key.hash(),
+            "source": source.key,
+            "sft": sft.key,
             "editor": fingerprint,
             "alignment": config.alignment,
             "seed": config.seed,

@@ -58,9 +58,9 @@ pub fn obtain(
     let key = StageKey::new(
         "evaluate",
         json!({
-            "data": data.key.hash(),
-            "sft": sft.key.hash(),
-            "ppo": ppo.key.hash(),
+            "data": data.key,
+            "sft": sft.key,
+            "ppo": ppo.key,
             "judge": judge.fingerprint,
             "sampling": config.evaluation.sampling,
             "seed": config.seed,

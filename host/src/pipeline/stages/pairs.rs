@@ -33,8 +33,8 @@ pub fn obtain(
     let key = StageKey::new(
         "pairs",
         json!({
-            "data": data.key.hash(),
-            "sft": sft.key.hash(),
+            "data": data.key,
+            "sft": sft.key,
             "pairs": config.pairs,
             "annotator": annotator.fingerprint,
             "seed": config.seed,

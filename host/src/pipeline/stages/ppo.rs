@@ -64,15 +64,15 @@ pub fn obtain(
             json!({
                 "scheme": scheme.fingerprint(),
                 "weight": choice.weight,
-                "model": model.as_ref().map(|model| model.key.hash()),
+                "model": model.as_ref().map(|model| &model.key),
             })
         })
         .collect();
     let key = StageKey::new(
         "ppo",
         json!({
-            "data": data.key.hash(),
-            "sft": sft.key.hash(),
+            "data": data.key,
+            "sft": sft.key,
             "template": config.prompt_template,
             "rewards": rewards,
             "advantage": advantage.fingerprint(),

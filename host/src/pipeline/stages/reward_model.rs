@@ -69,8 +69,8 @@ pub(super) fn key(
     StageKey::new(
         stage,
         json!({
-            "sft": sft.key.hash(),
-            "data": data.key.hash(),
+            "sft": sft.key,
+            "data": data.key,
             "scheme": scheme.fingerprint(),
             "alignment": config.alignment,
             "template": config.prompt_template,

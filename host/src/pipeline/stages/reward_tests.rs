@@ -87,9 +87,9 @@ pub fn obtain(
     let key = StageKey::new(
         "reward_tests",
         json!({
-            "model": model.key.hash(),
-            "pairs": pairs.key.hash(),
-            "edits": edits.key.hash(),
+            "model": model.key,
+            "pairs": pairs.key,
+            "edits": edits.key,
             "seed": config.seed,
         }),
     );

@@ -27,7 +27,7 @@ pub fn obtain(session: &Session<'_>, config: &Config, data: &Artifact) -> Result
     let key = StageKey::new(
         "sft",
         json!({
-            "data": data.key.hash(),
+            "data": data.key,
             "base": base.fingerprint()?,
             "template": config.prompt_template,
             "sft": config.sft,
