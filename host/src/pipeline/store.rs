@@ -15,7 +15,7 @@ pub mod references;
 pub mod verify;
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,7 @@ pub use lock::Asker;
 pub use record::{StageRecord, sha256_of_file};
 
 use crate::error::{Error, Result};
+use crate::pipeline::atomic::write_atomic;
 use lock::Lock;
 use references::RunReferences;
 use verify::{Damage, State, inspect};
@@ -37,6 +38,10 @@ const ANSWERS: &str = "answers";
 const LOCKS: &str = "locks";
 /// The lock that `gc` holds while it looks and removes, and that everybody else shares while they look.
 const STORE_LOCK: &str = "store.lock";
+/// What a store is known by, so that no other folder is taken for one.
+const MARKER: &str = "finegrain-store.txt";
+const ABOUT: &str = "Finished stages of finegrain runs. `finegrain store list` shows them, `finegrain store gc` removes \
+                     what no run uses.\n";
 
 /// A finished stage.
 #[derive(Clone, Debug)]
@@ -71,13 +76,11 @@ pub struct Store {
 impl Store {
     /// The store in a folder, which is made where it is missing.
     pub fn open(root: &Path) -> Result<Self> {
-        // The lock's file is also what a store is known by.
-        let path = store_lock_path(root)?;
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&path)
-            .map_err(|error| Error::io("open", &path, &error))?;
+        make_folder(root)?;
+        let marker = root.join(MARKER);
+        if !marker.is_file() {
+            write_atomic(&marker, ABOUT.as_bytes())?;
+        }
         Ok(Self {
             root: root.to_path_buf(),
             run: Mutex::new(None),
@@ -261,12 +264,22 @@ fn remove_unfinished(parent: &Path, hash: &str) -> Result<()> {
 /// Gives a damaged artifact a name under which nobody looks for it. The lock of its key is held.
 fn set_aside(dir: &Path) -> Result<PathBuf> {
     let hash = dir.file_name().unwrap_or_default().to_string_lossy();
-    let aside = (1..)
-        .map(|number| dir.with_file_name(format!("damaged-{hash}-{number}")))
-        .find(|path| fs::symlink_metadata(path).is_err())
-        .ok_or_else(|| Error::internal("no number is left for a damaged artifact"))?;
+    let aside = free_name(dir, &format!("damaged-{hash}-"))?;
     fs::rename(dir, &aside).map_err(|error| Error::io("set aside", dir, &error))?;
     Ok(aside)
+}
+
+/// The first name that nothing beside `dir` has: `prefix` and a number.
+fn free_name(dir: &Path, prefix: &str) -> Result<PathBuf> {
+    (1..=u32::MAX)
+        .map(|number| dir.with_file_name(format!("{prefix}{number}")))
+        .find(|path| fs::symlink_metadata(path).is_err())
+        .ok_or_else(|| {
+            Error::internal(format!(
+                "no number is left for {}",
+                dir.with_file_name(prefix).display()
+            ))
+        })
 }
 
 /// The first damages, and how many more there are.

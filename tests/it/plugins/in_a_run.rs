@@ -1,6 +1,7 @@
 //! Plugins of another workspace take part in runs of the command, found by path and by environment.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -25,9 +26,15 @@ evaluation = { every = 0, prompts_while_training = 4, bootstrap_samples = 100 }
 
 /// Runs the configuration in `dir`, with libraries by path and libraries by `FINEGRAIN_PLUGIN_PATH`.
 fn run(dir: &Path, by_path: &[&str], by_environment: &[&str]) -> Output {
+    let built = |names: &[&str]| -> Vec<&Path> {
+        names.iter().map(|name| FIXTURES[*name].as_path()).collect()
+    };
+    run_with(dir, &built(by_path), &built(by_environment))
+}
+
+fn run_with(dir: &Path, by_path: &[&Path], by_environment: &[&Path]) -> Output {
     let config = dir.join("elsewhere.toml");
     fs::write(&config, CONFIG).unwrap();
-    let paths = by_environment.iter().map(|name| &FIXTURES[*name]);
     let mut command = Command::new(&*COMMAND);
     command
         .arg("run")
@@ -39,10 +46,10 @@ fn run(dir: &Path, by_path: &[&str], by_environment: &[&str]) -> Output {
         .current_dir(root())
         .env(
             "FINEGRAIN_PLUGIN_PATH",
-            std::env::join_paths(paths).unwrap(),
+            std::env::join_paths(by_environment).unwrap(),
         );
-    for name in by_path {
-        command.arg("--plugin").arg(&FIXTURES[*name]);
+    for path in by_path {
+        command.arg("--plugin").arg(path);
     }
     command.output().unwrap()
 }
@@ -81,4 +88,72 @@ fn a_refused_library_ends_the_command_with_code_4_and_one_line() {
         "{errors}"
     );
     assert!(!dir.path().join("out").exists());
+}
+
+/// Bytes behind the end of a library change its hash and nothing else: as a build from changed sources does, but without
+/// waiting for the compiler.
+#[test]
+fn a_rebuilt_plugin_runs_what_used_it_again_and_nothing_else() {
+    let names = [
+        "reward-length-penalised",
+        "judge-shorter",
+        "advantage-leave-one-out",
+        "editor-unstutter",
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let libraries = names.map(|name| {
+        let path = dir.path().join(FIXTURES[name].file_name().unwrap());
+        fs::copy(&FIXTURES[name], &path).unwrap();
+        path
+    });
+    let paths: Vec<&Path> = libraries.iter().map(std::path::PathBuf::as_path).collect();
+    let computed = || -> Vec<String> {
+        let output = run_with(dir.path(), &paths, &[]);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}");
+        let text = fs::read_to_string(dir.path().join("out/run.json")).unwrap();
+        let about: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let stages = about["stages"].as_array().unwrap().iter();
+        stages
+            .filter(|stage| stage["computed_in_this_run"] == true)
+            .map(|stage| stage["stage"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let rebuild = |at: usize| {
+        let mut file = fs::OpenOptions::new()
+            .append(true)
+            .open(&libraries[at])
+            .unwrap();
+        file.write_all(b"rebuilt").unwrap();
+    };
+    assert_eq!(computed().len(), 8);
+    assert!(computed().is_empty());
+    rebuild(2);
+    assert_eq!(computed(), ["ppo", "evaluate"], "the advantage estimator");
+    rebuild(0);
+    assert_eq!(
+        computed(),
+        ["reward_model", "reward_tests", "ppo", "evaluate"],
+        "the reward scheme"
+    );
+    rebuild(3);
+    assert_eq!(
+        computed(),
+        ["edits", "reward_model", "reward_tests", "ppo", "evaluate"],
+        "the editor"
+    );
+    // The annotator and the judge are this one plugin.
+    rebuild(1);
+    assert_eq!(
+        computed(),
+        [
+            "pairs",
+            "edits",
+            "reward_model",
+            "reward_tests",
+            "ppo",
+            "evaluate"
+        ],
+        "the judge"
+    );
 }

@@ -15,9 +15,6 @@ use crate::pipeline::store::list::{Contents, Entry, LeftoverKind};
 const STYLE: TableStyle =
     TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
-/// Run directories that a row of the list names.
-const RUNS_SHOWN: usize = 2;
-
 /// Every artifact, one a line, in `width` columns; then sums, and what is no artifact.
 pub fn list(contents: &Contents, now: Timestamp, width: u16) -> String {
     let rows = contents.entries.iter().map(|entry| {
@@ -222,21 +219,17 @@ fn kind_name(kind: LeftoverKind) -> &'static str {
     }
 }
 
-/// The first run directories, as seen from here, and how many more there are.
+/// The first run directory, as seen from here, and how many more there are.
 fn used_by(entry: &Entry) -> String {
     let here = std::env::current_dir().unwrap_or_default();
-    let mut words: Vec<String> = entry
-        .used_by
-        .iter()
-        .take(RUNS_SHOWN)
-        .map(|dir| dir.strip_prefix(&here).unwrap_or(dir).display().to_string())
-        .collect();
-    match entry.used_by.len() {
-        0 => words.push("–".to_owned()),
-        count if count > RUNS_SHOWN => words.push(format!("{} more", count - RUNS_SHOWN)),
-        _ => {}
+    let Some(first) = entry.used_by.first() else {
+        return "–".to_owned();
+    };
+    let first = first.strip_prefix(&here).unwrap_or(first).display();
+    match entry.used_by.len() - 1 {
+        0 => first.to_string(),
+        more => format!("{first} and {more} more"),
     }
-    words.join(", ")
 }
 
 fn plural(count: usize) -> &'static str {

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::pipeline::store::list::{HALF_REMOVED, LeftoverKind, scan};
 use crate::pipeline::store::lock::{Asker, Lock};
 use crate::pipeline::store::references::RunReferences;
-use crate::pipeline::store::{LOCKS, STORE_LOCK, lock_path, store_lock_path};
+use crate::pipeline::store::{LOCKS, STORE_LOCK, free_name, lock_path, store_lock_path};
 
 /// What is to be removed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -166,10 +166,7 @@ fn collect(
 /// Takes the folder's name away first: whatever happens in the middle of the removal, no half artifact has the name of a
 /// whole one.
 fn remove(dir: &Path, hash: &str) -> Result<()> {
-    let doomed = (1..)
-        .map(|number| dir.with_file_name(format!("{HALF_REMOVED}{hash}-{number}")))
-        .find(|path| fs::symlink_metadata(path).is_err())
-        .ok_or_else(|| Error::internal("no number is left for a removed artifact"))?;
+    let doomed = free_name(dir, &format!("{HALF_REMOVED}{hash}-"))?;
     let fail = |error: std::io::Error| Error::io("remove", dir, &error);
     fs::rename(dir, &doomed).map_err(fail)?;
     fs::remove_dir_all(&doomed).map_err(fail)
@@ -194,6 +191,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::pipeline::store::list::Entry;
     use crate::pipeline::store::tests::{quiet, writes};
     use crate::pipeline::store::{StageKey, Store, set_aside};
 
@@ -224,7 +222,7 @@ mod tests {
 
     fn left(root: &Path) -> Vec<String> {
         let contents = scan(root).unwrap();
-        let mut left: Vec<String> = contents.entries.iter().map(|entry| entry.id()).collect();
+        let mut left: Vec<String> = contents.entries.iter().map(Entry::id).collect();
         left.extend(
             contents
                 .leftovers
@@ -288,7 +286,7 @@ mod tests {
     fn what_is_young_stays_and_a_clock_that_was_set_back_makes_nothing_old() {
         let (root, _runs, _) = store();
         let week = GcOptions {
-            older_than: Duration::from_secs(7 * 86400),
+            older_than: Duration::from_hours(7 * 24),
             ..GcOptions::default()
         };
         let before = left(root.path());
@@ -297,7 +295,7 @@ mod tests {
             assert_eq!((did.removed.len(), did.young), (0, 4), "{now}");
             assert_eq!(left(root.path()), before);
         }
-        let later = Timestamp::now() + Duration::from_secs(8 * 86400);
+        let later = Timestamp::now() + Duration::from_hours(8 * 24);
         let did = gc(root.path(), &week, later, &quiet()).unwrap();
         assert_eq!((did.removed.len(), did.young), (4, 0));
     }

@@ -13,7 +13,7 @@ use crate::pipeline::store::key::{is_hash, is_hash_prefix, is_stage};
 use crate::pipeline::store::record::RECORD;
 use crate::pipeline::store::references::{self, RunReferences};
 use crate::pipeline::store::verify::{Damage, read_record};
-use crate::pipeline::store::{ANSWERS, LOCKS, STORE_LOCK, StageRecord};
+use crate::pipeline::store::{ANSWERS, LOCKS, MARKER, StageRecord};
 
 /// An artifact.
 #[derive(Clone, Debug)]
@@ -122,9 +122,9 @@ pub fn scan(root: &Path) -> Result<Contents> {
             scan_stage(&stage, &dir, &mut contents)?;
         }
     }
-    // Stores of older versions have no lock, but records.
+    // Stores of older versions have no marker, but records.
     let has_record = |entry: &Entry| entry.dir.join(RECORD).is_file();
-    if !root.join(LOCKS).join(STORE_LOCK).is_file() && !contents.entries.iter().any(has_record) {
+    if !root.join(MARKER).is_file() && !contents.entries.iter().any(has_record) {
         return Err(no_store());
     }
     contents
@@ -260,7 +260,8 @@ fn age(then: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(then)).unwrap_or(Duration::ZERO)
 }
 
-/// The artifact whose hash begins with `asked`, which may have its stage in front: `sft/01ab`.
+/// The artifact whose hash begins with `asked`, which may have its stage in front: `sft/01ab`, or `sft/` where a stage has
+/// one artifact.
 ///
 /// # Errors
 /// None or several begin so; several are named.
@@ -269,7 +270,7 @@ pub fn find<'a>(entries: &'a [Entry], asked: &str) -> Result<&'a Entry> {
         Some((stage, prefix)) => (Some(stage), prefix),
         None => (None, asked),
     };
-    if prefix.is_empty() || !is_hash_prefix(prefix) {
+    if (prefix.is_empty() && stage.is_none()) || !is_hash_prefix(prefix) {
         return Err(Error::input(format!(
             "{asked:?} is no hash; accepted: the beginning of one (hexadecimal digits), or STAGE/ and that"
         ))
@@ -404,6 +405,7 @@ mod tests {
             entry("ppo", "ffffffffffffffff"),
         ];
         assert_eq!(find(&entries, "f").unwrap().hash, "ffffffffffffffff");
+        assert_eq!(find(&entries, "sft/").unwrap().hash, "0123456789abcdef");
         assert_eq!(find(&entries, "sft/01").unwrap().stage, "sft");
         assert_eq!(find(&entries, "01234").unwrap().stage, "sft");
         for (asked, words) in [
@@ -415,7 +417,12 @@ mod tests {
             ("sft/f", "no artifact's hash begins with sft/f"),
             ("", "is no hash"),
             ("xyz", "is no hash"),
-            ("sft/", "is no hash"),
+            ("sft/x", "is no hash"),
+            (
+                "ppo/",
+                "2 hashes: ppo/0123ffffffffffff, ppo/ffffffffffffffff",
+            ),
+            ("data/", "no artifact's hash begins with data/"),
         ] {
             let error = find(&entries, asked).unwrap_err();
             assert_eq!(error.exit_code(), 2);

@@ -85,7 +85,7 @@ enum Mode {
 #[derive(Debug)]
 pub struct Lock {
     // Closing it, after `drop` below, lets go of the lock.
-    _file: File,
+    file: File,
     path: PathBuf,
     mode: Mode,
 }
@@ -172,7 +172,7 @@ impl Lock {
                 sign(&mut file).map_err(fail)?;
             }
             return Ok(Some(Self {
-                _file: file,
+                file,
                 path: path.to_path_buf(),
                 mode,
             }));
@@ -182,7 +182,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        if self.mode == Mode::Exclusive {
+        // Where somebody has removed the file by hand, its name may be that of another's lock.
+        if self.mode == Mode::Exclusive && has_its_name(&self.file, &self.path).unwrap_or(false) {
             // A file that stays behind locks nobody out.
             let _ = fs::remove_file(&self.path);
         }
@@ -295,7 +296,7 @@ mod tests {
         thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    while turns.load(Ordering::SeqCst) < 300 {
+                    while turns.load(Ordering::SeqCst) < 100 {
                         if let Some(_lock) = Lock::try_exclusive(&path).unwrap() {
                             assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                             thread::yield_now();

@@ -65,41 +65,43 @@ fn a_stage_runs_once_and_a_failed_one_leaves_nothing() {
 
 #[test]
 fn a_damaged_artifact_is_named_set_aside_and_computed_again() {
-    let spoil: [(&str, &dyn Fn(&Path), &str); 5] = [
-        (
+    /// What is done to an artifact, and what is said of it.
+    struct Case(&'static str, fn(&Path), &'static str);
+    let cases = [
+        Case(
             "a flipped byte",
-            &|dir| fs::write(dir.join("x"), "2").unwrap(),
+            |dir| fs::write(dir.join("x"), "2").unwrap(),
             "x has the SHA-256 d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35 instead of \
              6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b",
         ),
-        (
+        Case(
             "a file that is gone",
-            &|dir| fs::remove_file(dir.join("x")).unwrap(),
+            |dir| fs::remove_file(dir.join("x")).unwrap(),
             "x is missing",
         ),
-        (
+        Case(
             "a record cut short",
-            &|dir| {
+            |dir| {
                 let text = fs::read(dir.join(RECORD)).unwrap();
                 fs::write(dir.join(RECORD), &text[..9]).unwrap();
             },
             "stage.json has the SHA-256",
         ),
-        (
+        Case(
             "no record",
-            &|dir| fs::remove_file(dir.join(RECORD)).unwrap(),
+            |dir| fs::remove_file(dir.join(RECORD)).unwrap(),
             "stage.json is missing",
         ),
-        (
+        Case(
             "no seal",
-            &|dir| fs::remove_file(dir.join(SEAL)).unwrap(),
+            |dir| fs::remove_file(dir.join(SEAL)).unwrap(),
             "stage.sha256 is missing",
         ),
     ];
     let root = tempfile::tempdir().unwrap();
     let made = Store::open(root.path()).unwrap();
     let dir = made.obtain(key(), &quiet(), writes("1")).unwrap().dir;
-    for (number, (what, spoil, words)) in spoil.iter().enumerate() {
+    for (number, Case(what, spoil, words)) in cases.into_iter().enumerate() {
         spoil(&dir);
         let said = Mutex::new(Vec::new());
         let asker = Asker {
@@ -114,7 +116,7 @@ fn a_damaged_artifact_is_named_set_aside_and_computed_again() {
             panic!("{what}: one warning")
         };
         let aside = format!("damaged-{}-{}", key().hash(), number + 1);
-        for word in [*words, &key().to_string(), &aside] {
+        for word in [words, &key().to_string(), &aside] {
             assert!(said.contains(word), "{what}: no {word:?} in {said}");
         }
         assert!(dir.with_file_name(aside).is_dir());
