@@ -169,14 +169,15 @@ fn wrong_edit_files_are_named_by_line_and_field() {
     let edits = dir.path().join("edits.jsonl");
     let config = configs("edit-pairs/fine-ppo.toml");
     let store = dir.path().join("store");
+    let runs = dir.path().join("runs");
     let run = |lines: &str, words: &[&str]| {
         fs::write(&edits, lines).unwrap();
         let path = format!("data.path={}", edits.display());
         let model = format!("model.path={}", dir.path().display());
-        let store = store.to_str().unwrap();
+        let (store, out) = (store.to_str().unwrap(), runs.to_str().unwrap());
         refused(
             &[
-                "run", &config, "--set", &path, "--set", &model, "--store", store,
+                "run", &config, "--set", &path, "--set", &model, "--store", store, "--out", out,
             ],
             2,
             words,
@@ -196,21 +197,19 @@ fn wrong_edit_files_are_named_by_line_and_field() {
     );
     fs::remove_file(&edits).unwrap();
     let gone = format!("data.path={}", edits.display());
-    refused(
-        &["run", &config, "--set", &gone, "--set", "model.path=."],
-        2,
-        &["edits.jsonl", "No such file"],
-    );
-    refused(
-        &["run", &config, "--set", "model.path=nowhere"],
-        2,
-        &["data.path", "--set data.path"],
-    );
-    refused(
-        &["run", &config, "--set", "data.path=x.jsonl"],
-        2,
-        &["model.path"],
-    );
+    let out = dir.path().join("out");
+    let without = |sets: &[&str], words: &[&str]| {
+        let mut args = vec!["run", &config, "--store", store.to_str().unwrap()];
+        args.extend(["--out", out.to_str().unwrap()]);
+        for set in sets {
+            args.extend(["--set", set]);
+        }
+        refused(&args, 2, words);
+        assert!(!out.exists(), "wrong input leaves no run directory");
+    };
+    without(&[&gone, "model.path=."], &["edits.jsonl", "No such file"]);
+    without(&["model.path=nowhere"], &["data.path", "--set data.path"]);
+    without(&["data.path=x.jsonl"], &["model.path"]);
 }
 
 #[test]

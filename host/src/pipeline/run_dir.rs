@@ -1,5 +1,6 @@
 //! A run's folder: the resolved configuration, the plugins used, metrics, samples, the policy, and the result.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,9 @@ const LOCK: &str = ".lock";
 #[derive(Debug)]
 pub struct RunDir {
     dir: PathBuf,
-    _lock: Lock,
+    lock: Option<Lock>,
+    /// Whether the store knows of it: then even an empty one keeps an interrupted run's stages from `gc`.
+    known: Cell<bool>,
 }
 
 impl RunDir {
@@ -42,7 +45,8 @@ impl RunDir {
         };
         Ok(Self {
             dir: dir.to_path_buf(),
-            _lock: lock,
+            lock: Some(lock),
+            known: Cell::new(false),
         })
     }
 
@@ -55,7 +59,10 @@ impl RunDir {
     /// be moved elsewhere; `run.json` says where each stage lies. The store knows from the first stage on what is used here.
     pub fn run(&self, session: &Session<'_>, config: &Config) -> Result<VariantRun> {
         session.store.enter(&self.dir)?;
-        let run = variant::run(session, config)?;
+        let run = variant::run(session, config);
+        self.known
+            .set(self.known.get() || session.store.is_in_use());
+        let run = run?;
         self.write(session, &run)?;
         session
             .store
@@ -126,6 +133,16 @@ impl RunDir {
     }
 }
 
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        drop(self.lock.take());
+        if !self.known.get() {
+            // Wrong input leaves no folder behind; one with anything in it is not removed.
+            let _ = fs::remove_dir(&self.dir);
+        }
+    }
+}
+
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_vec_pretty(value).map_err(|error| {
         Error::internal(format!("{} does not serialise: {error}", path.display()))
@@ -156,8 +173,10 @@ mod tests {
         let whom = format!("in use by process {} on ", std::process::id());
         assert!(error.to_string().contains(&whom), "{error}");
         drop(first);
-        // What is left is what a run writes, nothing else.
-        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
-        RunDir::open(&dir).unwrap();
+        assert!(!dir.exists(), "nothing was written, and nothing is left");
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("notes"), "").unwrap();
+        drop(RunDir::open(&dir).unwrap());
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
     }
 }

@@ -110,6 +110,13 @@ impl Store {
         }
     }
 
+    /// Whether the run that is under way uses anything here, now or from an earlier call.
+    pub fn is_in_use(&self) -> bool {
+        lock(&self.run)
+            .as_ref()
+            .is_some_and(|run| !run.stages.is_empty())
+    }
+
     /// A folder for answers that a stage has got so far and must not lose if it is interrupted.
     pub fn answers(&self, key: &StageKey) -> Result<PathBuf> {
         let dir = self.root.join(ANSWERS).join(name(key.stage(), key.hash()));

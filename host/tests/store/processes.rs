@@ -126,6 +126,10 @@ fn who_needs_a_stage_under_way_waits_for_it_says_on_whom_and_can_be_interrupted(
     line(&mut impatient.stderr(), &whom);
     impatient.signal(Signal::INT);
     assert_eq!(impatient.code(), Some(130));
+    assert!(
+        place.path("b").is_dir(),
+        "what it has finished is kept by it"
+    );
 
     // What is under way is no garbage, and neither is what an unfinished run has.
     let report = place.prints(&["gc"]);
@@ -184,7 +188,7 @@ fn what_a_killed_process_left_is_cleared_by_the_next_run_or_by_gc() {
     assert!(report.contains("a killed process left it"), "{report}");
     assert!(report.contains("removed 1 folder, "), "{report}");
     assert!(folders(&place.store().join("sft"), ".").is_empty());
-    // The stages that it had finished are those of a run directory that exists.
+    // The stages that it had finished are used by its run directory, in which it has written nothing yet.
     assert_eq!(place.list().len(), 1);
     succeeds(&mut place.command("run", &["fine-token-ppo"], "a", &SLOW_SFT));
     assert_eq!(place.stages("a").1, ["data"]);
