@@ -99,6 +99,9 @@ pub struct CommonArgs {
     /// No progress on standard error.
     #[arg(long, short)]
     pub quiet: bool,
+    /// Threads, whatever the configurations say; 0 takes one per core. Results do not depend on it.
+    #[arg(long)]
+    pub threads: Option<usize>,
 }
 
 /// `finegrain run`.
@@ -207,6 +210,9 @@ pub struct GenerateArgs {
     /// The seed.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Threads; 0 takes one per core.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
 }
 
 /// `finegrain bench`.

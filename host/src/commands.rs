@@ -81,7 +81,7 @@ pub(crate) fn session<'c>(
                 .extend(allow.iter().cloned());
         }
     }
-    start_threads(threads)?;
+    start_threads(args.threads.unwrap_or(threads))?;
     Ok(Session {
         store: Store::open(&args.store)?,
         registry: Registry::load(&search)?,
@@ -95,7 +95,7 @@ pub(crate) fn session<'c>(
     })
 }
 
-/// Starts the pool of the whole process, for operations and for candle's products; 0 is a thread per core.
+/// Starts the one pool of the whole process, for operations and for products; 0 is a thread per core.
 fn start_threads(threads: usize) -> Result<()> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)

@@ -32,9 +32,17 @@ fn a_whole_comparison_runs_twice_with_the_same_result_and_the_second_time_from_t
     ];
     let variants = ["ppo-rlhf", "fine-ppo", "fine-token-ppo"]
         .map(|name| configs(&format!("sandbox/{name}.toml")));
-    let compare = |out: &str, store: &str| {
+    let compare = |out: &str, store: &str, threads: &str| {
         let mut args = vec![
-            "compare", "--json", "--quiet", "--out", out, "--store", store,
+            "compare",
+            "--json",
+            "--quiet",
+            "--out",
+            out,
+            "--store",
+            store,
+            "--threads",
+            threads,
         ];
         args.extend(variants.iter().map(String::as_str));
         for set in &small {
@@ -48,15 +56,15 @@ fn a_whole_comparison_runs_twice_with_the_same_result_and_the_second_time_from_t
         );
         serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
     };
-    let first = compare(&place("a"), &place("store"));
-    let again = compare(&place("b"), &place("store"));
+    let first = compare(&place("a"), &place("store"), "2");
+    let again = compare(&place("b"), &place("store"), "2");
     // Nothing was computed the second time: even the seconds are the same.
     assert_eq!(first, again);
-    let afresh = compare(&place("c"), &place("other-store"));
+    let afresh = compare(&place("c"), &place("other-store"), "1");
     for table in ["win_rates", "reward_models"] {
         assert_eq!(
             first[table], afresh[table],
-            "{table} differ between two runs with one seed"
+            "{table} differ between two runs with one seed, the one on two threads, the other on one"
         );
     }
     assert_eq!(first["variants"].as_array().unwrap().len(), 3);

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use crate::cli::GenerateArgs;
-use crate::commands::{emit, interrupt};
+use crate::commands::{emit, interrupt, start_threads};
 use crate::data::chat::{Message, Role};
 use crate::error::Result;
 use crate::model::{Completion, Sampling, answer, complete, locate};
@@ -17,6 +17,7 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<()> {
         eos: Vec::new(),
         weights: args.weights,
     };
+    start_threads(args.threads)?;
     let cancel = interrupt::install()?;
     let model = locate(&args.model)?;
     let Completion { mut text, rounding } = if args.chat {
