@@ -8,7 +8,7 @@
 //! hidden = RMS norm of x
 //! ```
 //! Only the attention knows where a row ends, so there is no padding. How a batch goes through, and back, stands in
-//! [`super::pass`].
+//! `pass.rs`.
 //!
 //! Legend: N tokens of the batch, M tokens that are read, C channels, V vocabulary.
 

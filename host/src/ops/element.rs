@@ -13,7 +13,7 @@ pub trait Element: WithDType + Default + Neg<Output = Self> {
     /// +∞.
     const INFINITY: Self;
 
-    /// e^self; for f32 a polynomial that loops vectorise ([`exp`]).
+    /// e^self; for f32 a polynomial that loops vectorise (`exp.rs`).
     #[must_use]
     fn exp(self) -> Self;
     /// The natural logarithm.

@@ -65,11 +65,11 @@ mod tests {
     // import torch; print(torch.tensor([...]).bfloat16().float().tolist())
     #[test]
     fn rounding_is_that_of_torch() {
-        let weights = [0.1, -0.2, 3.141_592_7, 1e-3, 65_504.0, 1e-40];
+        let weights = [0.1, -0.2, 3.171_592_7, 1e-3, 65_504.0, 1e-40];
         let expected = [
             0.100_097_656,
             -0.200_195_31,
-            3.140_625,
+            3.171_875,
             0.000_999_450_7,
             65_536.0,
             9.183_55e-41,

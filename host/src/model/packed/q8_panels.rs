@@ -145,7 +145,9 @@ mod tests {
         ]);
         let mut expected = vec![0.0; BLOCK];
         expected[..6].copy_from_slice(&[-127.0, 64.0, 2.0, 4.0, 0.0, 127.0]);
-        expected.iter_mut().for_each(|value| *value /= 64.0);
+        for value in &mut expected {
+            *value /= 64.0;
+        }
         assert_eq!(rounded(&block), expected);
     }
 
