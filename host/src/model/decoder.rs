@@ -5,6 +5,8 @@
 //!
 //! Legend: E entries of a step, C channels, F feed-forward, H heads, K key/value heads, D head size, V vocabulary.
 
+use rayon::prelude::*;
+
 use super::config::LlamaConfig;
 use super::kv_cache::KvCache;
 use super::llama::Llama;
@@ -69,19 +71,20 @@ impl Decoder {
         let pack =
             |matrices: &[&[f32]], inputs: usize| PackedMatrix::new(matrices, inputs, weights);
         let layers = (0..config.num_hidden_layers)
+            .into_par_iter()
             .map(|index| {
                 let [input_norm, q, k, v, o, post_norm, gate, up, down] =
                     model.layer_weights(index);
-                Ok(Layer {
+                Layer {
                     input_norm: input_norm.to_vec(),
                     qkv: pack(&[q, k, v], c),
                     output: pack(&[o], queries),
                     post_norm: post_norm.to_vec(),
                     gate_up: pack(&[gate, up], c),
                     down: pack(&[down], config.intermediate_size),
-                })
+                }
             })
-            .collect::<Result<Vec<_>>>()?;
+            .collect();
         let half = config.head_dim / 2;
         let angles: Vec<f64> = (0..config.max_position_embeddings * half)
             .map(|i| {

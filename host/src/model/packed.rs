@@ -246,9 +246,9 @@ mod tests {
         let mut values = integers(total * inputs, 3);
         if weights == SamplingWeights::Q8 {
             for row in values.chunks_exact_mut(inputs) {
-                row.iter_mut()
-                    .step_by(32)
-                    .for_each(|weight| *weight = 127.0 / 8.0);
+                for weight in row.iter_mut().step_by(32) {
+                    *weight = 127.0 / 8.0;
+                }
             }
         }
         let x = integers(rows * inputs, 1);

@@ -9,9 +9,8 @@ use super::llama::Llama;
 use crate::data::ragged::TokenBatch;
 use crate::error::Result;
 
-/// How far the log-probabilities of sampled tokens, as the sampler saw them, lie from those of the model. With
-/// Δ = log ρ − log π of a token, where ρ is what the rounded weights sample from, both over the whole vocabulary at the
-/// sampling temperature:
+/// How far the log-probabilities of sampled tokens lie from those of the model. Δ = log πₛ − log π of a token, where πₛ is what
+/// was sampled from and π the model, both over the whole vocabulary at the sampling temperature.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct RoundingEffect {
     /// Tokens that were compared.
@@ -20,8 +19,8 @@ pub struct RoundingEffect {
     pub mean: f64,
     /// The largest |Δ|, nats.
     pub max: f64,
-    /// Mean of e^(−Δ) − 1 + Δ, nats per token, never negative. It estimates KL(ρ ‖ π), without bias where the tokens
-    /// were drawn from all of ρ: no top-k, no top-p, temperature above 0.
+    /// Mean of e^(−Δ) − 1 + Δ, nats per token, never negative. It estimates KL(πₛ ‖ π), without bias where the tokens
+    /// were drawn from all of πₛ: no top-k, no top-p, temperature above 0.
     pub kl: f64,
 }
 

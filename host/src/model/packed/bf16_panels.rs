@@ -62,14 +62,16 @@ mod tests {
         panels.row(0, PANEL - 1).collect()
     }
 
-    // import torch; print(torch.tensor([...]).bfloat16().float().tolist())
+    // import ml_dtypes, numpy as np  (0.6.0)
+    // w = np.float32([0.1, -0.2, 3.3, 1e-3, 65504, 1e-40])
+    // print(w.astype(ml_dtypes.bfloat16).astype(np.float32).tolist())
     #[test]
-    fn rounding_is_that_of_torch() {
-        let weights = [0.1, -0.2, 3.171_592_7, 1e-3, 65_504.0, 1e-40];
+    fn rounding_is_that_of_ml_dtypes() {
+        let weights = [0.1, -0.2, 3.3, 1e-3, 65_504.0, 1e-40];
         let expected = [
             0.100_097_656,
             -0.200_195_31,
-            3.171_875,
+            3.296_875,
             0.000_999_450_7,
             65_536.0,
             9.183_55e-41,
