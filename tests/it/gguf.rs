@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 
 use candle_core::quantized::gguf_file::{self, Content, Value};
@@ -18,6 +16,8 @@ use finegrain::data::tokenizer::Tokenizer;
 use finegrain::model::{self, Llama, Read, RoundingEffect, Sampling, SamplingWeights};
 use finegrain_sdk::rng::Stream;
 use finegrain_tests::shared;
+
+use crate::python::python;
 
 static GO: AtomicBool = AtomicBool::new(false);
 
@@ -216,7 +216,7 @@ fn every_storage_type_has_the_values_of_gguf_py() -> Result<()> {
         assert!(apart.fold(0.0, f32::max) < 3.0, "{name}");
         ours.insert(name.clone(), values);
     }
-    let Some(theirs) = python("gguf_values.py", &[&file], None) else {
+    let Some(theirs) = python("gguf_values.py", [&file], None) else {
         return Ok(());
     };
     let theirs: BTreeMap<String, Vec<f32>> = serde_json::from_value(theirs).unwrap();
@@ -366,7 +366,7 @@ fn transformers_agrees_on_the_file_and_on_the_folder_saved_of_it() -> Result<()>
 
     let texts = prompts();
     let asked = serde_json::json!({ "texts": texts, "messages": conversation });
-    let Some(seen) = python("gguf_model.py", &[&file, dir.path()], Some(&asked)) else {
+    let Some(seen) = python("gguf_model.py", [file.as_path(), dir.path()], Some(&asked)) else {
         return Ok(());
     };
     let mut batch = TokenBatch::new();
@@ -465,42 +465,4 @@ fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) -> 
         most = most.max(apart);
     }
     most
-}
-
-/// What a script of tests/scripts prints; `None`, with the reason printed, where there is no Python for it.
-fn python(
-    script: &str,
-    args: &[&Path],
-    input: Option<&serde_json::Value>,
-) -> Option<serde_json::Value> {
-    let Some(python) = std::env::var_os("FINEGRAIN_PYTHON") else {
-        eprintln!("skipped: FINEGRAIN_PYTHON names no Python with torch, transformers and gguf");
-        return None;
-    };
-    let mut child = Command::new(python)
-        .arg(
-            Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("scripts")
-                .join(script),
-        )
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("FINEGRAIN_PYTHON runs");
-    let mut stdin = child.stdin.take().unwrap();
-    if let Some(input) = input {
-        // A script that leaves without reading says why by its exit code.
-        let _ = stdin.write_all(input.to_string().as_bytes());
-    }
-    drop(stdin);
-    let output = child.wait_with_output().unwrap();
-    if output.status.code() == Some(77) {
-        eprintln!("skipped: FINEGRAIN_PYTHON has no gguf");
-        return None;
-    }
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
-    Some(serde_json::from_slice(&output.stdout).expect("the script prints JSON"))
 }

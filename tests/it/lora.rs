@@ -1,7 +1,6 @@
 //! Adapters on a real checkpoint: PEFT reads ours and we read PEFT's, and four roles stand on one copy of the weights.
 
 use std::path::Path;
-use std::process::Command;
 
 use finegrain::Result;
 use finegrain::data::ragged::TokenBatch;
@@ -9,6 +8,8 @@ use finegrain::model::{Llama, LoraConfig, Read, ScalarHead, ScoredModel};
 use finegrain_sdk::rng::Stream;
 use finegrain_tests::shared;
 use serde_json::Value;
+
+use crate::python::python;
 
 const IDS: [u32; 12] = [1, 403, 407, 261, 378, 46, 51, 400, 392, 282, 500, 17];
 
@@ -33,27 +34,13 @@ fn batch() -> TokenBatch {
 
 /// What PEFT says of the adapter in `folder`; `None` where there is no Python with PEFT.
 fn peft(folder: &Path, out: Option<&Path>) -> Option<Value> {
-    let Some(python) = std::env::var_os("FINEGRAIN_PYTHON") else {
-        eprintln!("skipped: FINEGRAIN_PYTHON names no Python with torch, transformers and peft");
-        return None;
-    };
-    let has = Command::new(&python).args(["-c", "import peft"]).output();
-    if !has.expect("FINEGRAIN_PYTHON runs").status.success() {
-        eprintln!("skipped: the Python in FINEGRAIN_PYTHON has no peft");
-        return None;
-    }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/adapter.py");
     let ids = serde_json::to_string(&IDS).expect("numbers");
-    let output = Command::new(python)
-        .arg(script)
-        .arg(folder)
-        .arg(ids)
-        .args(out)
-        .output()
-        .expect("FINEGRAIN_PYTHON runs");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
-    Some(serde_json::from_slice(&output.stdout).expect("the script prints JSON"))
+    let args = [
+        Some(folder.as_os_str()),
+        Some(ids.as_ref()),
+        out.map(Path::as_os_str),
+    ];
+    python("adapter.py", args.into_iter().flatten(), None)
 }
 
 fn assert_close(seen: &Value, ours: &[f32]) {

@@ -9,3 +9,4 @@ mod gguf;
 mod lora;
 mod model;
 mod plugins;
+mod python;

@@ -3,7 +3,6 @@
 //! Golden values: tests/scripts/stories260k.py, transformers 5.23.0, torch 2.15.0.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 use finegrain::Result;
@@ -13,6 +12,8 @@ use finegrain::model::{self, Llama, LlamaConfig, Read, Sampling, ScalarHead, Sco
 use finegrain_sdk::rng::Stream;
 use finegrain_tests::shared;
 use serde_json::Value;
+
+use crate::python::python;
 
 const PROMPT: &str = "Once upon a time";
 const PROMPT_IDS: [u32; 5] = [1, 403, 407, 261, 378];
@@ -274,20 +275,7 @@ fn a_tokenizer_with_more_tokens_than_the_model_is_refused() -> Result<()> {
 
 /// What transformers makes of a folder (tests/scripts/load.py); `None` where `FINEGRAIN_PYTHON` names no interpreter.
 fn transformers(folder: &Path, text: &str) -> Option<Value> {
-    let Some(python) = std::env::var_os("FINEGRAIN_PYTHON") else {
-        eprintln!("skipped: FINEGRAIN_PYTHON names no Python with torch and transformers");
-        return None;
-    };
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/load.py");
-    let output = Command::new(python)
-        .arg(script)
-        .arg(folder)
-        .arg(text)
-        .output()
-        .expect("FINEGRAIN_PYTHON runs");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
-    Some(serde_json::from_slice(&output.stdout).expect("the script prints JSON"))
+    python("load.py", [folder.as_os_str(), text.as_ref()], None)
 }
 
 /// The numbers of [`transformers`], row after row.

@@ -2,14 +2,17 @@
 
 adapter.py FOLDER IDS [OUT]: prints as JSON `values`, the logits (or scores) at every token of IDS (a JSON list) with the
 adapter in FOLDER on the model that its configuration names. With OUT it then changes every adapter weight with a fixed
-rule, saves the adapter there by PEFT itself, and prints the new values as `changed`.
+rule, saves the adapter there by PEFT itself, and prints the new values as `changed`. Exit code 77: this Python has no peft.
 """
 
 import json
 import sys
 
 import torch
-from peft import PeftModel
+try:
+    from peft import PeftModel
+except ImportError:
+    sys.exit(77)
 from transformers import AutoModelForCausalLM, LlamaForSequenceClassification
 
 folder, ids = sys.argv[1], torch.tensor([json.loads(sys.argv[2])])

@@ -11,7 +11,7 @@ mod write;
 
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 
 use super::config::LlamaConfig;
 use crate::data::gguf::is_gguf;
@@ -21,7 +21,7 @@ use folder::Folder;
 use gguf::GgufModel;
 
 pub use hub::locate;
-pub(super) use write::save;
+pub(super) use write::{save, write_weights};
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
@@ -83,21 +83,35 @@ impl Checkpoint {
             Source::Folder(folder) => folder.tensor(name, &Device::Cpu)?,
             Source::Gguf(model) => model.tensor(name, &Device::Cpu)?,
         };
-        if tensor.dims() != shape {
-            return Err(Error::input(format!(
-                "{path}: tensor {name:?} has the shape {:?}, the configuration asks for {shape:?}",
-                tensor.dims()
-            )));
+        as_f32(&self.path, name, &tensor, shape)
+    }
+}
+
+/// The values of a stored tensor as f32, row by row.
+///
+/// # Errors
+/// Another shape, or a type that is not f32, f16 or bf16.
+pub(super) fn as_f32(
+    path: &Path,
+    name: &str,
+    tensor: &Tensor,
+    shape: &[usize],
+) -> Result<Vec<f32>> {
+    let path = path.display();
+    if tensor.dims() != shape {
+        return Err(Error::input(format!(
+            "{path}: tensor {name:?} has the shape {:?}, the configuration asks for {shape:?}",
+            tensor.dims()
+        )));
+    }
+    match tensor.dtype() {
+        DType::F32 | DType::F16 | DType::BF16 => {
+            Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
         }
-        match tensor.dtype() {
-            DType::F32 | DType::F16 | DType::BF16 => {
-                Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
-            }
-            other => Err(Error::input(format!(
-                "{path}: tensor {name:?} is of the type {}; accepted: f32, f16, bf16",
-                other.as_str()
-            ))),
-        }
+        other => Err(Error::input(format!(
+            "{path}: tensor {name:?} is of the type {}; accepted: f32, f16, bf16",
+            other.as_str()
+        ))),
     }
 }
 
@@ -117,8 +131,6 @@ pub fn check_tokenizer(config: &LlamaConfig, tokenizer: &Tokenizer) -> Result<()
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, HashMap};
-
-    use candle_core::Tensor;
 
     use super::*;
     use crate::model::{Llama, fixture};

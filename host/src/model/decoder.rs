@@ -12,8 +12,9 @@ use super::kv_cache::KvCache;
 use super::llama::Llama;
 use super::packed::PackedMatrix;
 use super::sampling_weights::SamplingWeights;
-use super::vector::{self, mul_add};
+use super::vector;
 use crate::error::Result;
+use crate::ops::rope::{self, Direction, Table};
 
 /// The weights of a model for generation. Building one copies them, so later updates of the model do not reach it.
 pub struct Decoder {
@@ -25,9 +26,6 @@ pub struct Decoder {
     norm: Vec<f32>,
     /// (V, C).
     head: PackedMatrix,
-    /// A row of D/2 for each of `max_position_embeddings` positions.
-    cos: Vec<f32>,
-    sin: Vec<f32>,
 }
 
 struct Layer {
@@ -85,13 +83,6 @@ impl Decoder {
                 }
             })
             .collect();
-        let half = config.head_dim / 2;
-        let angles: Vec<f64> = (0..config.max_position_embeddings * half)
-            .map(|i| {
-                let (position, pair) = ((i / half) as f64, (i % half) as f64);
-                position * config.rope_theta.powf(-pair / half as f64)
-            })
-            .collect();
         Ok(Self {
             weights,
             embedding: if config.tie_word_embeddings {
@@ -102,8 +93,6 @@ impl Decoder {
             layers,
             norm: model.norm_weight().to_vec(),
             head: pack(&[model.output_weight()], c),
-            cos: angles.iter().map(|angle| angle.cos() as f32).collect(),
-            sin: angles.iter().map(|angle| angle.sin() as f32).collect(),
             config,
         })
     }
@@ -146,10 +135,13 @@ impl Decoder {
                 None => self.head.extend_with_row(entry.id as usize, x),
             }
         }
+        let positions: Vec<u32> = entries.iter().map(|entry| entry.position as u32).collect();
+        let longest = positions.iter().max().map_or(0, |&last| last as usize + 1);
+        let table = rope::table(self.config.rope_theta, self.config.head_dim / 2, longest);
         for (index, layer) in self.layers.iter().enumerate() {
             norm_rows(x, &layer.input_norm, eps, normed);
             layer.qkv.multiply(normed, wide);
-            self.attention(index, entries, caches, wide, narrow);
+            self.attention(index, (entries, &positions, &table), caches, wide, narrow);
             layer.output.multiply(narrow, update);
             vector::add(x, update);
 
@@ -169,7 +161,7 @@ impl Decoder {
     fn attention(
         &self,
         layer: usize,
-        entries: &[Entry],
+        (entries, positions, table): (&[Entry], &[u32], &Table),
         caches: &mut [KvCache],
         qkv: &mut [f32],
         out: &mut Vec<f32>,
@@ -178,28 +170,16 @@ impl Decoder {
         let queries = self.config.num_attention_heads * d;
         let keys = self.config.num_key_value_heads * d;
         out.resize(entries.len() * queries, 0.0);
-        let rows = qkv.chunks_exact_mut(queries + 2 * keys);
+        let width = queries + 2 * keys;
+        let heads = self.config.num_attention_heads + self.config.num_key_value_heads;
+        rope::turn(qkv, width, (heads, d), positions, table, Direction::Forward);
+        let rows = qkv.chunks_exact(width);
         for ((entry, row), out) in entries.iter().zip(rows).zip(out.chunks_exact_mut(queries)) {
-            let (turned, value) = row.split_at_mut(queries + keys);
-            for head in turned.chunks_exact_mut(d) {
-                self.rope(head, entry.position);
-            }
-            let (query, key) = turned.split_at(queries);
+            let (query, rest) = row.split_at(queries);
+            let (key, value) = rest.split_at(keys);
             let cache = &mut caches[entry.slot];
             cache.store(layer, entry.position, key, value);
             cache.attend(layer, entry.position, query, out);
-        }
-    }
-
-    /// Turns the pairs (i, i + D/2) of one head, (D,), by its position's angles.
-    fn rope(&self, head: &mut [f32], position: usize) {
-        let half = head.len() / 2;
-        let (cos, sin) = (&self.cos[position * half..], &self.sin[position * half..]);
-        let (first, second) = head.split_at_mut(half);
-        for (((a, b), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
-            let turned = mul_add(*a, *cos, -(*b * sin));
-            *b = mul_add(*b, *cos, *a * sin);
-            *a = turned;
         }
     }
 

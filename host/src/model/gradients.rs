@@ -38,11 +38,6 @@ impl Gradients {
     }
 
     /// Those of all sets, in order.
-    pub fn parts(&self) -> impl Iterator<Item = &[f32]> {
-        self.parts.iter().map(Vec::as_slice)
-    }
-
-    /// The same, to be changed.
     pub fn parts_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
         self.parts.iter_mut().map(Vec::as_mut_slice)
     }

@@ -18,10 +18,12 @@ use super::parameters::ParameterSet;
 use crate::error::{Error, Result};
 use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
 
-pub(crate) mod base;
+pub(super) mod base;
 mod files;
 #[cfg(test)]
 mod tests;
+
+pub use base::{base_of, is_adapter};
 
 /// A linear map of every layer that an adapter may stand beside; PEFT's `target_modules`.
 #[derive(

@@ -9,7 +9,7 @@ use candle_core::{D, Tensor};
 use super::element::Element;
 use crate::error::Result;
 
-pub use self::table::{MAX_POSITIONS, Table, table};
+pub use self::table::{Table, table};
 
 mod table;
 

@@ -27,9 +27,14 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     file.as_file().sync_all().map_err(fail)?;
     file.persist(path).map_err(|error| fail(error.error))?;
     // The rename itself is durable only once the folder is.
+    sync_folder(folder)
+}
+
+/// Waits until the names in a folder are on disk.
+pub fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder)
         .and_then(|folder| folder.sync_all())
-        .map_err(fail)
+        .map_err(|error| Error::io("sync", folder, &error))
 }
 
 #[cfg(test)]

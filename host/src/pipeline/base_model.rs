@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::config::{Config, Task};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::model::{Llama, check_tokenizer, locate};
+use crate::model::{Llama, check_tokenizer, locate, lora};
 use crate::pipeline::store::sha256_of_file;
 use crate::sandbox;
 
@@ -37,6 +37,10 @@ impl<'a> BaseModel<'a> {
     /// What identifies it: the hashes of its files, or the sandbox's shape.
     pub fn fingerprint(&self) -> Result<Value> {
         match self {
+            Self::Disk(path) if lora::is_adapter(path) => Ok(json!({
+                "adapter": folder_hashes(path)?,
+                "base": Self::Disk(lora::base_of(path)?).fingerprint()?,
+            })),
             Self::Disk(path) if path.is_dir() => folder_hashes(path),
             Self::Disk(file) => Ok(json!({ "file": sha256_of_file(file)? })),
             Self::Sandbox(config) => Ok(json!({ "fresh": config.model })),
@@ -47,7 +51,8 @@ impl<'a> BaseModel<'a> {
     pub fn open(&self, stream: &Stream) -> Result<(Llama, Tokenizer)> {
         match self {
             Self::Disk(path) => {
-                let (model, tokenizer) = (Llama::load(path)?, Tokenizer::load(path)?);
+                // An adapter that is there already is a part of what training starts from, not what is trained.
+                let (model, tokenizer) = (Llama::load(path)?.merged()?, Tokenizer::load(path)?);
                 check_tokenizer(model.config(), &tokenizer)?;
                 Ok((model, tokenizer))
             }
@@ -82,4 +87,45 @@ fn folder_hashes(dir: &Path) -> Result<Value> {
         hashes.insert(name, sha256_of_file(&path)?.into());
     }
     Ok(Value::Object(hashes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::LoraConfig;
+    use crate::sandbox::ModelShape;
+
+    fn save_base(seed: u64, dir: &Path) {
+        let shape = ModelShape {
+            hidden_size: 8,
+            intermediate_size: 16,
+            ..ModelShape::default()
+        };
+        sandbox::save_fresh_model(&shape, &Stream::new(seed), dir).unwrap();
+    }
+
+    #[test]
+    fn an_adapter_to_start_from_is_merged_and_its_base_counts() {
+        let (base, adapter) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        save_base(1, base.path());
+        let plain = Llama::load(base.path()).unwrap();
+        let mut adapted = plain
+            .with_lora(&LoraConfig::default(), &Stream::new(2))
+            .unwrap();
+        adapted.parameters_mut().values_mut().fill(0.1);
+        adapted.save(adapter.path()).unwrap();
+        let tokenizer = Tokenizer::load(base.path()).unwrap();
+        tokenizer.save(adapter.path()).unwrap();
+
+        let start = BaseModel::Disk(adapter.path().to_owned());
+        let (model, _) = start.open(&Stream::new(3)).unwrap();
+        assert!(model.adapter().is_none() && !model.has_origin());
+        let merged = adapted.merged().unwrap();
+        assert_eq!(model.weights().values(), merged.weights().values());
+
+        let before = start.fingerprint().unwrap();
+        assert_eq!(start.fingerprint().unwrap(), before);
+        save_base(4, base.path());
+        assert_ne!(start.fingerprint().unwrap(), before);
+    }
 }

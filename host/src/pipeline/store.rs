@@ -27,7 +27,7 @@ pub use lock::Asker;
 pub use record::{StageRecord, sha256_of_file};
 
 use crate::error::{Error, Result};
-use crate::pipeline::atomic::write_atomic;
+use crate::pipeline::atomic::{sync_folder, write_atomic};
 use lock::Lock;
 use references::RunReferences;
 use verify::{Damage, State, inspect};
@@ -208,7 +208,7 @@ impl Store {
             .map_err(|error| Error::io("rename a finished stage to", dir, &error))?;
         // The folder has moved; there is nothing left to clean up.
         let _ = temporary.keep();
-        record::sync_folder(&parent)?;
+        sync_folder(&parent)?;
         Ok(record)
     }
 }

@@ -95,6 +95,7 @@ pub fn run(session: &Session<'_>, config: &Config) -> Result<VariantRun> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::atomic::AtomicBool;
 
     use super::*;
@@ -117,17 +118,21 @@ mod tests {
         evaluation = { every = 0, prompts_while_training = 4, bootstrap_samples = 100 }
     "#;
 
+    fn session<'a>(store: &Path, cancel: &'a AtomicBool) -> Session<'a> {
+        Session {
+            store: Store::open(store).unwrap(),
+            registry: Registry::built_in().unwrap(),
+            cancel,
+            threads: 1,
+            show: Show::Nothing,
+        }
+    }
+
     #[test]
     fn a_reward_model_is_there_where_a_scheme_needs_one_and_told_of_there_alone() {
         let folder = tempfile::tempdir().unwrap();
         let cancel = AtomicBool::new(false);
-        let session = Session {
-            store: Store::open(folder.path()).unwrap(),
-            registry: Registry::built_in().unwrap(),
-            cancel: &cancel,
-            threads: 1,
-            show: Show::Nothing,
-        };
+        let session = session(folder.path(), &cancel);
         let with = |rewards: &[&str]| -> (VariantRun, ComparisonResult) {
             let rewards: Vec<String> = rewards
                 .iter()
@@ -174,13 +179,7 @@ mod tests {
     fn adapters_go_through_all_stages_on_one_base_apart_or_merged() {
         let folder = tempfile::tempdir().unwrap();
         let cancel = AtomicBool::new(false);
-        let session = Session {
-            store: Store::open(folder.path()).unwrap(),
-            registry: Registry::built_in().unwrap(),
-            cancel: &cancel,
-            threads: 1,
-            show: Show::Nothing,
-        };
+        let session = session(folder.path(), &cancel);
         let with = |merge: bool| {
             let model = format!("model = {{ lora = {{ rank = 2 }}, merge_adapters = {merge} }}");
             let tiny = TINY.replace(

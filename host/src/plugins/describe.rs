@@ -2,17 +2,14 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
+use comfy_table::{ContentArrangement, Table, TableStyle};
 use finegrain_sdk::info::Capabilities;
 use serde_json::{Value, json};
 
 use crate::plugins::identity::PluginKind;
 use crate::plugins::options;
 use crate::plugins::registry::{Listed, Registry};
-
-/// A rule below the header, nothing else.
-const STYLE: TableStyle =
-    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+use crate::report::tables::ruled;
 
 /// Every plugin, one a line, in `width` columns.
 pub fn list(registry: &Registry, width: u16) -> String {
@@ -25,7 +22,8 @@ pub fn list(registry: &Registry, width: u16) -> String {
             listed.descriptor.info.summary.clone(),
         ]
     });
-    table(&["plugin", "version", "source", "summary"], rows, width)
+    let header = ["plugin", "version", "source", "summary"];
+    ruled(&header, rows, width, 1, |_| false) + "\n"
 }
 
 /// Every plugin as JSON: a list of what [`info_json`] gives.
@@ -46,7 +44,8 @@ pub fn info(listed: &Listed, width: u16) -> String {
         text.push_str("\nIt has no options.\n");
     } else {
         let header = ["option", "default", "accepted", "meaning"];
-        let _ = write!(text, "\n{}", table(&header, options.into_iter(), width));
+        let table = ruled(&header, options, width, 1, |_| false);
+        let _ = writeln!(text, "\n{table}");
     }
     let _ = write!(
         text,
@@ -145,24 +144,6 @@ fn option_rows(schema: &Value, defaults: &Value) -> Vec<[String; 4]> {
         ]);
     }
     rows
-}
-
-fn table<const N: usize>(
-    header: &[&str; N],
-    rows: impl Iterator<Item = [String; N]>,
-    width: u16,
-) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(STYLE)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(width)
-        .set_header(header)
-        .add_rows(rows);
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 1));
-    }
-    table.trim_fmt() + "\n"
 }
 
 fn wrapped(text: &str, width: u16) -> String {

@@ -1,6 +1,6 @@
 //! The tables as text for a terminal: at most [`WIDTH`] columns, no colours or other escape sequences.
 
-use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Row, Table, TableStyle};
 
 use super::comparison::ComparisonResult;
 use super::sheet::Sheet;
@@ -28,22 +28,38 @@ pub fn render(result: &ComparisonResult, width: u16) -> String {
 }
 
 fn block(sheet: &Sheet, width: u16) -> String {
+    let right = |column| !sheet.text_columns.contains(&column);
+    let table = ruled(&sheet.header, &sheet.rows, width, 1, right);
+    let title = paragraphs(std::slice::from_ref(&sheet.title), width);
+    let notes = paragraphs(&sheet.notes, width);
+    format!("{title}\n{table}\n\n{notes}")
+}
+
+/// Rows below a header and a rule, in `width` columns: `gap` blanks behind each column, numbers where `right` says so.
+pub fn ruled<R>(
+    header: &(impl Clone + Into<Row>),
+    rows: impl IntoIterator<Item = R>,
+    width: u16,
+    gap: u16,
+    right: impl Fn(usize) -> bool,
+) -> String
+where
+    R: Into<Row>,
+{
     let mut table = Table::new();
     table
         .load_style(STYLE)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(width)
-        .set_header(&sheet.header)
-        .add_rows(&sheet.rows);
-    for (i, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 1));
-        if !sheet.text_columns.contains(&i) {
+        .set_header(header.clone())
+        .add_rows(rows);
+    for (at, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, gap));
+        if right(at) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let title = paragraphs(std::slice::from_ref(&sheet.title), width);
-    let notes = paragraphs(&sheet.notes, width);
-    format!("{title}\n{}\n\n{notes}", table.trim_fmt())
+    table.trim_fmt()
 }
 
 /// Sentences, each wrapped at the width and starting a line of its own.

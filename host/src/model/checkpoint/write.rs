@@ -79,7 +79,12 @@ fn bytes(tensor: &Tensor) -> usize {
     tensor.elem_count() * tensor.dtype().size_in_bytes()
 }
 
-fn write_weights(dir: &Path, name: &str, tensors: &[(String, Tensor)]) -> Result<()> {
+/// Writes tensors into one safetensors file, whole or not at all.
+pub(in crate::model) fn write_weights(
+    dir: &Path,
+    name: &str,
+    tensors: &[(String, Tensor)],
+) -> Result<()> {
     let tensors = tensors
         .iter()
         .map(|(name, tensor)| Ok((name, tensor.to_device(&Device::Cpu)?.contiguous()?)))

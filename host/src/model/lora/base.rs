@@ -12,13 +12,13 @@ use crate::model::parameters::WeakSet;
 static LOADED: Mutex<Vec<(PathBuf, WeakSet)>> = Mutex::new(Vec::new());
 
 /// Whether a folder holds an adapter.
-pub(in crate::model) fn is_adapter(path: &Path) -> bool {
+pub fn is_adapter(path: &Path) -> bool {
     path.join(files::CONFIG).is_file()
 }
 
 /// Where the frozen weights of the adapter in `dir` lie: what its configuration says, seen from `dir` where it is a
 /// relative path that exists there.
-pub(crate) fn path_of(dir: &Path) -> Result<PathBuf> {
+pub fn base_of(dir: &Path) -> Result<PathBuf> {
     let named = files::read_base(dir)?;
     let beside = dir.join(&named);
     let path = if beside.exists() { beside } else { named };
@@ -33,7 +33,7 @@ pub(crate) fn path_of(dir: &Path) -> Result<PathBuf> {
 
 /// The model under the adapter in `dir`, on the memory of an earlier one from the same path where there is one.
 pub(in crate::model) fn open(dir: &Path) -> Result<Llama> {
-    let path = path_of(dir)?;
+    let path = base_of(dir)?;
     if is_adapter(&path) {
         return Err(Error::input(format!(
             "{}: the base model in {} is an adapter itself",

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Adapter, LoraConfig, SavedHead, Target};
 use crate::error::{Error, Result};
+use crate::model::checkpoint::{as_f32, write_weights};
 use crate::model::parameters::Entry;
 use crate::pipeline::atomic::write_atomic;
 
@@ -152,18 +153,12 @@ impl Tensors {
 
     /// The values of a tensor as f32.
     pub(super) fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let path = self.path.display();
         let Some(tensor) = self.all.get(name) else {
+            let path = self.path.display();
             return Err(Error::input(format!("{path} has no tensor {name:?}"))
                 .hint("the adapter must be one for this model"));
         };
-        if tensor.dims() != shape {
-            return Err(Error::input(format!(
-                "{path}: tensor {name:?} has the shape {:?}; the model and the rank ask for {shape:?}",
-                tensor.dims()
-            )));
-        }
-        Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+        as_f32(&self.path, name, tensor, shape)
     }
 
     /// A scalar head's weight (C,) and bias, where there is one; transformers' head has no bias, which is 0 then.
@@ -212,10 +207,7 @@ pub(super) fn save(
     let mut tensors = adapter.parameters.tensors()?;
     let head = head.into_iter();
     tensors.extend(head.map(|(name, tensor)| (format!("{WHOLE}{name}"), tensor)));
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let bytes = safetensors::serialize(tensors, Some(metadata))
-        .map_err(|error| Error::internal(format!("cannot serialise the adapter: {error}")))?;
-    write_atomic(&dir.join(WEIGHTS), &bytes)?;
+    write_weights(dir, WEIGHTS, &tensors)?;
     let names = adapter.config.targets().filter_map(|target| {
         let module = target.module();
         module.rsplit('.').next()

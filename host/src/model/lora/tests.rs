@@ -150,7 +150,7 @@ fn what_is_no_plain_lora_is_refused_with_its_key() -> Result<()> {
         (
             "r",
             json!(4),
-            "has the shape [2, 12]; the model and the rank ask for [4, 12]",
+            "has the shape [2, 12], the configuration asks for [4, 12]",
         ),
         (
             "target_modules",

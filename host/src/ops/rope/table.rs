@@ -2,9 +2,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Positions that a table may hold; the longest contexts of published LLaMA models are an eighth of it.
-pub const MAX_POSITIONS: usize = 1 << 20;
-
 /// A row for each position: D/2 cosines, then D/2 sines, of position · theta^(−2i/D).
 #[derive(Debug)]
 pub struct Table {

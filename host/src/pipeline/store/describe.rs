@@ -3,17 +3,13 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use indicatif::{HumanBytes, HumanDuration};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::pipeline::store::gc::{GcReport, Reason};
 use crate::pipeline::store::list::{Contents, Entry, LeftoverKind};
-
-/// A rule below the header, nothing else.
-const STYLE: TableStyle =
-    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+use crate::report::tables::ruled;
 
 /// Every artifact, one a line, in `width` columns; then sums, and what is no artifact.
 pub fn list(contents: &Contents, now: Timestamp, width: u16) -> String {
@@ -32,7 +28,8 @@ pub fn list(contents: &Contents, now: Timestamp, width: u16) -> String {
         ]
     });
     let header = ["Hash", "Stage", "Size", "Age", "Seconds", "Used by"];
-    let mut text = table(&header, rows, &[2, 3, 4], width);
+    let mut text = ruled(&header, rows, width, 2, |at| (2..=4).contains(&at));
+    text.push('\n');
     let bytes = contents.entries.iter().map(|entry| entry.bytes).sum();
     let _ = write!(
         text,
@@ -142,7 +139,12 @@ pub fn show(entry: &Entry, now: Timestamp, width: u16) -> String {
         ]
     });
     let header = ["File", "Bytes", "SHA-256"];
-    let _ = write!(text, "\n{}", table(&header, rows, &[1], width.max(110)));
+    let _ = write!(
+        text,
+        "\n{}",
+        ruled(&header, rows, width.max(110), 2, |at| at == 1)
+    );
+    text.push('\n');
     text.push_str("\nUsed by:\n");
     if entry.used_by.is_empty() {
         text.push_str("no run directory\n");
@@ -238,26 +240,4 @@ fn plural(count: usize) -> &'static str {
 
 fn in_words(length: Duration) -> String {
     format!("{:#}", HumanDuration(length))
-}
-
-fn table<const N: usize>(
-    header: &[&str; N],
-    rows: impl Iterator<Item = [String; N]>,
-    right: &[usize],
-    width: u16,
-) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(STYLE)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(width)
-        .set_header(header)
-        .add_rows(rows);
-    for (at, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
-        if right.contains(&at) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table.trim_fmt() + "\n"
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::pipeline::atomic::write_atomic;
+use crate::pipeline::atomic::{sync_folder, write_atomic};
 use crate::pipeline::store::key::{FORMAT, StageKey, hexadecimal, sha256};
 
 /// The record of an artifact.
@@ -147,13 +147,6 @@ fn sync_folders(dir: &Path) -> Result<()> {
         }
     }
     sync_folder(dir)
-}
-
-/// Waits until the names in a folder are on disk.
-pub(super) fn sync_folder(dir: &Path) -> Result<()> {
-    File::open(dir)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|error| Error::io("sync", dir, &error))
 }
 
 /// Size and SHA-256 of what is left to read, in constant memory.
