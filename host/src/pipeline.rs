@@ -9,6 +9,7 @@
 pub mod adapters;
 pub mod atomic;
 pub mod base_model;
+pub mod checkpoints;
 pub mod comparison;
 pub mod context;
 pub mod encoding;

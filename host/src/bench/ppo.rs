@@ -12,6 +12,7 @@ use super::cost::PPO_EPOCHS;
 use super::{Plan, random_rows};
 use crate::error::Result;
 use crate::model::{Llama, ScalarHead, ScoredModel};
+use crate::pipeline::checkpoints::Checkpoints;
 use crate::pipeline::context::{Observer, StageContext};
 use crate::plugins::Registry;
 use crate::train::ppo::{self, PpoConfig, PpoInputs, WeightedSource};
@@ -119,6 +120,7 @@ pub(super) fn run(plan: &Plan, cancel: &AtomicBool) -> Result<Vec<f64>> {
             cancel,
             observer: &clock,
             dir: Path::new("."),
+            checkpoints: Checkpoints::none(),
         },
     )?;
     Ok(clock.seconds().split_off(plan.warm_up))

@@ -11,6 +11,7 @@ use crate::data::records::PairSource;
 use crate::data::template::PromptTemplate;
 use crate::error::{Error, Result};
 use crate::model::LoraConfig;
+use crate::pipeline::checkpoints::CheckpointConfig;
 use crate::sandbox::SandboxConfig;
 use crate::train::ppo::PpoConfig;
 use crate::train::reward_model::RewardModelConfig;
@@ -63,6 +64,8 @@ pub struct Config {
     pub judge: JudgeConfig,
     /// How policies are evaluated.
     pub evaluation: EvaluationConfig,
+    /// Checkpoints while training.
+    pub checkpoints: CheckpointConfig,
     /// Plugins beyond the built-in ones.
     pub plugins: PluginsConfig,
     /// Where tensors live.
@@ -96,6 +99,7 @@ impl Default for Config {
             ppo: PpoConfig::default(),
             judge: JudgeConfig::default(),
             evaluation: EvaluationConfig::default(),
+            checkpoints: CheckpointConfig::default(),
             plugins: PluginsConfig::default(),
             device: DeviceConfig::default(),
         }
@@ -431,6 +435,7 @@ impl Config {
         }
         self.pairs.sampling.validate("pairs.sampling")?;
         self.evaluation.sampling.validate("evaluation.sampling")?;
+        self.checkpoints.validate()?;
         self.sandbox.validate()?;
         self.sft.validate()?;
         self.reward_model.validate()?;

@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use finegrain_sdk::CallContext;
 use finegrain_sdk::rng::Stream;
+use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::pipeline::checkpoints::{Checkpoints, Snapshot};
 
 /// Takes what a stage reports while it runs.
 pub trait Observer: Sync {
@@ -18,6 +20,15 @@ pub trait Observer: Sync {
 
     /// A line for the user, on standard error.
     fn warn(&self, message: &str);
+
+    /// Brings what was reported so far into the files of the stage's folder, for a checkpoint. An observer without files
+    /// has nothing to do.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// An observer that keeps nothing, for tests.
@@ -42,6 +53,8 @@ pub struct StageContext<'a> {
     pub observer: &'a dyn Observer,
     /// The stage's folder, for what it writes.
     pub dir: &'a Path,
+    /// What an interrupted attempt has left to go on from, and where this one saves.
+    pub checkpoints: &'a Checkpoints,
 }
 
 impl StageContext<'_> {
@@ -51,6 +64,40 @@ impl StageContext<'_> {
             return Err(Error::interrupted());
         }
         Ok(())
+    }
+
+    /// To be called after `step` steps of a loop: saves a checkpoint where one is due, and on an interrupt, which is an
+    /// error then.
+    pub fn after_step<'s, S: Serialize>(
+        &self,
+        step: u64,
+        snapshot: impl FnOnce() -> Snapshot<'s, S>,
+    ) -> Result<()> {
+        match self.check_cancelled() {
+            Ok(()) if self.checkpoints.due(step) => self.save(step, snapshot()).map(|_| ()),
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.save_before(error, step, snapshot())),
+        }
+    }
+
+    /// Saves a checkpoint of the loop after `step` steps because `error` ends it there, and says in the hint how to go on.
+    /// An error of the saving itself comes first.
+    pub fn save_before<S: Serialize>(
+        &self,
+        error: Error,
+        step: u64,
+        snapshot: Snapshot<'_, S>,
+    ) -> Error {
+        match self.save(step, snapshot) {
+            Ok(true) => error.hint(format!("the same command goes on after step {step}")),
+            Ok(false) => error,
+            Err(failed) => failed.context(error),
+        }
+    }
+
+    fn save<S: Serialize>(&self, step: u64, snapshot: Snapshot<'_, S>) -> Result<bool> {
+        self.observer.flush()?;
+        self.checkpoints.save(step, self.dir, snapshot)
     }
 
     /// Where plugins log to: warnings go to the user.

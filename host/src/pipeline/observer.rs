@@ -46,7 +46,12 @@ impl StageObserver {
     /// An observer that writes `metrics.jsonl` into the stage's folder.
     pub fn new(title: &str, dir: &Path, show: Show) -> Result<Self> {
         let path = dir.join("metrics.jsonl");
-        let file = File::create(&path).map_err(|error| Error::io("write", &path, &error))?;
+        // What a checkpoint has brought back stands there already.
+        let file = File::options()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .map_err(|error| Error::io("write", &path, &error))?;
         let bar = if show == Show::Progress && Term::stderr().is_term() {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
             let style = ProgressStyle::with_template(
@@ -76,12 +81,7 @@ impl StageObserver {
     /// Flushes the metrics and says that the stage is done.
     pub fn finish(&self) -> Result<()> {
         self.bar.finish_and_clear();
-        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = match metrics.failed.take() {
-            Some(error) => Err(error),
-            None => metrics.file.flush(),
-        };
-        written.map_err(|error| Error::io("write", &self.metrics_path, &error))?;
+        self.flush()?;
         self.line(&format!(
             "{}: done in {:.1} s",
             self.title,
@@ -129,6 +129,15 @@ impl Observer for StageObserver {
                 self.line(&format!("{}: {done}/{total} {message}", self.title));
             }
         }
+    }
+
+    fn flush(&self) -> Result<()> {
+        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = match metrics.failed.take() {
+            Some(error) => Err(error),
+            None => metrics.file.flush(),
+        };
+        written.map_err(|error| Error::io("write", &self.metrics_path, &error))
     }
 
     fn warn(&self, message: &str) {

@@ -8,6 +8,7 @@ use finegrain_sdk::rng::Stream;
 
 use crate::config::{Config, Task};
 use crate::error::Result;
+use crate::pipeline::checkpoints::Checkpoints;
 use crate::pipeline::context::StageContext;
 use crate::pipeline::observer::{Show, StageObserver};
 use crate::pipeline::store::{Artifact, Asker, StageKey, Store};
@@ -81,15 +82,16 @@ impl Session<'_> {
     }
 
     /// The artifact of a stage: found in the store, or made by `work` in a folder of its own, with metrics, progress and
-    /// a random stream that follows from the seed and the stage's name. Where another process makes it, waits and says so.
+    /// a random stream that follows from the seed and the stage's name. Where another process makes it, waits and says so;
+    /// where an interrupted attempt has left a checkpoint, `work` finds it in its context.
     pub fn stage(
         &self,
+        config: &Config,
         title: &str,
-        seed: u64,
         key: StageKey,
         work: impl FnOnce(&StageContext<'_>) -> Result<()>,
     ) -> Result<Artifact> {
-        let stream = Stream::new(seed).child(key.stage());
+        let stream = Stream::new(config.seed).child(key.stage());
         // A wait may take hours and is no progress: it is said whether or not progress is shown.
         let asker = Asker {
             cancel: self.cancel,
@@ -100,7 +102,15 @@ impl Session<'_> {
                 let _ = writeln!(io::stderr(), "warning: {title}: {text}");
             },
         };
+        let saved = self.store.checkpoints(&key);
         self.store.obtain(key, &asker, |dir: &Path| {
+            let checkpoints = Checkpoints::open(&saved, &config.checkpoints, asker.warn)?;
+            if let Some(found) = checkpoints.found() {
+                found.restore_files(dir)?;
+                if self.show == Show::Progress {
+                    (asker.note)(&format!("goes on after step {}", found.step()));
+                }
+            }
             let observer = StageObserver::new(title, dir, self.show)?;
             let context = StageContext {
                 stream,
@@ -108,10 +118,12 @@ impl Session<'_> {
                 cancel: self.cancel,
                 observer: &observer,
                 dir,
+                checkpoints: &checkpoints,
             };
             context.check_cancelled()?;
             work(&context).map_err(|error| error.context(title))?;
-            observer.finish()
+            observer.finish()?;
+            Ok(checkpoints.earlier_seconds())
         })
     }
 }

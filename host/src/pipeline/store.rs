@@ -34,6 +34,8 @@ use verify::{Damage, State, inspect};
 
 /// The folder of answers that stages have got so far.
 const ANSWERS: &str = "answers";
+/// The folder of checkpoints of stages under way.
+const CHECKPOINTS: &str = "checkpoints";
 /// The folder of locks.
 const LOCKS: &str = "locks";
 /// The lock that `gc` holds while it looks and removes, and that everybody else shares while they look.
@@ -124,7 +126,16 @@ impl Store {
         Ok(dir)
     }
 
-    /// The artifact of a key: found, or made by `work`, which writes its files into the folder that it is given. While
+    /// Where a stage that is interrupted leaves what it can go on from. The folder need not exist; it goes when the stage is
+    /// finished.
+    pub fn checkpoints(&self, key: &StageKey) -> PathBuf {
+        self.root
+            .join(CHECKPOINTS)
+            .join(name(key.stage(), key.hash()))
+    }
+
+    /// The artifact of a key: found, or made by `work`, which writes its files into the folder that it is given and
+    /// returns the seconds that earlier, interrupted attempts have contributed. While
     /// another process makes it, waits for that. A damaged one is set aside and made again.
     ///
     /// # Errors
@@ -133,7 +144,7 @@ impl Store {
         &self,
         key: StageKey,
         asker: &Asker<'_>,
-        work: impl FnOnce(&Path) -> Result<()>,
+        work: impl FnOnce(&Path) -> Result<f64>,
     ) -> Result<Artifact> {
         let dir = self.root.join(key.stage()).join(key.hash());
         if let State::Sound(record) = self.look(&dir, &key, asker)? {
@@ -156,6 +167,12 @@ impl Store {
         }
         let record = self.make(&dir, &key, work)?;
         lock(&self.known).insert(key.to_string(), record.clone());
+        let saved = self.checkpoints(&key);
+        if let Err(error) = fs::remove_dir_all(&saved)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(Error::io("remove", &saved, &error));
+        }
         Ok(Artifact {
             dir,
             key,
@@ -190,7 +207,7 @@ impl Store {
         &self,
         dir: &Path,
         key: &StageKey,
-        work: impl FnOnce(&Path) -> Result<()>,
+        work: impl FnOnce(&Path) -> Result<f64>,
     ) -> Result<StageRecord> {
         let parent = self.root.join(key.stage());
         make_folder(&parent)?;
@@ -202,8 +219,9 @@ impl Store {
             .tempdir_in(&parent)
             .map_err(|error| Error::io("make a folder in", &parent, &error))?;
         let start = Instant::now();
-        work(temporary.path())?;
-        let record = record::seal(temporary.path(), key, start.elapsed().as_secs_f64())?;
+        let earlier = work(temporary.path())?;
+        let seconds = earlier + start.elapsed().as_secs_f64();
+        let record = record::seal(temporary.path(), key, seconds)?;
         fs::rename(temporary.path(), dir)
             .map_err(|error| Error::io("rename a finished stage to", dir, &error))?;
         // The folder has moved; there is nothing left to clean up.

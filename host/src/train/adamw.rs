@@ -8,7 +8,6 @@
 //! One pass over the parameters reads and writes p, m, v and g: the clipping factor is folded in, and the gradients are zero
 //! behind it.
 
-use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::model::gradients::CHUNK;
 use crate::model::parameters::Entry;
 use crate::model::{Gradients, Trainable};
+use crate::pipeline::checkpoints::{Part, Saved};
 
 /// The optimizer's constants; the learning rate belongs to the stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -92,7 +92,6 @@ impl OptimizerConfig {
 /// m and v of one set of parameters, and how to step through it.
 #[derive(Clone, Debug)]
 struct Moments {
-    entries: Vec<Entry>,
     m: Vec<f32>,
     v: Vec<f32>,
     /// Runs of values that decay alike: how many, and whether they do.
@@ -102,12 +101,7 @@ struct Moments {
 impl Moments {
     fn zeros(entries: &[Entry], count: usize, config: &OptimizerConfig) -> Self {
         let mut runs: Vec<(usize, bool)> = Vec::new();
-        let entries: Vec<Entry> = entries
-            .iter()
-            .filter(|entry| entry.range.end <= count)
-            .cloned()
-            .collect();
-        for entry in &entries {
+        for entry in entries.iter().filter(|entry| entry.range.end <= count) {
             let decays =
                 config.weight_decay > 0.0 && (config.decay_vectors || entry.shape.len() > 1);
             match runs.last_mut() {
@@ -116,7 +110,6 @@ impl Moments {
             }
         }
         Self {
-            entries,
             m: vec![0.0; count],
             v: vec![0.0; count],
             runs,
@@ -210,48 +203,27 @@ impl AdamW {
         self.steps
     }
 
-    /// The moments as tensors in the parameters' shapes, `<name>.exp_avg` and `<name>.exp_avg_sq` as PyTorch calls them.
-    pub fn state(&self) -> Result<Vec<(String, Tensor)>> {
-        let mut state = Vec::new();
-        for moments in &self.moments {
-            for entry in &moments.entries {
-                for (values, kind) in [(&moments.m, "exp_avg"), (&moments.v, "exp_avg_sq")] {
-                    let values = &values[entry.range.clone()];
-                    let tensor = Tensor::from_slice(values, entry.shape.as_slice(), &Device::Cpu)?;
-                    state.push((format!("{}.{kind}", entry.name), tensor));
-                }
-            }
-        }
-        Ok(state)
+    /// The moments, set by set, as `PREFIX.exp_avg.0`, `PREFIX.exp_avg_sq.0`, … (PyTorch's names).
+    pub fn parts(&self, prefix: &str) -> Vec<Part<'_>> {
+        let sets = self.moments.iter().enumerate();
+        sets.flat_map(|(at, moments)| {
+            [
+                Part::floats(format!("{prefix}.exp_avg.{at}"), &moments.m),
+                Part::floats(format!("{prefix}.exp_avg_sq.{at}"), &moments.v),
+            ]
+        })
+        .collect()
     }
 
-    /// Puts back what [`AdamW::state`] and [`AdamW::steps`] gave.
+    /// Puts back what [`AdamW::steps`] and [`AdamW::parts`] gave.
     ///
     /// # Errors
-    /// A moment that is missing or has another shape; nothing is changed then.
-    pub fn load_state(&mut self, steps: u64, state: &[(String, Tensor)]) -> Result<()> {
-        let mut loaded = self.moments.clone();
-        for moments in &mut loaded {
-            for entry in &moments.entries {
-                for (values, kind) in [(&mut moments.m, "exp_avg"), (&mut moments.v, "exp_avg_sq")]
-                {
-                    let name = format!("{}.{kind}", entry.name);
-                    let found = state.iter().find(|(other, _)| *other == name);
-                    let (_, tensor) = found
-                        .ok_or_else(|| Error::input(format!("the optimizer state lacks {name}")))?;
-                    if tensor.dims() != entry.shape {
-                        return Err(Error::input(format!(
-                            "the optimizer state holds {name} as {:?}; the parameter is {:?}",
-                            tensor.dims(),
-                            entry.shape
-                        )));
-                    }
-                    let tensor = tensor.flatten_all()?.to_vec1::<f32>()?;
-                    values[entry.range.clone()].copy_from_slice(&tensor);
-                }
-            }
+    /// A checkpoint that lacks a moment or holds one of another length.
+    pub fn restore(&mut self, prefix: &str, steps: u64, saved: &Saved) -> Result<()> {
+        for (at, moments) in self.moments.iter_mut().enumerate() {
+            saved.read(&format!("{prefix}.exp_avg.{at}"), &mut moments.m)?;
+            saved.read(&format!("{prefix}.exp_avg_sq.{at}"), &mut moments.v)?;
         }
-        self.moments = loaded;
         self.steps = steps;
         Ok(())
     }
@@ -293,6 +265,9 @@ impl Update {
 mod tests {
     use super::*;
     use crate::model::parameters::ParameterSet;
+    use crate::pipeline::checkpoints::{
+        CheckpointConfig, Checkpoints, Snapshot, parameters, restore_parameters,
+    };
 
     #[derive(Clone)]
     struct Two(ParameterSet);
@@ -394,29 +369,40 @@ mod tests {
     fn a_saved_state_goes_on_with_the_same_bits() {
         let mut straight = model();
         let mut optimizer = AdamW::new(&straight, &config());
-        let mut saved = None;
+        let folder = tempfile::tempdir().unwrap();
+        let open = || {
+            Checkpoints::open(folder.path(), &CheckpointConfig::default(), &|text| {
+                panic!("{text}")
+            })
+        };
         for t in 0..5 {
             if t == 2 {
-                saved = Some((
-                    straight.clone(),
-                    optimizer.steps(),
-                    optimizer.state().unwrap(),
-                ));
+                let mut parts = parameters("model", &straight);
+                parts.extend(optimizer.parts("optimizer"));
+                let state = optimizer.steps();
+                let snapshot = Snapshot { state, parts };
+                open().unwrap().save(2, folder.path(), snapshot).unwrap();
             }
             gather(&mut optimizer, t);
             optimizer.clip_and_step(&mut straight, 0.01).unwrap();
         }
-        let (mut resumed, steps, state) = saved.unwrap();
+        let checkpoints = open().unwrap();
+        let (steps, saved) = checkpoints.resume::<u64>().unwrap().unwrap();
+        let mut resumed = model();
+        restore_parameters("model", &mut resumed, saved).unwrap();
         let mut optimizer = AdamW::new(&resumed, &config());
-        optimizer.load_state(steps, &state).unwrap();
+        optimizer.restore("optimizer", steps, saved).unwrap();
         for t in 2..5 {
             gather(&mut optimizer, t);
             optimizer.clip_and_step(&mut resumed, 0.01).unwrap();
         }
         assert_eq!(straight.0.values(), resumed.0.values());
-        let error = optimizer.load_state(1, &state[1..]).unwrap_err();
-        assert!(error.to_string().contains("lacks w.exp_avg"), "{error}");
         assert_eq!(optimizer.steps(), 5);
+        let error = optimizer.restore("other", 1, saved).unwrap_err();
+        assert!(
+            error.to_string().contains("it lacks other.exp_avg.0"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::schedule::{Decay, ScheduleConfig};
 use crate::data::ragged::{RaggedVec, TokenBatch};
 use crate::error::{Context, Error, Result};
 use crate::model::{Llama, ScalarHead, ScoredModel};
+use crate::pipeline::checkpoints::{Snapshot, parameters, restore_parameters};
 use crate::pipeline::context::StageContext;
 use crate::plugins::instance::{PairLoss, RewardInstance};
 
@@ -160,47 +161,67 @@ pub fn run(
     let head = ScalarHead::random(backbone.config().hidden_size, &context.stream.child("head"))?;
     let mut model = ScoredModel::new(backbone, head);
     let mut optimizer = AdamW::new(&model, &config.optimizer);
-    let steps = inputs.train.len().div_ceil(config.batch_pairs) as u64 * config.epochs;
+    let steps_per_epoch = inputs.train.len().div_ceil(config.batch_pairs) as u64;
+    let steps = steps_per_epoch * config.epochs;
     let mut held_out = Vec::new();
-    let mut step = 0;
-    for epoch in 0..config.epochs {
-        let order = shuffled(
-            inputs.train.len(),
-            &context.stream.child("batches").index(epoch),
-        );
-        for batch in order.chunks(config.batch_pairs) {
-            context.check_cancelled()?;
+    let mut start = 0;
+    if let Some((state, saved)) = context.checkpoints.resume::<State>()? {
+        restore_parameters("model", &mut model, saved)?;
+        optimizer.restore("optimizer", state.optimizer_steps, saved)?;
+        (start, held_out) = (saved.step(), state.held_out);
+    }
+    let stream = context.stream.child("batches");
+    for epoch in start / steps_per_epoch..config.epochs {
+        let order = shuffled(inputs.train.len(), &stream.index(epoch));
+        let batches = (epoch * steps_per_epoch..).zip(order.chunks(config.batch_pairs));
+        for (step, batch) in batches.filter(|&(step, _)| step >= start) {
             let lr = config.learning_rate * config.schedule.factor(step, steps);
             let named = format!("reward model step {step}");
             let loss =
                 accumulate(&model, &mut optimizer, inputs, batch, step, context).context(&named)?;
             let norm = optimizer.clip_and_step(&mut model, lr).context(&named)?;
-            step += 1;
+            let done = step + 1;
             let metrics = [
                 ("reward_model/loss", loss),
                 ("reward_model/lr", lr),
                 ("reward_model/grad_norm", norm),
             ];
-            context.observer.metrics(step, &metrics);
+            context.observer.metrics(done, &metrics);
             context
                 .observer
-                .progress(step, steps, &format!("loss {loss:.4}"));
-        }
-        if !inputs.held_out.is_empty() {
-            let measured = measure(&model, inputs, step, context)?;
-            let metrics = [
-                ("reward_model/held_out_loss", measured.loss),
-                ("reward_model/held_out_accuracy", measured.accuracy),
-            ];
-            context.observer.metrics(step, &metrics);
-            held_out.push(measured);
+                .progress(done, steps, &format!("loss {loss:.4}"));
+            if done.is_multiple_of(steps_per_epoch) && !inputs.held_out.is_empty() {
+                let measured = measure(&model, inputs, done, context)?;
+                let metrics = [
+                    ("reward_model/held_out_loss", measured.loss),
+                    ("reward_model/held_out_accuracy", measured.accuracy),
+                ];
+                context.observer.metrics(done, &metrics);
+                held_out.push(measured);
+            }
+            context.after_step(done, || {
+                let mut parts = parameters("model", &model);
+                parts.extend(optimizer.parts("optimizer"));
+                let state = State {
+                    optimizer_steps: optimizer.steps(),
+                    held_out: held_out.clone(),
+                };
+                Snapshot { state, parts }
+            })?;
         }
     }
     Ok(RewardModelReport {
         model,
         held_out,
-        optimizer_steps: step,
+        optimizer_steps: steps,
     })
+}
+
+/// What a checkpoint holds beside parameters and moments.
+#[derive(Serialize, Deserialize)]
+struct State {
+    optimizer_steps: u64,
+    held_out: Vec<HeldOut>,
 }
 
 /// Refuses pairs that a scheme must not see.

@@ -10,6 +10,7 @@ use super::schedule::{Decay, ScheduleConfig};
 use crate::data::ragged::TokenBatch;
 use crate::error::{Context, Error, Result};
 use crate::model::Llama;
+use crate::pipeline::checkpoints::{Snapshot, parameters, restore_parameters};
 use crate::pipeline::context::StageContext;
 
 /// Supervised fine-tuning.
@@ -104,8 +105,15 @@ pub fn run(
         )));
     }
     let mut optimizer = AdamW::new(policy, &config.optimizer);
-    let steps = train.rows().div_ceil(config.batch_rows) as u64 * config.epochs;
+    let steps_per_epoch = train.rows().div_ceil(config.batch_rows) as u64;
+    let steps = steps_per_epoch * config.epochs;
     let mut held_out_losses = Vec::new();
+    let mut start = 0;
+    if let Some((state, saved)) = context.checkpoints.resume::<State>()? {
+        restore_parameters("policy", policy, saved)?;
+        optimizer.restore("optimizer", state.optimizer_steps, saved)?;
+        (start, held_out_losses) = (saved.step(), state.held_out_losses);
+    }
     let evaluate = |policy: &Llama, step: u64, losses: &mut Vec<f64>| -> Result<()> {
         if held_out.responses().values().is_empty() {
             return Ok(());
@@ -117,12 +125,14 @@ pub fn run(
         losses.push(loss);
         Ok(())
     };
-    evaluate(policy, 0, &mut held_out_losses)?;
-    let mut step = 0;
-    for epoch in 0..config.epochs {
-        let order = shuffled(train.rows(), &context.stream.child("batches").index(epoch));
-        for rows in order.chunks(config.batch_rows) {
-            context.check_cancelled()?;
+    if start == 0 {
+        evaluate(policy, 0, &mut held_out_losses)?;
+    }
+    let stream = context.stream.child("batches");
+    for epoch in start / steps_per_epoch..config.epochs {
+        let order = shuffled(train.rows(), &stream.index(epoch));
+        let batches = (epoch * steps_per_epoch..).zip(order.chunks(config.batch_rows));
+        for (step, rows) in batches.filter(|&(step, _)| step >= start) {
             let lr = config.learning_rate * config.schedule.factor(step, steps);
             let (loss, tokens) = accumulate(
                 policy,
@@ -135,9 +145,9 @@ pub fn run(
             let norm = optimizer
                 .clip_and_step(policy, lr)
                 .context(format!("sft step {step}"))?;
-            step += 1;
+            let done = step + 1;
             context.observer.metrics(
-                step,
+                done,
                 &[
                     ("sft/loss", loss),
                     ("sft/lr", lr),
@@ -147,14 +157,32 @@ pub fn run(
             );
             context
                 .observer
-                .progress(step, steps, &format!("loss {loss:.4}"));
+                .progress(done, steps, &format!("loss {loss:.4}"));
+            if done.is_multiple_of(steps_per_epoch) {
+                evaluate(policy, done, &mut held_out_losses)?;
+            }
+            context.after_step(done, || {
+                let mut parts = parameters("policy", policy);
+                parts.extend(optimizer.parts("optimizer"));
+                let state = State {
+                    optimizer_steps: optimizer.steps(),
+                    held_out_losses: held_out_losses.clone(),
+                };
+                Snapshot { state, parts }
+            })?;
         }
-        evaluate(policy, step, &mut held_out_losses)?;
     }
     Ok(SftReport {
         held_out_losses,
-        optimizer_steps: step,
+        optimizer_steps: steps,
     })
+}
+
+/// What a checkpoint holds beside parameters and moments.
+#[derive(Serialize, Deserialize)]
+struct State {
+    optimizer_steps: u64,
+    held_out_losses: Vec<f64>,
 }
 
 /// The mean loss over the response tokens of a batch, in nats, without training.

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::error::Result;
 use crate::model::{Llama, LlamaConfig, Trainable};
+use crate::pipeline::checkpoints::Checkpoints;
 use crate::pipeline::context::{Observer, StageContext};
 use crate::plugins::instance::{AdvantageInstance, RewardInstance};
 use crate::plugins::registry::Registry;
@@ -179,5 +180,6 @@ pub(super) fn context<'a>(
         cancel,
         observer,
         dir: Path::new("."),
+        checkpoints: Checkpoints::none(),
     }
 }

@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod failures;
+mod kills;
 mod processes;
 mod reuse;
 mod verbs;

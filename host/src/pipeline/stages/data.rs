@@ -39,7 +39,7 @@ fn from_sandbox(session: &Session<'_>, config: &Config) -> Result<Artifact> {
         "data",
         json!({ "sandbox": corpus, "rubric": rubric, "seed": config.seed }),
     );
-    session.stage("sandbox data", config.seed, key, |context| {
+    session.stage(config, "sandbox data", key, |context| {
         let corpus = sandbox::generate(&config.sandbox, &context.stream)?;
         jsonl::write(&context.dir.join(DEMONSTRATIONS), &corpus.demonstrations)?;
         jsonl::write(&context.dir.join(REWARD_PROMPTS), &corpus.reward_prompts)?;
@@ -59,7 +59,7 @@ fn from_file(session: &Session<'_>, config: &Config, data: &EditPairsConfig) -> 
         "data",
         json!({ "file": sha256_of_file(&data.path)?, "mapping": mapping }),
     );
-    session.stage("edit pairs", config.seed, key, |context| {
+    session.stage(config, "edit pairs", key, |context| {
         write_splits(context, data)
     })
 }

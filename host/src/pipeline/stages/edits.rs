@@ -54,7 +54,7 @@ pub fn obtain(
         }),
     );
     let answers = session.store.answers(&key)?;
-    session.stage("edits", config.seed, key, |context| {
+    session.stage(config, "edits", key, |context| {
         let tokenizer = Tokenizer::load(&sft.file("model"))?;
         let mut set_aside = Vec::new();
         let mut statistics = BTreeMap::new();

@@ -67,8 +67,8 @@ pub fn obtain(
         }),
     );
     session.stage(
+        config,
         &format!("{}: evaluation", config.name),
-        config.seed,
         key,
         |context| {
             let prompts: Vec<PromptRecord> = jsonl::read(&data.file(EVAL_PROMPTS))?;

@@ -32,7 +32,7 @@ pub fn obtain(
         .reward(&first.scheme.plugin, &first.scheme.options)?;
     let key = reward_model::key(config, "judge_model", &scheme, sft, data);
     session
-        .stage("the judge's reward model", config.seed, key, |context| {
+        .stage(config, "the judge's reward model", key, |context| {
             let train: Vec<Pair> = jsonl::read(&data.file(JUDGE_EDITS))?;
             if train.is_empty() {
                 return Err(Error::input("no edit pairs are left for the judge")

@@ -40,7 +40,7 @@ pub fn obtain(
             "seed": config.seed,
         }),
     );
-    session.stage("preference pairs", config.seed, key, |context| {
+    session.stage(config, "preference pairs", key, |context| {
         let prompts: Vec<PromptRecord> = jsonl::read(&data.file(REWARD_PROMPTS))?;
         let tested = (prompts.len() as f64 * config.pairs.held_out).round() as usize;
         let (prompts, trained) = repeat(prompts, tested, config.pairs.per_prompt);

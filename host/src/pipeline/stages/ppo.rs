@@ -88,112 +88,101 @@ pub fn obtain(
             "seed": config.seed,
         }),
     );
-    session.stage(
-        &format!("{}: ppo", config.name),
-        config.seed,
-        key,
-        |context| {
-            let (reference, tokenizer) = sft::load(sft)?;
-            let ready = |model: &Artifact| {
-                // A critic is made of it, which is trained as the policy is.
-                let model = reward_model::load(model)?.0;
-                adapters::ready_scored(model, &config.model, &context.stream.child("critic"))
-            };
-            let models = reward_models
-                .iter()
-                .map(|model| model.as_ref().map(ready).transpose())
-                .collect::<Result<Vec<_>>>()?;
-            let names = channel_names(config);
-            let rewards: Vec<WeightedSource<'_>> = config
-                .reward
-                .iter()
-                .zip(&schemes)
-                .zip(&models)
-                .zip(&names)
-                .map(|(((choice, scheme), model), name)| WeightedSource {
-                    weight: choice.weight as f32,
-                    source: RewardSource {
-                        name,
-                        scheme,
-                        model: model.as_ref(),
-                    },
-                })
-                .collect();
-            let encoder = Encoder::new(&tokenizer, &config.prompt_template, reference.config());
-            let prompts = jsonl::read::<PromptRecord>(&data.file(PPO_PROMPTS))?
-                .iter()
-                .map(|prompt| encoder.prompt(&prompt.id, &prompt.prompt))
-                .collect::<Result<Vec<_>>>()?;
+    session.stage(config, &format!("{}: ppo", config.name), key, |context| {
+        let (reference, tokenizer) = sft::load(sft)?;
+        let ready = |model: &Artifact| {
+            // A critic is made of it, which is trained as the policy is.
+            let model = reward_model::load(model)?.0;
+            adapters::ready_scored(model, &config.model, &context.stream.child("critic"))
+        };
+        let models = reward_models
+            .iter()
+            .map(|model| model.as_ref().map(ready).transpose())
+            .collect::<Result<Vec<_>>>()?;
+        let names = channel_names(config);
+        let rewards: Vec<WeightedSource<'_>> = config
+            .reward
+            .iter()
+            .zip(&schemes)
+            .zip(&models)
+            .zip(&names)
+            .map(|(((choice, scheme), model), name)| WeightedSource {
+                weight: choice.weight as f32,
+                source: RewardSource {
+                    name,
+                    scheme,
+                    model: model.as_ref(),
+                },
+            })
+            .collect();
+        let encoder = Encoder::new(&tokenizer, &config.prompt_template, reference.config());
+        let prompts = jsonl::read::<PromptRecord>(&data.file(PPO_PROMPTS))?
+            .iter()
+            .map(|prompt| encoder.prompt(&prompt.id, &prompt.prompt))
+            .collect::<Result<Vec<_>>>()?;
 
-            // The prompts of the reward stage choose the checkpoint, so that the final evaluation's stay unseen.
-            let mut watched: Vec<PromptRecord> = jsonl::read(&data.file(REWARD_PROMPTS))?;
-            watched.truncate(config.evaluation.prompts_while_training);
-            let stream = context.stream.child("evaluation");
-            let sample = |model: &Llama, place: &finegrain_sdk::rng::Stream| {
-                let sampler = Sampler {
-                    model,
-                    tokenizer: &tokenizer,
-                    template: &config.prompt_template,
-                    sampling: &config.evaluation.sampling,
-                };
-                sampler.sample(context, place, &watched, "")
+        // The prompts of the reward stage choose the checkpoint, so that the final evaluation's stay unseen.
+        let mut watched: Vec<PromptRecord> = jsonl::read(&data.file(REWARD_PROMPTS))?;
+        watched.truncate(config.evaluation.prompts_while_training);
+        let stream = context.stream.child("evaluation");
+        let sample = |model: &Llama, place: &finegrain_sdk::rng::Stream| {
+            let sampler = Sampler {
+                model,
+                tokenizer: &tokenizer,
+                template: &config.prompt_template,
+                sampling: &config.evaluation.sampling,
             };
-            let references = sample(&reference, &stream.child("reference"))?;
-            let mut evaluate = |step: u64, policy: &Llama| {
-                let responses = sample(policy, &stream.child("policy").index(step))?;
-                let outcomes = evaluate::judge_samples(
-                    context,
-                    &judge,
-                    step,
-                    &watched,
-                    &responses,
-                    &references,
-                )?;
-                let judged: Vec<f64> = outcomes
-                    .iter()
-                    .filter_map(|outcome| outcome.preference)
-                    .collect();
-                if judged.is_empty() {
-                    return Err(Error::plugin("the judge failed on every prompt"));
-                }
-                Ok(judged.iter().sum::<f64>() / judged.len() as f64)
-            };
-            let decode = |ids: &[u32]| tokenizer.decode(ids);
-            let report = ppo::run(
-                PpoInputs {
-                    policy: adapters::ready(reference.clone(), &config.model, &context.stream)?,
-                    reference: &reference,
-                    rewards: &rewards,
-                    advantage: &advantage,
-                    prompts: &prompts,
-                    decode: &decode,
-                    eos: &[tokenizer.eos()],
-                    config: &config.ppo,
-                    evaluate_every: config.evaluation.every,
-                    evaluate: &mut evaluate,
-                },
-                context,
-            )?;
-            let save =
-                |model: &Llama, dir: &Path| adapters::save(model, &tokenizer, &config.model, dir);
-            let (policy, other, other_name) = match config.evaluation.checkpoint {
-                CheckpointChoice::Last => (&report.last, &report.best, "best"),
-                CheckpointChoice::Best => (&report.best, &report.last, "last"),
-            };
-            save(policy, &context.dir.join("policy"))?;
-            save(other, &context.dir.join(other_name))?;
-            write_report(
-                context.dir,
-                &PpoSummary {
-                    evaluations: report.evaluations,
-                    best_step: report.best_step,
-                    samples: report.samples,
-                    optimizer_steps: report.optimizer_steps,
-                    wall_seconds: report.wall_seconds,
-                },
-            )
-        },
-    )
+            sampler.sample(context, place, &watched, "")
+        };
+        let references = sample(&reference, &stream.child("reference"))?;
+        let mut evaluate = |step: u64, policy: &Llama| {
+            let responses = sample(policy, &stream.child("policy").index(step))?;
+            let outcomes =
+                evaluate::judge_samples(context, &judge, step, &watched, &responses, &references)?;
+            let judged: Vec<f64> = outcomes
+                .iter()
+                .filter_map(|outcome| outcome.preference)
+                .collect();
+            if judged.is_empty() {
+                return Err(Error::plugin("the judge failed on every prompt"));
+            }
+            Ok(judged.iter().sum::<f64>() / judged.len() as f64)
+        };
+        let decode = |ids: &[u32]| tokenizer.decode(ids);
+        let report = ppo::run(
+            PpoInputs {
+                policy: adapters::ready(reference.clone(), &config.model, &context.stream)?,
+                reference: &reference,
+                rewards: &rewards,
+                advantage: &advantage,
+                prompts: &prompts,
+                decode: &decode,
+                eos: &[tokenizer.eos()],
+                config: &config.ppo,
+                evaluate_every: config.evaluation.every,
+                evaluate: &mut evaluate,
+            },
+            context,
+        )?;
+        let save =
+            |model: &Llama, dir: &Path| adapters::save(model, &tokenizer, &config.model, dir);
+        let (policy, other, other_name) = match config.evaluation.checkpoint {
+            CheckpointChoice::Last => (&report.last, &report.best, "best"),
+            CheckpointChoice::Best => (&report.best, &report.last, "last"),
+        };
+        save(policy, &context.dir.join("policy"))?;
+        save(other, &context.dir.join(other_name))?;
+        write_report(
+            context.dir,
+            &PpoSummary {
+                evaluations: report.evaluations,
+                best_step: report.best_step,
+                samples: report.samples,
+                optimizer_steps: report.optimizer_steps,
+                wall_seconds: report.wall_seconds,
+            },
+        )
+    })
 }
 
 /// A channel's name is its scheme's; schemes that occur twice are numbered.

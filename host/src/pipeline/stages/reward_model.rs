@@ -50,7 +50,7 @@ pub fn obtain(
     let key = key(config, "reward_model", &scheme, sft, from);
     let title = format!("reward model ({}, {})", config.preferences, choice.plugin);
     session
-        .stage(&title, config.seed, key, |context| {
+        .stage(config, &title, key, |context| {
             let train: Vec<Pair> = jsonl::read(&from.file(train))?;
             let held_out: Vec<Pair> = jsonl::read(&from.file(held_out))?;
             train_on(context, config, &scheme, sft, &train, &held_out)

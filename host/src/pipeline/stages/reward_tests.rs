@@ -97,7 +97,7 @@ pub fn obtain(
         "test of the reward model ({}, {})",
         config.preferences, choice.plugin
     );
-    session.stage(&title, config.seed, key, |context| {
+    session.stage(config, &title, key, |context| {
         let pairs: Vec<Pair> = jsonl::read(&pairs.file(HELD_OUT_PAIRS))?;
         let edits: Vec<Pair> = jsonl::read(&edits.file(HELD_OUT_EDITS))?;
         let tester = Tester::open(context, config, model, &scheme)?;

@@ -36,7 +36,7 @@ pub fn obtain(session: &Session<'_>, config: &Config, data: &Artifact) -> Result
             "seed": config.seed,
         }),
     );
-    session.stage("sft", config.seed, key, |context| {
+    session.stage(config, "sft", key, |context| {
         let dir = context.dir.join(MODEL);
         let (mut model, tokenizer) = base.open(&context.stream.child("base"))?;
         adapters::keep_base(&mut model, &config.model, &dir)?;

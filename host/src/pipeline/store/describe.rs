@@ -50,6 +50,7 @@ pub fn list(contents: &Contents, now: Timestamp, width: u16) -> String {
         ),
         (LeftoverKind::HalfRemoved, "half removed"),
         (LeftoverKind::Answers, "of answers to stages"),
+        (LeftoverKind::Checkpoints, "of checkpoints"),
     ] {
         let of_kind = contents.leftovers.iter().filter(|left| left.kind == kind);
         let (mut count, mut bytes) = (0, 0);
@@ -209,6 +210,9 @@ fn reason(reason: Reason) -> &'static str {
         Reason::Leftover(LeftoverKind::Answers) => {
             "answers that no existing run directory has asked for"
         }
+        Reason::Leftover(LeftoverKind::Checkpoints) => {
+            "checkpoints of a stage that is finished or that no existing run directory has asked for"
+        }
     }
 }
 
@@ -218,6 +222,7 @@ fn kind_name(kind: LeftoverKind) -> &'static str {
         LeftoverKind::Unfinished => "unfinished",
         LeftoverKind::HalfRemoved => "half-removed",
         LeftoverKind::Answers => "answers",
+        LeftoverKind::Checkpoints => "checkpoints",
     }
 }
 

@@ -118,6 +118,11 @@ pub fn gc(root: &Path, options: &GcOptions, now: Timestamp, asker: &Asker<'_>) -
         if leftover.kind == LeftoverKind::Answers && used.contains(id.as_str()) {
             continue;
         }
+        // So do checkpoints, but a finished stage needs none.
+        let finished = contents.entries.iter().any(|entry| entry.id() == id);
+        if leftover.kind == LeftoverKind::Checkpoints && !finished && used.contains(id.as_str()) {
+            continue;
+        }
         candidates.push(Candidate {
             stage: leftover.stage.clone(),
             hash: leftover.hash.clone(),

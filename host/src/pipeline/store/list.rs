@@ -13,7 +13,7 @@ use crate::pipeline::store::key::{is_hash, is_hash_prefix, is_stage};
 use crate::pipeline::store::record::RECORD;
 use crate::pipeline::store::references::{self, RunReferences};
 use crate::pipeline::store::verify::{Damage, read_record};
-use crate::pipeline::store::{ANSWERS, LOCKS, MARKER, StageRecord};
+use crate::pipeline::store::{ANSWERS, CHECKPOINTS, LOCKS, MARKER, StageRecord};
 
 /// An artifact.
 #[derive(Clone, Debug)]
@@ -64,6 +64,8 @@ pub enum LeftoverKind {
     HalfRemoved,
     /// Answers that a stage has got so far, or had got when it was finished.
     Answers,
+    /// What an interrupted stage goes on from, or what a process that was killed at its very end has left.
+    Checkpoints,
 }
 
 /// A folder of a stage that is no artifact.
@@ -117,7 +119,9 @@ pub fn scan(root: &Path) -> Result<Contents> {
     };
     for (stage, dir) in folders(root)? {
         if stage == ANSWERS {
-            scan_answers(&dir, &mut contents)?;
+            scan_beside(&dir, LeftoverKind::Answers, &mut contents)?;
+        } else if stage == CHECKPOINTS {
+            scan_beside(&dir, LeftoverKind::Checkpoints, &mut contents)?;
         } else if is_stage(&stage) && ![LOCKS, references::RUNS].contains(&stage.as_str()) {
             scan_stage(&stage, &dir, &mut contents)?;
         }
@@ -166,7 +170,8 @@ fn scan_stage(stage: &str, dir: &Path, contents: &mut Contents) -> Result<()> {
     Ok(())
 }
 
-fn scan_answers(dir: &Path, contents: &mut Contents) -> Result<()> {
+/// Folders named by stage and hash.
+fn scan_beside(dir: &Path, kind: LeftoverKind, contents: &mut Contents) -> Result<()> {
     for (name, dir) in folders(dir)? {
         let Some((stage, hash)) = name.rsplit_once('-') else {
             continue;
@@ -176,7 +181,7 @@ fn scan_answers(dir: &Path, contents: &mut Contents) -> Result<()> {
         }
         let Some(bytes) = size(&dir)? else { continue };
         contents.leftovers.push(Leftover {
-            kind: LeftoverKind::Answers,
+            kind,
             stage: stage.to_owned(),
             hash: hash.to_owned(),
             dir,

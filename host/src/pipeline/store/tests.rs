@@ -19,11 +19,14 @@ pub(super) fn quiet() -> Asker<'static> {
 }
 
 /// Writes a file of this content.
-pub(super) fn writes(content: &str) -> impl FnOnce(&Path) -> Result<()> {
-    move |dir| fs::write(dir.join("x"), content).map_err(|error| Error::io("write", dir, &error))
+pub(super) fn writes(content: &str) -> impl FnOnce(&Path) -> Result<f64> {
+    move |dir| {
+        fs::write(dir.join("x"), content).map_err(|error| Error::io("write", dir, &error))?;
+        Ok(0.0)
+    }
 }
 
-fn must_not_run(_: &Path) -> Result<()> {
+fn must_not_run(_: &Path) -> Result<f64> {
     Err(Error::internal("must not run"))
 }
 

@@ -109,6 +109,11 @@ impl KlController {
         self.coefficient
     }
 
+    /// Goes on from the coefficient of a checkpoint.
+    pub fn restore(&mut self, coefficient: f64) {
+        self.coefficient = coefficient;
+    }
+
     /// Takes the mean divergence per response (summed over its tokens) of a rollout of `responses`.
     pub fn observe(&mut self, kl: f64, responses: usize) {
         let gain = match self.adaptation {

@@ -37,6 +37,16 @@ impl Gains {
         Self { rule, gains }
     }
 
+    /// What the first rollout has decided, by scheme; empty before it.
+    pub fn values(&self) -> &[f64] {
+        &self.gains
+    }
+
+    /// Goes on with the gains of a checkpoint.
+    pub fn restore(&mut self, gains: Vec<f64>) {
+        self.gains = gains;
+    }
+
     /// Scales the rewards of scheme number `scheme`, called `name`, and returns the gain. Schemes come in the same order at
     /// every step.
     ///

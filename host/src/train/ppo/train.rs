@@ -1,16 +1,20 @@
 //! The loop of PPO, to be read from top to bottom.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
 
 use super::config::{CriticHead, PpoConfig};
+use super::kl::KlController;
 use super::metrics::{self, Step};
 use super::reward_scale::Gains;
 use super::rewards::row_sums;
 use super::rollout::{self, Environment, Models, WeightedSource};
 use super::update::{Learner, Material};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::eval::efficiency::EvaluationPoint;
 use crate::model::{Llama, ScalarHead, ScoredModel};
+use crate::pipeline::checkpoints::{Snapshot, parameters, restore_parameters};
 use crate::pipeline::context::StageContext;
 use crate::plugins::instance::AdvantageInstance;
 use crate::train::rollout_batch::Decode;
@@ -70,12 +74,14 @@ pub fn run(inputs: PpoInputs<'_>, context: &StageContext<'_>) -> Result<PpoRepor
     } else {
         None
     };
-    let mut learner = Learner::new(inputs.policy, critic, config)?;
-    let mut kl = config.kl_controller();
-    let mut gains = Gains::new(config.reward_scale);
-    let mut tracker = Tracker::new();
-    tracker.evaluate(0, &learner.policy, inputs.evaluate, context)?;
-
+    let mut run = Run {
+        best: inputs.policy.clone(),
+        learner: Learner::new(inputs.policy, critic, config)?,
+        kl: config.kl_controller(),
+        gains: Gains::new(config.reward_scale),
+        tally: Tally::default(),
+    };
+    let start = run.resume(context)?;
     let environment = Environment {
         rewards: inputs.rewards,
         prompts: inputs.prompts,
@@ -83,80 +89,35 @@ pub fn run(inputs: PpoInputs<'_>, context: &StageContext<'_>) -> Result<PpoRepor
         eos: inputs.eos,
         config,
     };
-    for step in 0..config.steps {
-        context.check_cancelled()?;
-        let started = Instant::now();
-        let named = format!("ppo step {step}");
-
-        // 1. Sample, and measure what stays fixed.
-        let models = Models {
-            policy: &learner.policy,
-            reference: inputs.reference,
-            critic: learner.critic.as_ref(),
-        };
-        let beta = kl.coefficient();
-        let mut rollout = rollout::collect(&models, &environment, beta, &mut gains, step, context)
-            .context(&named)?;
-
-        // 2. Rewards to advantages and returns.
-        let targets =
-            rollout::targets(&rollout, inputs.advantage, config, step, context).context(&named)?;
-
-        // 3. Update on the rollout.
-        let factor = config.schedule.factor(step, config.steps);
-        let shuffle = context.stream.child("minibatches").index(step);
-        let first = rollout.first.take();
-        let material = Material {
-            rollout: &rollout,
-            targets: &targets,
-            config,
-            lr_factor: factor,
-            kl_coef: beta,
-        };
-        let stats = learner.update(&material, first, &shuffle).context(&named)?;
-
-        // 4. The coefficient follows the divergence of this rollout.
-        let divergences: Vec<f32> = rollout
-            .log_ratios()
-            .into_iter()
-            .map(|log_ratio| config.kl_estimator.value(log_ratio))
-            .collect();
-        let divergence = row_sums(&divergences, &rollout.offsets).iter().sum::<f64>()
-            / rollout.batch.rows() as f64;
-        kl.observe(divergence, rollout.batch.rows());
-
-        // 5. Report and, now and then, evaluate.
-        tracker.seconds += started.elapsed();
-        tracker.samples += rollout.batch.rows() as u64;
-        tracker.optimizer_steps += stats.optimizer_steps;
-        let done = step + 1;
-        let values = metrics::of(&Step {
-            rollout: &rollout,
-            targets: &targets,
-            stats: &stats,
-            config,
-            kl_coef: beta,
-            divergence,
-            lr_factor: factor,
-            seconds: started.elapsed().as_secs_f64(),
-            total_seconds: tracker.seconds.as_secs_f64(),
-            samples: tracker.samples,
-            optimizer_steps: tracker.optimizer_steps,
-        });
-        metrics::send(done, &values, context.observer);
-        let reward = row_sums(&targets.rewards, &rollout.offsets)
-            .iter()
-            .sum::<f64>()
-            / rollout.batch.rows() as f64;
-        let message = format!("reward {reward:.3}, kl {divergence:.3}");
-        context.observer.progress(done, config.steps, &message);
-        if done == config.steps
-            || (inputs.evaluate_every > 0 && done.is_multiple_of(inputs.evaluate_every))
-        {
-            tracker.evaluate(done, &learner.policy, inputs.evaluate, context)?;
+    for done in start..=config.steps {
+        if done > start {
+            let step = done - 1;
+            let gains = run.gains.clone();
+            if let Err(error) = run.step(
+                step,
+                &environment,
+                inputs.reference,
+                inputs.advantage,
+                context,
+            ) {
+                // Policy, critic and β are as they were; the rollout that the interrupt cut short is drawn again.
+                run.gains = gains;
+                return Err(run.leave(error, step, context));
+            }
         }
+        let due = done == 0
+            || done == config.steps
+            || (inputs.evaluate_every > 0 && done.is_multiple_of(inputs.evaluate_every));
+        // A checkpoint may lie before the evaluation that an interrupt cut short, or behind it.
+        if due
+            && !run.tally.evaluated(done)
+            && let Err(error) = run.evaluate(done, inputs.evaluate, context)
+        {
+            return Err(run.leave(error, done, context));
+        }
+        context.after_step(done, || run.snapshot())?;
     }
-    tracker.finish(learner.policy)
+    run.finish()
 }
 
 /// Refuses inputs that cannot be run.
@@ -195,72 +156,204 @@ fn critic(policy: &Llama, rewards: &[WeightedSource<'_>], head: CriticHead) -> R
     Ok(ScoredModel::new(backbone, head))
 }
 
-/// Evaluations, the best policy so far, and what training has cost.
-struct Tracker {
-    seconds: Duration,
+/// What changes from step to step: all of it goes into a checkpoint.
+struct Run {
+    learner: Learner,
+    kl: KlController,
+    gains: Gains,
+    tally: Tally,
+    /// The policy with the highest evaluation so far.
+    best: Llama,
+}
+
+/// Evaluations, and what training has cost.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Tally {
+    seconds: f64,
     samples: u64,
     optimizer_steps: u64,
     evaluations: Vec<EvaluationPoint>,
-    best: Option<(EvaluationPoint, Llama)>,
+    best: Option<EvaluationPoint>,
 }
 
-impl Tracker {
-    fn new() -> Self {
-        Self {
-            seconds: Duration::ZERO,
-            samples: 0,
-            optimizer_steps: 0,
-            evaluations: Vec::new(),
-            best: None,
-        }
+impl Tally {
+    fn evaluated(&self, step: u64) -> bool {
+        self.evaluations
+            .last()
+            .is_some_and(|point| point.step == step)
+    }
+}
+
+/// What a checkpoint holds beside parameters and moments.
+#[derive(Serialize, Deserialize)]
+struct State {
+    optimizer_steps: u64,
+    kl_coef: f64,
+    gains: Vec<f64>,
+    tally: Tally,
+}
+
+impl Run {
+    /// Rollout, advantages, update: the step after `step` others.
+    fn step(
+        &mut self,
+        step: u64,
+        environment: &Environment<'_>,
+        reference: &Llama,
+        advantage: &AdvantageInstance,
+        context: &StageContext<'_>,
+    ) -> Result<()> {
+        let config = environment.config;
+        let started = Instant::now();
+        let named = format!("ppo step {step}");
+
+        // 1. Sample, and measure what stays fixed.
+        let models = Models {
+            policy: &self.learner.policy,
+            reference,
+            critic: self.learner.critic.as_ref(),
+        };
+        let beta = self.kl.coefficient();
+        let gains = &mut self.gains;
+        let mut rollout =
+            rollout::collect(&models, environment, beta, gains, step, context).context(&named)?;
+
+        // 2. Rewards to advantages and returns.
+        let targets =
+            rollout::targets(&rollout, advantage, config, step, context).context(&named)?;
+
+        // 3. Update on the rollout.
+        let factor = config.schedule.factor(step, config.steps);
+        let shuffle = context.stream.child("minibatches").index(step);
+        let first = rollout.first.take();
+        let material = Material {
+            rollout: &rollout,
+            targets: &targets,
+            config,
+            lr_factor: factor,
+            kl_coef: beta,
+        };
+        let learner = &mut self.learner;
+        let stats = learner.update(&material, first, &shuffle).context(&named)?;
+
+        // 4. The coefficient follows the divergence of this rollout.
+        let divergences: Vec<f32> = rollout
+            .log_ratios()
+            .into_iter()
+            .map(|log_ratio| config.kl_estimator.value(log_ratio))
+            .collect();
+        let divergence = row_sums(&divergences, &rollout.offsets).iter().sum::<f64>()
+            / rollout.batch.rows() as f64;
+        self.kl.observe(divergence, rollout.batch.rows());
+
+        // 5. Report.
+        let tally = &mut self.tally;
+        tally.seconds += started.elapsed().as_secs_f64();
+        tally.samples += rollout.batch.rows() as u64;
+        tally.optimizer_steps += stats.optimizer_steps;
+        let done = step + 1;
+        let values = metrics::of(&Step {
+            rollout: &rollout,
+            targets: &targets,
+            stats: &stats,
+            config,
+            kl_coef: beta,
+            divergence,
+            lr_factor: factor,
+            seconds: started.elapsed().as_secs_f64(),
+            total_seconds: tally.seconds,
+            samples: tally.samples,
+            optimizer_steps: tally.optimizer_steps,
+        });
+        metrics::send(done, &values, context.observer);
+        let reward = row_sums(&targets.rewards, &rollout.offsets)
+            .iter()
+            .sum::<f64>()
+            / rollout.batch.rows() as f64;
+        let message = format!("reward {reward:.3}, kl {divergence:.3}");
+        context.observer.progress(done, config.steps, &message);
+        Ok(())
     }
 
     fn evaluate(
         &mut self,
         step: u64,
-        policy: &Llama,
         evaluate: &mut dyn FnMut(u64, &Llama) -> Result<f64>,
         context: &StageContext<'_>,
     ) -> Result<()> {
-        let score = evaluate(step, policy).context(format!("evaluation after ppo step {step}"))?;
+        let score = evaluate(step, &self.learner.policy)
+            .context(format!("evaluation after ppo step {step}"))?;
         if !score.is_finite() {
             return Err(Error::internal(format!(
                 "the evaluation after ppo step {step} is {score}"
             )));
         }
+        let tally = &mut self.tally;
         let point = EvaluationPoint {
             step,
-            wall_seconds: self.seconds.as_secs_f64(),
-            samples: self.samples,
-            optimizer_steps: self.optimizer_steps,
+            wall_seconds: tally.seconds,
+            samples: tally.samples,
+            optimizer_steps: tally.optimizer_steps,
             score,
         };
         context
             .observer
             .metrics(step, &[("evaluation/score", score)]);
-        self.evaluations.push(point);
-        if self
-            .best
-            .as_ref()
-            .is_none_or(|(best, _)| score > best.score)
-        {
-            self.best = Some((point, policy.clone()));
+        tally.evaluations.push(point);
+        if tally.best.is_none_or(|best| score > best.score) {
+            tally.best = Some(point);
+            self.best = self.learner.policy.clone();
         }
         Ok(())
     }
 
-    fn finish(self, last: Llama) -> Result<PpoReport> {
-        let (point, best) = self
+    fn snapshot(&self) -> Snapshot<'_, State> {
+        let mut parts = self.learner.parts();
+        parts.extend(parameters("best", &self.best));
+        let state = State {
+            optimizer_steps: self.learner.optimizer_steps(),
+            kl_coef: self.kl.coefficient(),
+            gains: self.gains.values().to_vec(),
+            tally: self.tally.clone(),
+        };
+        Snapshot { state, parts }
+    }
+
+    /// Goes on from the checkpoint of an interrupted attempt, where there is one; returns the steps that are done.
+    fn resume(&mut self, context: &StageContext<'_>) -> Result<u64> {
+        let Some((state, saved)) = context.checkpoints.resume::<State>()? else {
+            return Ok(0);
+        };
+        self.learner.restore(state.optimizer_steps, saved)?;
+        restore_parameters("best", &mut self.best, saved)?;
+        self.kl.restore(state.kl_coef);
+        self.gains.restore(state.gains);
+        self.tally = state.tally;
+        Ok(saved.step())
+    }
+
+    /// Where an interrupt has ended a step or an evaluation, saves what there was after `done` steps.
+    fn leave(&self, error: Error, done: u64, context: &StageContext<'_>) -> Error {
+        if error.kind() == ErrorKind::Interrupted {
+            context.save_before(error, done, self.snapshot())
+        } else {
+            error
+        }
+    }
+
+    fn finish(self) -> Result<PpoReport> {
+        let best = self
+            .tally
             .best
             .ok_or_else(|| Error::internal("invariant: step 0 is evaluated"))?;
         Ok(PpoReport {
-            last,
-            best,
-            best_step: point.step,
-            evaluations: self.evaluations,
-            samples: self.samples,
-            optimizer_steps: self.optimizer_steps,
-            wall_seconds: self.seconds.as_secs_f64(),
+            last: self.learner.policy,
+            best: self.best,
+            best_step: best.step,
+            evaluations: self.tally.evaluations,
+            samples: self.tally.samples,
+            optimizer_steps: self.tally.optimizer_steps,
+            wall_seconds: self.tally.seconds,
         })
     }
 }

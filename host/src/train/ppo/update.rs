@@ -8,6 +8,7 @@ use super::losses::{add_kl_loss, policy_loss, value_loss};
 use super::rollout::{FirstPasses, Rollout, Targets};
 use crate::error::{Error, Result};
 use crate::model::{Llama, PolicyPass, ScorePass, ScoredModel};
+use crate::pipeline::checkpoints::{Part, Saved, parameters, restore_parameters};
 use crate::train::adamw::AdamW;
 use crate::train::batching::{micro_batches, shuffled};
 use crate::train::forward::{check_finite, row_lengths, select};
@@ -84,6 +85,34 @@ impl Learner {
             policy,
             critic,
         })
+    }
+
+    /// Parameters and moments of both, for a checkpoint.
+    pub fn parts(&self) -> Vec<Part<'_>> {
+        let mut parts = parameters("policy", &self.policy);
+        parts.extend(self.policy_optimizer.parts("policy_optimizer"));
+        if let (Some(critic), Some(optimizer)) = (&self.critic, &self.critic_optimizer) {
+            parts.extend(parameters("critic", critic));
+            parts.extend(optimizer.parts("critic_optimizer"));
+        }
+        parts
+    }
+
+    /// How many steps the optimizers have taken, both the same number.
+    pub fn optimizer_steps(&self) -> u64 {
+        self.policy_optimizer.steps()
+    }
+
+    /// Puts back what [`Learner::optimizer_steps`] and [`Learner::parts`] gave.
+    pub fn restore(&mut self, optimizer_steps: u64, saved: &Saved) -> Result<()> {
+        restore_parameters("policy", &mut self.policy, saved)?;
+        let optimizer = &mut self.policy_optimizer;
+        optimizer.restore("policy_optimizer", optimizer_steps, saved)?;
+        if let (Some(critic), Some(optimizer)) = (&mut self.critic, &mut self.critic_optimizer) {
+            restore_parameters("critic", critic, saved)?;
+            optimizer.restore("critic_optimizer", optimizer_steps, saved)?;
+        }
+        Ok(())
     }
 
     /// Trains on a rollout; `stream` shuffles. `given` are the rollout's own passes, where they are also the first
