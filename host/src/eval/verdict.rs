@@ -257,15 +257,15 @@ fn lengths(
     if !disagrees && answers.is_none() {
         return None;
     }
-    let says = if !disagrees {
-        "the same conclusion before correction"
-    } else {
+    let says = if disagrees {
         limits.push(Limit::LengthControlDisagrees);
         if interval.contains(0.0) {
             "so length may explain what is seen"
         } else {
             "unlike the plain win rate, which length draws the other way"
         }
+    } else {
+        "the same conclusion before correction"
     };
     let at_equal = format!(
         "At equal lengths (length-controlled) it is {} ({}): {says}.",
