@@ -49,6 +49,9 @@ struct Point {
     preference: f64,
 }
 
+/// A prompt's id and its points on both sides, where both have one.
+type PairedPoint<'a> = (&'a str, Option<(Point, Point)>);
+
 impl LengthControl {
     /// The length-controlled win rates of several seeds, and the mean over them with the hierarchical interval.
     ///
@@ -104,7 +107,7 @@ impl LengthControl {
         sharing: Sharing,
         bootstrap: &Bootstrap,
     ) -> Result<Option<Estimate>> {
-        let lists: Vec<Vec<(&str, Option<(Point, Point)>)>> = variant
+        let lists: Vec<Vec<PairedPoint<'_>>> = variant
             .iter()
             .zip(baseline)
             .map(|(ours, theirs)| {

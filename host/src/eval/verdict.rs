@@ -250,7 +250,7 @@ fn lengths(
         return answers;
     };
     // Uncorrected against uncorrected: the same question at equal lengths.
-    let sign = |i: Interval| (i.low > 0.0) as i8 - (i.high < 0.0) as i8;
+    let sign = |i: Interval| i8::from(i.low > 0.0) - i8::from(i.high < 0.0);
     let disagrees = difference
         .interval
         .is_some_and(|raw| sign(raw) != sign(interval));

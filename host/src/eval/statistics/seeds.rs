@@ -139,7 +139,7 @@ impl SeedValues {
     pub fn p_zero(&self, bootstrap: &Bootstrap) -> Option<f64> {
         // One seed resamples the units that have a value, as its estimate does.
         let single: Vec<Option<f64>> = match self.rows.as_slice() {
-            [only] => only.iter().copied().filter(Option::is_some).collect(),
+            [only] => only.iter().flatten().map(|&v| Some(v)).collect(),
             _ => Vec::new(),
         };
         let (design, rows) = match self.rows.as_slice() {
