@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn the_correction_decides_what_is_supported() {
         let ours: Vec<_> = (0..40)
-            .map(|i| Some(if i % 10 < 7 { 1.0 } else { 0.0 }))
+            .map(|i| Some(if i % 10 < 8 { 1.0 } else { 0.0 }))
             .collect();
         let half = vec![Some(0.5); 40];
         let mut strong = difference(&[&ours], &[&half]);
