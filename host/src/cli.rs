@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::{Span, SpanRelativeTo};
 
+use crate::inspect::samples::Sort;
+use crate::inspect::tokens::By;
 use crate::model::SamplingWeights;
 use crate::plugins::PluginKind;
 
@@ -44,6 +46,13 @@ pub enum Command {
         finegrain compare configs/edit-pairs/*.toml --set data.path=edits.jsonl --set model.path=llama --seeds 1,2,3"
     )]
     Compare(CompareArgs),
+    /// Look into a finished run: stages, metrics as sparklines, samples, tokens by reward.
+    #[command(
+        after_help = "Examples:\n  finegrain inspect runs/fine-token-ppo-seed1\n  \
+        finegrain inspect runs/fine-token-ppo-seed1 --metric policy/ --samples 0\n  \
+        finegrain inspect runs/fine-token-ppo-seed1 --tokens eval-3 --by advantage"
+    )]
+    Inspect(InspectArgs),
     /// List plugins, show what one does and which options it has, or begin one of your own.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -135,6 +144,46 @@ pub struct CompareArgs {
     /// Shared flags.
     #[command(flatten)]
     pub common: CommonArgs,
+}
+
+/// `finegrain inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The run's folder; of a comparison's, the runs in it are listed.
+    pub run: PathBuf,
+    /// Show the metrics whose names have this in them; `*` stands for anything.
+    #[arg(long, value_name = "PATTERN")]
+    pub metric: Option<String>,
+    /// How many samples to show.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub samples: usize,
+    /// Which samples; so many of the best and of the worst where absent.
+    #[arg(long, value_enum)]
+    pub sort: Option<Sort>,
+    /// Show the tokens of the response with this id, and nothing else.
+    #[arg(long, value_name = "ID")]
+    pub tokens: Option<String>,
+    /// What the tokens are shown by.
+    #[arg(long, value_enum, default_value_t, requires = "tokens")]
+    pub by: By,
+    /// Whether tokens are coloured; numbers stand under them where they are not.
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub color: Colour,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// When to print colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Colour {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// `finegrain plugin`.

@@ -4,6 +4,7 @@ mod bench;
 mod compare;
 mod config;
 mod generate;
+mod inspect;
 mod interrupt;
 mod plugin;
 mod run;
@@ -29,6 +30,7 @@ pub fn dispatch(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Compare(args) => compare::compare(&args),
+        Command::Inspect(args) => inspect::inspect(&args),
         Command::Plugin(command) => plugin::plugin(&command),
         Command::Generate(args) => generate::generate(&args),
         Command::Bench(command) => bench::bench(&command),

@@ -11,6 +11,7 @@ pub mod reward_accuracy;
 pub mod reward_judge;
 pub mod sequence_rewards;
 pub mod statistics;
+pub mod verdict;
 pub mod win_rate;
 
 pub use efficiency::{Efficiency, EvaluationPoint, Milestone, first_reaching};
@@ -18,8 +19,9 @@ pub use judging::{Contest, Judge, Outcome, judge_both_orders};
 pub use length_control::LengthControl;
 pub use localisation::{Localisation, Mark, MarkedResponse};
 pub use over_seeds::{OverSeeds, Seeded};
-pub use paired_difference::{PairedDifference, Support};
+pub use paired_difference::{ExactTest, PairedDifference, Support};
 pub use reward_accuracy::{Accuracy, AccuracyCell, PairSource, RankedPair};
 pub use reward_judge::RewardJudge;
 pub use sequence_rewards::{ScoredText, SequenceReward, sequence_rewards};
+pub use verdict::{Circumstances, Limit, Verdict};
 pub use win_rate::{SeedOutcomes, WinRate};

@@ -10,6 +10,7 @@ pub mod config;
 pub mod data;
 pub mod error;
 pub mod eval;
+pub mod inspect;
 pub mod model;
 pub mod ops;
 pub mod pipeline;

@@ -12,6 +12,8 @@
 //! cross-validation, no artificial "gamed" rows. In return the interval refits the model on every resample; AlpacaEval's
 //! standard error leaves the error of the fit out.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::judging::Outcome;
@@ -46,6 +48,9 @@ struct Point {
     feature: f64,
     preference: f64,
 }
+
+/// A prompt's id and its points on both sides, where both have one.
+type PairedPoint<'a> = (&'a str, Option<(Point, Point)>);
 
 impl LengthControl {
     /// The length-controlled win rates of several seeds, and the mean over them with the hierarchical interval.
@@ -89,6 +94,61 @@ impl LengthControl {
             seeds: seeds.collect(),
             overall,
         })
+    }
+
+    /// The difference of two length-controlled win rates, variant − baseline, on the prompts that both have; every resample
+    /// refits both sides on the same prompts. Seeds are matched by position; seeds where a side has none are left out.
+    ///
+    /// # Errors
+    /// A prompt id that a seed has twice.
+    pub fn difference_over_seeds(
+        variant: &[SeedOutcomes],
+        baseline: &[SeedOutcomes],
+        sharing: Sharing,
+        bootstrap: &Bootstrap,
+    ) -> Result<Option<Estimate>> {
+        let lists: Vec<Vec<PairedPoint<'_>>> = variant
+            .iter()
+            .zip(baseline)
+            .map(|(ours, theirs)| {
+                let others: BTreeMap<&str, Option<Point>> = points(theirs).into_iter().collect();
+                let both =
+                    |id: &str, own: Option<Point>| Some((own?, others.get(id).copied().flatten()?));
+                points(ours)
+                    .into_iter()
+                    .map(|(id, own)| (id, both(id, own)))
+                    .collect()
+            })
+            .collect();
+        let pairs = SeedValues::new(lists.iter().map(|list| list.iter().copied()), sharing)?;
+        let of = |pairs: &[(Point, Point)]| {
+            let (ours, _) = fit(pairs.iter().map(|p| p.0))?;
+            let (theirs, _) = fit(pairs.iter().map(|p| p.1))?;
+            Some(ours - theirs)
+        };
+        let own: Vec<f64> = (0..variant.len().min(baseline.len()))
+            .filter_map(|seed| {
+                of(&pairs
+                    .row(seed)
+                    .iter()
+                    .copied()
+                    .flatten()
+                    .collect::<Vec<_>>())
+            })
+            .collect();
+        let spread = bootstrap.hierarchical(&pairs.design(), |seed, drawn| {
+            let row = pairs.row(seed);
+            of(&drawn
+                .iter()
+                .filter_map(|&unit| row[unit])
+                .collect::<Vec<_>>())
+        });
+        Ok(mean(&own).map(|value| Estimate {
+            value,
+            se: spread.map(|s| s.se),
+            interval: spread.map(|s| s.interval),
+            n: pairs.units(),
+        }))
     }
 
     fn fit_seed(row: &[Option<Point>], bootstrap: &Bootstrap) -> Option<Self> {
@@ -324,6 +384,49 @@ mod tests {
         assert_eq!(single(&[]), None);
         assert_eq!(single(&[(1.0, 150)]), None);
         assert_eq!(single(&[(1.0, 150), (0.0, 150)]), None);
+    }
+
+    #[test]
+    fn a_difference_that_is_all_length_vanishes_at_equal_lengths() {
+        // Both sides are preferred by length alone; the variant's answers are longer more often.
+        let side = |longer: usize| {
+            let rows: Vec<(f64, usize)> = (0..80)
+                .map(|i| {
+                    let length = if i % 8 < longer { 130 + i } else { 70 - i / 4 };
+                    (if length > 100 { 0.8 } else { 0.2 }, length)
+                })
+                .collect();
+            seed(&rows)
+        };
+        let (ours, theirs) = (side(6), side(2));
+        let mean_of = |s: &SeedOutcomes| {
+            mean(
+                &s.value
+                    .iter()
+                    .filter_map(|o| o.preference)
+                    .collect::<Vec<_>>(),
+            )
+            .unwrap()
+        };
+        assert!(mean_of(&ours) - mean_of(&theirs) > 0.25);
+        let found = LengthControl::difference_over_seeds(
+            std::slice::from_ref(&ours),
+            std::slice::from_ref(&theirs),
+            Sharing::Shared,
+            &bootstrap(),
+        );
+        let found = found.unwrap().unwrap();
+        assert!(found.value.abs() < 0.1, "{found:?}");
+        assert!(found.interval.unwrap().contains(0.0), "{found:?}");
+        // It is the difference of the two rates where all prompts are judged on both sides.
+        let rate = |s: SeedOutcomes| {
+            LengthControl::over_seeds(&[s], Sharing::Shared, &bootstrap())
+                .unwrap()
+                .overall
+                .unwrap()
+                .value
+        };
+        assert!((found.value - (rate(ours) - rate(theirs))).abs() < 1e-12);
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::judging::Outcome;
-use super::statistics::{Bootstrap, Interval, SeedValues, Sharing, exact_sign_test};
+use super::statistics::{
+    Bootstrap, Interval, SeedValues, Sharing, exact_sign_test, holm, t_interval,
+};
 use super::win_rate::SeedOutcomes;
 use crate::error::{Error, Result};
 
@@ -32,6 +34,28 @@ pub struct PairedDifference {
     /// Exact sign test of `better` against `worse`, two-sided. Only with one seed: over several seeds the same prompt
     /// occurs more than once, and the test would take that for new evidence.
     pub p_value: Option<f64>,
+    /// What `p_value` is the p-value of.
+    #[serde(default)]
+    pub test: Option<ExactTest>,
+    /// Two-sided p-value of the bootstrap behind `interval`; `None` where too few prompts differ for it to mean anything.
+    #[serde(default)]
+    pub p_bootstrap: Option<f64>,
+    /// `p_bootstrap` after Holm's correction over all variants of the comparison: set by [`PairedDifference::correct`].
+    #[serde(default)]
+    pub p_holm: Option<f64>,
+    /// Student's t interval over the seeds' own differences: `None` with one seed.
+    #[serde(default)]
+    pub seed_interval: Option<Interval>,
+}
+
+/// An exact test of paired answers; both are the binomial test of the pairs that differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExactTest {
+    /// All preferences are 0 or 1.
+    McNemar,
+    /// There are ties or shades between 0 and 1; it counts which side did better, and drops equal pairs.
+    Sign,
 }
 
 /// What a paired difference supports at 95%.
@@ -71,6 +95,12 @@ impl PairedDifference {
                 seeds(baseline)
             )));
         }
+        let binary = variant
+            .iter()
+            .chain(baseline)
+            .flat_map(|seed| &seed.value)
+            .filter_map(|outcome| outcome.preference)
+            .all(|p| p == 0.0 || p == 1.0);
         let lists = variant
             .iter()
             .zip(baseline)
@@ -80,6 +110,17 @@ impl PairedDifference {
         let estimate = differences.estimate(bootstrap);
         let count = |which: fn(f64) -> bool| differences.values().filter(|&d| which(d)).count();
         let (better, worse) = (count(|d| d > 0.0), count(|d| d < 0.0));
+        let p_value = if variant.len() == 1 {
+            exact_sign_test(better, worse)
+        } else {
+            None
+        };
+        let enough = better + worse >= Self::LEAST_DISCORDANT;
+        let p_bootstrap = if enough {
+            differences.p_zero(bootstrap)
+        } else {
+            None
+        };
         Ok(Self {
             difference: estimate.map(|e| e.value),
             se: estimate.and_then(|e| e.se),
@@ -88,15 +129,43 @@ impl PairedDifference {
             better,
             worse,
             equal: count(|d| d == 0.0),
-            p_value: if variant.len() == 1 {
-                exact_sign_test(better, worse)
-            } else {
-                None
-            },
+            p_value,
+            test: p_value.map(|_| {
+                if binary {
+                    ExactTest::McNemar
+                } else {
+                    ExactTest::Sign
+                }
+            }),
+            p_bootstrap,
+            p_holm: None,
+            seed_interval: t_interval(&differences.seed_means()),
         })
     }
 
-    /// What the difference supports at 95%. Several differences are not corrected for being several.
+    /// Sets `p_holm` of all differences of a comparison. One without a p-value counts as a test that found nothing.
+    pub fn correct(differences: &mut [&mut Self]) {
+        let raw: Vec<f64> = differences
+            .iter()
+            .map(|d| d.p_bootstrap.unwrap_or(1.0))
+            .collect();
+        for (difference, adjusted) in differences.iter_mut().zip(holm(&raw)) {
+            difference.p_holm = difference.p_bootstrap.map(|_| adjusted);
+        }
+    }
+
+    /// What the difference supports after Holm's correction, or before it where there is none: the interval must exclude 0
+    /// and the corrected p-value must not exceed 5%.
+    pub fn corrected_support(&self) -> Support {
+        match self.support() {
+            Support::Higher | Support::Lower if self.p_holm.is_some_and(|p| p > 0.05) => {
+                Support::NoDifference
+            }
+            support => support,
+        }
+    }
+
+    /// What the interval supports at 95%, for this difference alone.
     pub fn support(&self) -> Support {
         match self.interval {
             Some(interval) if self.better + self.worse >= Self::LEAST_DISCORDANT => {
@@ -223,6 +292,42 @@ mod tests {
         assert_eq!((two.p_value, two.n, two.better + two.worse), (None, 40, 80));
         assert_eq!(one.support(), Support::Higher);
         assert_eq!(two.support(), Support::NoDifference);
+    }
+
+    #[test]
+    fn yes_or_no_answers_are_mcnemars_and_ties_are_a_sign_test() {
+        let ours: Vec<_> = (0..12).map(|i| Some(f64::from(i % 4 == 0))).collect();
+        let theirs: Vec<_> = (0..12).map(|i| Some(f64::from(i % 4 != 0))).collect();
+        let binary = difference(&[&ours], &[&theirs]);
+        assert_eq!((binary.better, binary.worse), (3, 9));
+        // mcnemar([[0, 3], [9, 0]], exact=True) of statsmodels.
+        assert!((binary.p_value.unwrap() - 0.145_996_093_75).abs() < 1e-12);
+        assert_eq!(binary.test, Some(ExactTest::McNemar));
+        let half = vec![Some(0.5); 12];
+        let test = difference(&[&ours], &[&half]).test;
+        assert_eq!(test, Some(ExactTest::Sign));
+    }
+
+    #[test]
+    fn the_correction_decides_what_is_supported() {
+        let ours: Vec<_> = (0..40)
+            .map(|i| Some(if i % 10 < 8 { 1.0 } else { 0.0 }))
+            .collect();
+        let half = vec![Some(0.5); 40];
+        let mut strong = difference(&[&ours], &[&half]);
+        let mut weak = strong.clone();
+        let mut absent = difference(&[&half], &[&half]);
+        assert_eq!(absent.p_bootstrap, None);
+        let alone = strong.p_bootstrap.unwrap();
+        assert!(alone < 0.05);
+        weak.p_bootstrap = Some(0.04);
+        PairedDifference::correct(&mut [&mut strong, &mut weak, &mut absent]);
+        assert_eq!(strong.p_holm, Some(3.0 * alone));
+        assert_eq!((weak.p_holm, absent.p_holm), (Some(0.08), None));
+        assert_eq!(weak.support(), Support::Higher);
+        assert_eq!(weak.corrected_support(), Support::NoDifference);
+        assert_eq!(strong.corrected_support(), Support::Higher);
+        assert_eq!(strong.seed_interval, None);
     }
 
     #[test]

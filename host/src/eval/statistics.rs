@@ -4,13 +4,17 @@
 //! What cannot be said of too little data is `None`, never NaN.
 
 pub mod auc;
+pub mod between_seeds;
 pub mod bootstrap;
 pub mod exact_test;
 pub mod intervals;
+pub mod multiple;
 pub mod seeds;
 
 pub use auc::Ranking;
+pub use between_seeds::t_interval;
 pub use bootstrap::{Bootstrap, Design, Spread};
 pub use exact_test::exact_sign_test;
 pub use intervals::{Estimate, Interval, mean, standard_error, wilson};
+pub use multiple::holm;
 pub use seeds::{SeedValues, Sharing};

@@ -41,7 +41,7 @@ pub fn summarise(variants: &[Vec<VariantRun>], baseline: Option<&str>) -> Result
     // One stream for the whole comparison: rows share resamples, so that their intervals can be compared.
     let bootstrap = Bootstrap::new(Stream::new(config.seed).child("comparison"))
         .with_resamples(config.evaluation.bootstrap_samples);
-    Ok(ComparisonResult {
+    let result = ComparisonResult {
         format: ComparisonResult::FORMAT,
         judge: config.judge.plugin.clone(),
         reference: "the SFT model".to_owned(),
@@ -52,7 +52,8 @@ pub fn summarise(variants: &[Vec<VariantRun>], baseline: Option<&str>) -> Result
         reward_models: reward_models(variants, &bootstrap)?,
         costs: costs(variants, at)?,
         notes: notes(variants),
-    })
+    };
+    Ok(result.concluded(config.judge.is_reward_model()))
 }
 
 /// Whether the seeds share their prompts: the splits of a file follow from its ids, the sandbox's from the seed.

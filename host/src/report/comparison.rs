@@ -6,10 +6,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::eval::statistics::{Bootstrap, Sharing};
+use crate::eval::statistics::{Bootstrap, Estimate, Sharing, mean};
 use crate::eval::{
-    Accuracy, AccuracyCell, Efficiency, EvaluationPoint, LengthControl, Localisation, Milestone,
-    OverSeeds, PairSource, PairedDifference, SeedOutcomes, Seeded, WinRate, first_reaching,
+    Accuracy, AccuracyCell, Circumstances, Efficiency, EvaluationPoint, LengthControl,
+    Localisation, Milestone, OverSeeds, PairSource, PairedDifference, SeedOutcomes, Seeded,
+    Verdict, WinRate, first_reaching,
 };
 
 /// What `compare` found.
@@ -40,6 +41,47 @@ pub struct ComparisonResult {
 impl ComparisonResult {
     /// The version that this code writes and reads.
     pub const FORMAT: u32 = 2;
+
+    /// The result with the correction for several comparisons, and with the verdict on every difference.
+    #[must_use]
+    pub fn concluded(mut self, judge_is_reward_model: bool) -> Self {
+        let length = |row: &WinRateRow| {
+            let lengths = row.win_rate.seeds.iter();
+            mean(
+                &lengths
+                    .filter_map(|s| s.value.mean_length_model)
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let baseline_length = self
+            .win_rates
+            .iter()
+            .find(|row| row.variant == self.baseline)
+            .and_then(length)
+            .filter(|&l| l > 0.0);
+        let mut differences: Vec<&mut PairedDifference> = self
+            .win_rates
+            .iter_mut()
+            .filter_map(|row| row.difference.as_mut())
+            .collect();
+        PairedDifference::correct(&mut differences);
+        let comparisons = differences.len();
+        for row in &mut self.win_rates {
+            let about = Circumstances {
+                variant: &row.variant,
+                baseline: &self.baseline,
+                seeds: self.seeds.len(),
+                comparisons,
+                judge_is_reward_model,
+                length_ratio: length(row)
+                    .zip(baseline_length)
+                    .map(|(own, other)| own / other),
+                length_controlled: row.length_controlled_difference,
+            };
+            row.verdict = row.difference.as_ref().map(|d| Verdict::of(d, &about));
+        }
+        self
+    }
 
     /// The result as JSON, indented, with a newline at the end.
     ///
@@ -92,6 +134,12 @@ pub struct WinRateRow {
     pub length_controlled: OverSeeds<Option<LengthControl>>,
     /// Its win rate minus the baseline's, paired on prompts; `None` for the baseline itself.
     pub difference: Option<PairedDifference>,
+    /// The same at equal lengths.
+    #[serde(default)]
+    pub length_controlled_difference: Option<Estimate>,
+    /// What the difference supports, in words: see [`ComparisonResult::concluded`].
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
 }
 
 impl WinRateRow {
@@ -114,6 +162,13 @@ impl WinRateRow {
             win_rate: WinRate::over_seeds(outcomes, sharing, bootstrap)?,
             length_controlled: LengthControl::over_seeds(outcomes, sharing, bootstrap)?,
             difference: baseline.map(difference).transpose()?,
+            length_controlled_difference: match baseline {
+                Some(baseline) => {
+                    LengthControl::difference_over_seeds(outcomes, baseline, sharing, bootstrap)?
+                }
+                None => None,
+            },
+            verdict: None,
         })
     }
 }
@@ -268,6 +323,8 @@ pub(super) mod tests {
                 overall: Some(estimate(rate - 0.01, low - 0.01, high - 0.01, 803)),
             },
             difference: None,
+            length_controlled_difference: None,
+            verdict: None,
         }
     }
 
@@ -281,6 +338,13 @@ pub(super) mod tests {
             worse: 250,
             equal: 253,
             p_value,
+            test: p_value.map(|_| crate::eval::ExactTest::Sign),
+            p_bootstrap: Some(if low > 0.0 { 0.012 } else { 0.064 }),
+            p_holm: None,
+            seed_interval: p_value.is_none().then_some(Interval {
+                low: low - 0.02,
+                high: high + 0.02,
+            }),
         }
     }
 
@@ -438,6 +502,7 @@ pub(super) mod tests {
                     .to_owned(),
             ],
         }
+        .concluded(false)
     }
 
     #[test]

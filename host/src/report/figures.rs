@@ -35,16 +35,6 @@ pub(super) fn with_interval(value: f64, interval: Option<Interval>, decimals: us
     }
 }
 
-/// A difference of fractions in points, always with its sign: `+4.7 [0.3, 9.1]`.
-pub(super) fn points(value: f64, interval: Option<Interval>) -> String {
-    let sign = if zero(100.0 * value, 1) >= 0.0 {
-        "+"
-    } else {
-        ""
-    };
-    format!("{sign}{}", percent_of(value, interval))
-}
-
 /// Zero in place of what would be written as `-0.0`.
 fn zero(value: f64, decimals: usize) -> f64 {
     if value.abs() * 10_f64.powi(decimals as i32) < 0.5 {
@@ -86,15 +76,6 @@ fn or_empty(value: Option<f64>, write: impl FnOnce(f64) -> String) -> String {
     value.map_or_else(String::new, write)
 }
 
-/// A p-value: three decimals, or that it is smaller.
-pub(super) fn p_value(p: f64) -> String {
-    if p < 0.001 {
-        "p < 0.001".to_owned()
-    } else {
-        format!("p = {p:.3}")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,9 +88,6 @@ mod tests {
         });
         assert_eq!(percent_of(0.516, interval), "51.6 [0.0, 10.0]");
         assert_eq!(percent(None), "–");
-        assert_eq!(points(0.047, None), "+4.7");
-        assert_eq!(points(-0.047, interval), "-4.7 [0.0, 10.0]");
-        assert_eq!(points(-0.0001, None), "+0.0");
         assert_eq!(with_interval(0.812, interval, 2), "0.81 [0.00, 0.10]");
     }
 
@@ -121,7 +99,5 @@ mod tests {
         assert_eq!(duration_span(Some(60.0), 180.0), "1.0–3.0 min");
         assert_eq!(duration_span(None, 0.0), "0.0 s");
         assert_eq!(count_span(Some(800.0), 960.0), "800–960");
-        assert_eq!(p_value(0.0004), "p < 0.001");
-        assert_eq!(p_value(0.0364), "p = 0.036");
     }
 }

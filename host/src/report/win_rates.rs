@@ -1,9 +1,9 @@
 //! Table 1: win rates, and what their differences support.
 
 use super::comparison::{ComparisonResult, WinRateRow};
-use super::figures::{or_none, p_value, percent, percent_of, points};
+use super::figures::{or_none, percent, percent_of};
 use super::sheet::Sheet;
-use crate::eval::{PairedDifference, Support, WinRate};
+use crate::eval::WinRate;
 
 /// Table 1, and a row per seed as detail.
 pub(super) fn sheets(result: &ComparisonResult) -> Vec<Sheet> {
@@ -46,8 +46,8 @@ fn main(result: &ComparisonResult) -> Sheet {
         ]);
     }
     for row in &result.win_rates {
-        if let Some(difference) = &row.difference {
-            sheet.note(sentence(&row.variant, &result.baseline, difference));
+        if let Some(verdict) = &row.verdict {
+            sheet.note(verdict.text.clone());
         }
     }
     if result.seeds.len() > 1 {
@@ -85,7 +85,10 @@ fn main(result: &ComparisonResult) -> Sheet {
         .count()
         > 1
     {
-        sheet.note("Differences are not corrected for there being several.");
+        sheet.note(
+            "p-values are of the paired bootstrap; Holm's correction over all variants decides what is said, and intervals are \
+             uncorrected.",
+        );
     }
     sheet
 }
@@ -107,27 +110,6 @@ fn lengths(row: &WinRateRow) -> String {
         "{} / {}",
         side(|w| w.mean_length_model),
         side(|w| w.mean_length_reference)
-    )
-}
-
-/// One sentence: the difference, its interval, and what it supports.
-fn sentence(variant: &str, baseline: &str, difference: &PairedDifference) -> String {
-    let Some(value) = difference.difference else {
-        return format!("{variant} − {baseline}: no prompt was judged for both.");
-    };
-    let p = difference
-        .p_value
-        .map_or_else(String::new, |p| format!(", sign test {}", p_value(p)));
-    let support = match difference.support() {
-        Support::Higher => "supports a difference at 95%: better",
-        Support::Lower => "supports a difference at 95%: worse",
-        Support::NoDifference => "does not support a difference at 95%",
-        Support::TooLittleData => "too few prompts differ to say",
-    };
-    format!(
-        "{variant} − {baseline}: {} points, n = {}{p}; {support}.",
-        points(value, difference.interval),
-        difference.n
     )
 }
 
@@ -174,44 +156,4 @@ fn per_seed(result: &ComparisonResult) -> Sheet {
     );
     sheet.note("Slope: above 0, the judge prefers the longer response.");
     sheet
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::eval::statistics::Interval;
-
-    fn difference(low: f64, high: f64, better: usize) -> PairedDifference {
-        PairedDifference {
-            difference: Some(f64::midpoint(low, high)),
-            se: None,
-            interval: Some(Interval { low, high }),
-            n: 50,
-            better,
-            worse: 0,
-            equal: 0,
-            p_value: Some(0.0001),
-        }
-    }
-
-    #[test]
-    fn sentences_say_what_is_supported() {
-        let text = |d| sentence("b", "a", &d);
-        assert_eq!(
-            text(difference(0.01, 0.03, 20)),
-            "b − a: +2.0 [1.0, 3.0] points, n = 50, sign test p < 0.001; supports a difference at 95%: better."
-        );
-        assert!(
-            text(difference(-0.03, -0.01, 20)).ends_with("; supports a difference at 95%: worse.")
-        );
-        assert!(
-            text(difference(-0.03, 0.01, 20)).ends_with("; does not support a difference at 95%.")
-        );
-        assert!(text(difference(0.01, 0.03, 5)).ends_with("; too few prompts differ to say."));
-        let none = PairedDifference {
-            difference: None,
-            ..difference(0.0, 0.0, 0)
-        };
-        assert_eq!(text(none), "b − a: no prompt was judged for both.");
-    }
 }

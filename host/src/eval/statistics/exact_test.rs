@@ -22,10 +22,12 @@ pub fn exact_sign_test(first: usize, second: usize) -> Option<f64> {
 mod tests {
     use super::*;
 
+    // from statsmodels.stats.contingency_tables import mcnemar
+    // [mcnemar([[0, b], [c, 0]], exact=True).pvalue for b, c in [(3, 9), (40, 61), (6, 0)]]     # the values below
     // from scipy.stats import binomtest
     // for a, b in [(5, 0), (6, 0), (3, 9), (7, 7), (40, 61), (700, 800)]: print(binomtest(a, a + b).pvalue)
     #[test]
-    fn p_values_are_those_of_scipy() {
+    fn p_values_are_those_of_scipy_and_of_mcnemar_in_statsmodels() {
         for (first, second, expected) in [
             (5, 0, 0.0625),
             (6, 0, 0.03125),

@@ -134,14 +134,38 @@ impl SeedValues {
         })
     }
 
-    /// The standard error of the mean over seeds alone (ddof 1 between seeds); `None` below two seeds with values.
-    pub fn between_seeds(&self) -> Option<f64> {
-        let means: Vec<f64> = self
-            .rows
+    /// The two-sided p-value of the mean over seeds against 0, by the bootstrap of [`SeedValues::estimate`], so that it
+    /// agrees with that interval; `None` where there is no interval.
+    pub fn p_zero(&self, bootstrap: &Bootstrap) -> Option<f64> {
+        // One seed resamples the units that have a value, as its estimate does.
+        let single: Vec<Option<f64>> = match self.rows.as_slice() {
+            [only] => only.iter().flatten().map(|&v| Some(v)).collect(),
+            _ => Vec::new(),
+        };
+        let (design, rows) = match self.rows.as_slice() {
+            [_] => (Design::Nested(vec![single.len()]), vec![single.as_slice()]),
+            rows => (self.design(), rows.iter().map(Vec::as_slice).collect()),
+        };
+        let statistic = |seed: usize, drawn: &[usize]| {
+            let present: Vec<f64> = drawn.iter().filter_map(|&unit| rows[seed][unit]).collect();
+            mean(&present)
+        };
+        bootstrap
+            .hierarchical(&design, statistic)
+            .map(|spread| spread.p_zero)
+    }
+
+    /// The mean of every seed that has values.
+    pub fn seed_means(&self) -> Vec<f64> {
+        self.rows
             .iter()
             .filter_map(|row| mean(&row.iter().copied().flatten().collect::<Vec<_>>()))
-            .collect();
-        standard_error(&means)
+            .collect()
+    }
+
+    /// The standard error of the mean over seeds alone (ddof 1 between seeds); `None` below two seeds with values.
+    pub fn between_seeds(&self) -> Option<f64> {
+        standard_error(&self.seed_means())
     }
 }
 
