@@ -35,13 +35,21 @@ impl Holder {
     fn this_process() -> Self {
         Self {
             pid: std::process::id(),
-            host: rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned(),
+            host: this_machine(),
             since: Timestamp::now().to_string(),
         }
     }
+
+    fn is_this_process(&self) -> bool {
+        self.pid == std::process::id() && self.host == this_machine()
+    }
+}
+
+fn this_machine() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }
 
 impl fmt::Display for Holder {
@@ -127,6 +135,9 @@ impl Lock {
             // Who has just got it may not have written its name yet: the first few looks are silent.
             if pause >= POLL.1 && told.as_ref() != Some(&holder) {
                 let whom = match &holder {
+                    Some(holder) if holder.is_this_process() => {
+                        "another run of this comparison has it".to_owned()
+                    }
                     Some(holder) => holder.to_string(),
                     None => "another process".to_owned(),
                 };

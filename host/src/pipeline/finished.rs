@@ -1,0 +1,194 @@
+//! A finished run, read back out of its folder and the store: by what was run then, whatever plugins and files are here now.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::pipeline::run_dir::{ABOUT, CONFIG};
+use crate::pipeline::store::verify::{State, inspect};
+use crate::pipeline::store::{Artifact, StageKey, in_words, named};
+use crate::pipeline::variant::VariantRun;
+
+/// What `run.json` says that is needed here.
+#[derive(Deserialize)]
+struct About {
+    stages: Vec<Stage>,
+}
+
+/// A stage in `run.json`.
+#[derive(Deserialize)]
+struct Stage {
+    stage: String,
+    hash: String,
+    dir: PathBuf,
+}
+
+impl Stage {
+    fn id(&self) -> String {
+        format!("{}/{}", self.stage, self.hash)
+    }
+}
+
+/// Reads finished runs. An artifact that several of them share is looked through once.
+pub struct FinishedRuns<'a> {
+    store: &'a Path,
+    known: HashMap<String, Artifact>,
+}
+
+impl<'a> FinishedRuns<'a> {
+    /// A reader that looks for artifacts where a run has found them, and then in `store`.
+    pub fn new(store: &'a Path) -> Self {
+        Self {
+            store,
+            known: HashMap::new(),
+        }
+    }
+
+    /// The run in the folder `dir`.
+    ///
+    /// # Errors
+    /// The folder holds no finished run, or the store no longer has all of its stages: the message names those.
+    pub fn read(&mut self, dir: &Path) -> Result<VariantRun> {
+        let (config, about) = files_of(dir)?;
+        let (mut artifacts, mut lost) = (Vec::new(), Vec::new());
+        for stage in &about.stages {
+            match self.find(stage)? {
+                Ok(artifact) => artifacts.push(artifact),
+                Err(why) => lost.push(why),
+            }
+        }
+        if lost.is_empty() {
+            return assemble(config, artifacts).map_err(|error| error.context(dir.display()));
+        }
+        let error = Error::input(format!(
+            "the run {}: {} of its {} stages cannot be had: {}",
+            dir.display(),
+            lost.len(),
+            about.stages.len(),
+            lost.join("; ")
+        ));
+        Err(error.hint(format!(
+            "--store says where the store is now; `finegrain run {} --out {} --store {}` computes again what is gone",
+            dir.join(CONFIG).display(),
+            dir.display(),
+            self.store.display()
+        )))
+    }
+
+    /// The artifact of a stage, or why there is none.
+    fn find(&mut self, stage: &Stage) -> Result<Result<Artifact, String>> {
+        let id = stage.id();
+        if named(&id).is_none() {
+            return Ok(Err(format!("{id:?} is no stage")));
+        }
+        if let Some(artifact) = self.known.get(&id) {
+            return Ok(Ok(artifact.clone()));
+        }
+        let places = [
+            stage.dir.clone(),
+            self.store.join(&stage.stage).join(&stage.hash),
+        ];
+        let mut why = format!(
+            "{id} is neither at {} nor in {}",
+            places[0].display(),
+            self.store.display()
+        );
+        for dir in places {
+            match inspect(&dir, &stage.stage, &stage.hash)? {
+                State::Sound(record) => {
+                    let artifact = Artifact {
+                        key: StageKey::of_record(&record),
+                        dir,
+                        record,
+                        fresh: false,
+                    };
+                    self.known.insert(id, artifact.clone());
+                    return Ok(Ok(artifact));
+                }
+                State::Damaged(damages) => {
+                    why = format!("{} is damaged: {}", dir.display(), in_words(&damages));
+                }
+                State::Absent => {}
+            }
+        }
+        Ok(Err(why))
+    }
+}
+
+fn files_of(dir: &Path) -> Result<(Config, About)> {
+    let read = |name: &str| {
+        let path = dir.join(name);
+        fs::read_to_string(&path).map_err(|error| {
+            let error = Error::io("read", &path, &error);
+            error.context(format!("{} is no finished run", dir.display())).hint(
+                "a run's folder is what `finegrain run` wrote, or one of those in the folder that `finegrain compare` wrote",
+            )
+        })
+    };
+    let (about, config) = (read(ABOUT)?, read(CONFIG)?);
+    let damaged = |name: &str, error: &dyn std::fmt::Display| {
+        Error::input(format!("{} is damaged: {error}", dir.join(name).display()))
+    };
+    let config = Config::from_toml(&config).map_err(|error| damaged(CONFIG, &error))?;
+    let about = serde_json::from_str(&about).map_err(|error| damaged(ABOUT, &error))?;
+    Ok((config, about))
+}
+
+/// The run that consists of these artifacts.
+fn assemble(config: Config, artifacts: Vec<Artifact>) -> Result<VariantRun> {
+    let any = |stage: &str| {
+        let mut of_stage = artifacts
+            .iter()
+            .filter(|artifact| artifact.key.stage() == stage);
+        of_stage.next().cloned()
+    };
+    let one = |stage: &str| {
+        any(stage).ok_or_else(|| Error::input(format!("{ABOUT} names no stage {stage}")))
+    };
+    let ppo = one("ppo")?;
+    // What PPO was made from says which scheme had which reward model, and which had none.
+    let rewards = ppo.record.key["rewards"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
+    let model_ids: Vec<Option<&str>> = rewards
+        .iter()
+        .map(|reward| reward["model"].as_str())
+        .collect();
+    if model_ids.len() != config.reward.len() {
+        return Err(Error::input(format!(
+            "{CONFIG} has {} reward schemes and PPO was run with {}",
+            config.reward.len(),
+            model_ids.len()
+        )));
+    }
+    let of_models = |of: &dyn Fn(&Artifact, &str) -> bool| -> Result<Vec<Option<Artifact>>> {
+        let find = |id: &str| {
+            let found = artifacts.iter().find(|artifact| of(artifact, id));
+            found
+                .cloned()
+                .ok_or_else(|| Error::input(format!("{ABOUT} lacks a stage of {id}")))
+        };
+        model_ids
+            .iter()
+            .map(|id| id.map(find).transpose())
+            .collect()
+    };
+    Ok(VariantRun {
+        data: one("data")?,
+        sft: one("sft")?,
+        judge_model: any("judge_model"),
+        pairs: one("pairs")?,
+        edits: one("edits")?,
+        reward_models: of_models(&|artifact, id| artifact.key.to_string() == id)?,
+        reward_tests: of_models(&|artifact, id| {
+            artifact.key.stage() == "reward_tests" && artifact.record.key["model"] == id
+        })?,
+        evaluation: one("evaluate")?,
+        ppo,
+        config,
+    })
+}
