@@ -16,6 +16,7 @@ use clap::CommandFactory;
 use crate::cli::{Cli, Command, CommonArgs};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::model::is_here;
 use crate::pipeline::observer::Show;
 use crate::pipeline::store::Store;
 use crate::pipeline::{Session, plan};
@@ -108,6 +109,9 @@ pub(crate) fn announce(args: &CommonArgs, session: &Session<'_>, runs: &[Config]
     if args.quiet && !args.dry_run {
         return Ok(false);
     }
+    if args.dry_run {
+        check_models_are_here(runs)?;
+    }
     let plan = plan::plan(session, runs)?;
     if !args.dry_run {
         // A line for the user; where standard error is gone, nobody misses it.
@@ -120,6 +124,20 @@ pub(crate) fn announce(args: &CommonArgs, session: &Session<'_>, runs: &[Config]
         emit(&plan::table(&plan, TABLE_WIDTH))?;
     }
     Ok(true)
+}
+
+/// A plan needs the hash of every model that training starts from, and a dry run downloads nothing.
+fn check_models_are_here(runs: &[Config]) -> Result<()> {
+    for path in runs.iter().filter_map(|config| config.model.path.as_ref()) {
+        if !is_here(path).map_err(|error| error.context("model.path"))? {
+            return Err(Error::input(format!(
+                "model.path: {} is not cached, and without it nothing is known of any stage",
+                path.display()
+            ))
+            .hint("leave out --dry-run, which downloads it"));
+        }
+    }
+    Ok(())
 }
 
 /// Starts the one pool of the whole process, for operations and for products; 0 is a thread per core.

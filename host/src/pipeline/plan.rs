@@ -6,7 +6,7 @@
 mod describe;
 mod estimate;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
@@ -79,6 +79,8 @@ pub struct PlannedStage {
     pub title: String,
     /// The runs that use it.
     pub runs: usize,
+    /// The seeds of these runs.
+    pub seeds: BTreeSet<u64>,
     /// Whether the store has it. Its files are looked through when it is used; a damaged one is computed again.
     pub cached: bool,
     /// How long it may take, where it has to be computed and the store has a stage of its kind to go by.
@@ -139,12 +141,14 @@ pub fn plan(session: &Session<'_>, runs: &[Config]) -> Result<Plan> {
                     hash: key.hash().to_owned(),
                     title,
                     runs: 0,
+                    seeds: BTreeSet::new(),
                     cached,
                     estimate: None,
                 });
                 keys.push(key);
             }
             stages[at].runs += 1;
+            stages[at].seeds.insert(config.seed);
         }
         planned.push(run);
     }

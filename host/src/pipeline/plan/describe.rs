@@ -70,16 +70,18 @@ fn time(plan: &Plan) -> String {
 /// Every stage, one a line, in `width` columns, and what is to be known about the estimates.
 pub fn table(plan: &Plan, width: u16) -> String {
     let rows = plan.stages.iter().map(|stage| {
+        let seeds: Vec<String> = stage.seeds.iter().map(u64::to_string).collect();
         [
             stage.title.clone(),
-            format!("{}/{}", stage.stage, stage.hash),
+            stage.hash.clone(),
+            seeds.join(", "),
             format!("{} of {}", stage.runs, plan.runs.len()),
             if stage.cached { "cached" } else { "compute" }.to_owned(),
             estimate(stage),
         ]
     });
-    let header = ["Stage", "Artifact", "Runs", "State", "Estimate"];
-    let mut text = ruled(&header, rows, width, 2, |_| false);
+    let header = ["Stage", "Hash", "Seed", "Runs", "State", "Estimate"];
+    let mut text = ruled(&header, rows, width, 2, |at| at == 2);
     let _ = write!(text, "\n\n{}.\n", in_one_line(plan));
     if plan.stages.iter().any(|stage| stage.estimate.is_some()) {
         text.push_str(
@@ -135,6 +137,7 @@ mod tests {
             hash: "0".into(),
             title: "sft".into(),
             runs: 1,
+            seeds: [1].into(),
             cached,
             estimate,
         }
