@@ -1,6 +1,7 @@
 //! `finegrain compare`: configurations with several seeds and grids, finished runs; shared stages once, three tables.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::cli::CompareArgs;
@@ -47,7 +48,8 @@ pub(super) fn compare(args: &CompareArgs) -> Result<()> {
                 .hint("name the files beside it"),
         );
     };
-    let mut variants = gather(args, &inputs)?;
+    let mut finished = FinishedRuns::new(&args.common.store);
+    let mut variants = gather(args, &inputs, &mut finished)?;
     choose_seeds(&mut variants, &args.seeds)?;
     check_comparable(&variants)?;
     let baseline = choose_baseline(&variants, args.baseline.as_deref())?;
@@ -61,8 +63,13 @@ pub(super) fn compare(args: &CompareArgs) -> Result<()> {
         &args.common,
         runnable.clone().map(|variant| &variant.config),
     )?;
+    let mut plugins = finished.plugins;
     for variant in runnable {
-        session.check_plugins(&variant.config)?;
+        let name = variant.source.display().to_string();
+        plugins.add(&name, &session.identities(&variant.config)?);
+    }
+    for warning in &plugins.warnings {
+        let _ = writeln!(io::stderr(), "warning: {warning}");
     }
     if announce(&args.common, &session, &to_run)? {
         return Ok(());
@@ -91,9 +98,12 @@ pub(super) fn compare(args: &CompareArgs) -> Result<()> {
 }
 
 /// The variants that were named: configurations, points of their grids, and finished runs.
-fn gather(args: &CompareArgs, inputs: &[&PathBuf]) -> Result<Vec<Variant>> {
+fn gather(
+    args: &CompareArgs,
+    inputs: &[&PathBuf],
+    finished: &mut FinishedRuns<'_>,
+) -> Result<Vec<Variant>> {
     let mut variants: Vec<Variant> = Vec::new();
-    let mut finished = FinishedRuns::new(&args.common.store);
     for &path in inputs {
         if path.is_dir() {
             let run = finished.read(path)?;

@@ -1,6 +1,6 @@
 //! A finished run, read back out of its folder and the store: by what was run then, whatever plugins and files are here now.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,11 +12,22 @@ use crate::pipeline::run_dir::{ABOUT, CONFIG};
 use crate::pipeline::store::verify::{State, inspect};
 use crate::pipeline::store::{Artifact, StageKey, in_words, named};
 use crate::pipeline::variant::VariantRun;
+use crate::plugins::Identity;
 
 /// What `run.json` says that is needed here.
 #[derive(Deserialize)]
 struct About {
     stages: Vec<Stage>,
+    plugins: Vec<Plugin>,
+}
+
+/// A plugin in `run.json`.
+#[derive(Deserialize)]
+struct Plugin {
+    kind: String,
+    name: String,
+    sha256: Option<String>,
+    sources: Option<String>,
 }
 
 /// A stage in `run.json`.
@@ -33,10 +44,44 @@ impl Stage {
     }
 }
 
+/// Which builds of plugins the runs of a comparison had.
+#[derive(Default)]
+pub struct PluginBuilds {
+    /// By `kind/name`: the hash, and the first run that had it.
+    seen: BTreeMap<String, (String, String)>,
+    /// What a reader should know.
+    pub warnings: Vec<String>,
+}
+
+impl PluginBuilds {
+    /// Takes the plugins of a run; another build than an earlier run's is worth a warning, once for each plugin and run.
+    pub fn add<'i>(&mut self, run: &str, identities: impl IntoIterator<Item = &'i Identity>) {
+        for identity in identities {
+            let hash = identity.sha256.as_ref().or(identity.sources.as_ref());
+            self.add_one(run, identity.id(), hash.cloned());
+        }
+    }
+
+    fn add_one(&mut self, run: &str, id: String, hash: Option<String>) {
+        let hash = hash.unwrap_or_default();
+        match self.seen.get(&id) {
+            Some((known, first)) if *known != hash => self.warnings.push(format!(
+                "{run} has another build of {id} than {first}: what they differ in may come from there"
+            )),
+            Some(_) => {}
+            None => {
+                self.seen.insert(id, (hash, run.to_owned()));
+            }
+        }
+    }
+}
+
 /// Reads finished runs. An artifact that several of them share is looked through once.
 pub struct FinishedRuns<'a> {
     store: &'a Path,
     known: HashMap<String, Artifact>,
+    /// The plugins of the runs that were read.
+    pub plugins: PluginBuilds,
 }
 
 impl<'a> FinishedRuns<'a> {
@@ -45,6 +90,7 @@ impl<'a> FinishedRuns<'a> {
         Self {
             store,
             known: HashMap::new(),
+            plugins: PluginBuilds::default(),
         }
     }
 
@@ -62,6 +108,12 @@ impl<'a> FinishedRuns<'a> {
             }
         }
         if lost.is_empty() {
+            for plugin in about.plugins {
+                let id = format!("{}/{}", plugin.kind, plugin.name);
+                let run = dir.display().to_string();
+                self.plugins
+                    .add_one(&run, id, plugin.sha256.or(plugin.sources));
+            }
             return assemble(config, artifacts).map_err(|error| error.context(dir.display()));
         }
         let error = Error::input(format!(
@@ -191,4 +243,29 @@ fn assemble(config: Config, artifacts: Vec<Artifact>) -> Result<VariantRun> {
         ppo,
         config,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_build_of_a_plugin_is_worth_a_warning() {
+        let mut builds = PluginBuilds::default();
+        for (run, id, hash) in [
+            ("a", "reward/x", "1"),
+            ("a", "judge/x", "2"),
+            ("b", "reward/x", "1"),
+            ("c", "reward/x", "3"),
+        ] {
+            builds.add_one(run, id.to_owned(), Some(hash.to_owned()));
+        }
+        let [warning] = &builds.warnings[..] else {
+            panic!("one warning")
+        };
+        assert!(
+            warning.starts_with("c has another build of reward/x than a"),
+            "{warning}"
+        );
+    }
 }

@@ -6,6 +6,7 @@
 //! docs/store.md describes the folders and the life of a lock.
 
 pub mod describe;
+mod file_hash;
 pub mod gc;
 pub mod key;
 pub mod list;
@@ -22,9 +23,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+pub use file_hash::sha256_of_file;
 pub use key::{FORMAT, StageKey, named, sha256};
 pub use lock::Asker;
-pub use record::{StageRecord, sha256_of_file};
+pub use record::StageRecord;
 
 use crate::error::{Error, Result};
 use crate::pipeline::atomic::{sync_folder, write_atomic};

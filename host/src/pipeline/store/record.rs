@@ -177,13 +177,6 @@ pub(super) fn digest(file: &mut impl Read) -> std::io::Result<(u64, String)> {
     }
 }
 
-/// The SHA-256 of a file of any size, in hexadecimal.
-pub fn sha256_of_file(path: &Path) -> Result<String> {
-    let fail = |error: std::io::Error| Error::io("read", path, &error);
-    let mut file = File::open(path).map_err(fail)?;
-    digest(&mut file).map(|(_, sha256)| sha256).map_err(fail)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
