@@ -33,14 +33,15 @@ struct Plugin {
 /// A stage in `run.json`.
 #[derive(Deserialize)]
 struct Stage {
-    stage: String,
+    #[serde(rename = "stage")]
+    name: String,
     hash: String,
     dir: PathBuf,
 }
 
 impl Stage {
     fn id(&self) -> String {
-        format!("{}/{}", self.stage, self.hash)
+        format!("{}/{}", self.name, self.hash)
     }
 }
 
@@ -114,7 +115,7 @@ impl<'a> FinishedRuns<'a> {
                 self.plugins
                     .add_one(&run, id, plugin.sha256.or(plugin.sources));
             }
-            return assemble(config, artifacts).map_err(|error| error.context(dir.display()));
+            return assemble(config, &artifacts).map_err(|error| error.context(dir.display()));
         }
         let error = Error::input(format!(
             "the run {}: {} of its {} stages cannot be had: {}",
@@ -142,7 +143,7 @@ impl<'a> FinishedRuns<'a> {
         }
         let places = [
             stage.dir.clone(),
-            self.store.join(&stage.stage).join(&stage.hash),
+            self.store.join(&stage.name).join(&stage.hash),
         ];
         let mut why = format!(
             "{id} is neither at {} nor in {}",
@@ -150,7 +151,7 @@ impl<'a> FinishedRuns<'a> {
             self.store.display()
         );
         for dir in places {
-            match inspect(&dir, &stage.stage, &stage.hash)? {
+            match inspect(&dir, &stage.name, &stage.hash)? {
                 State::Sound(record) => {
                     let artifact = Artifact {
                         key: StageKey::of_record(&record),
@@ -191,7 +192,7 @@ fn files_of(dir: &Path) -> Result<(Config, About)> {
 }
 
 /// The run that consists of these artifacts.
-fn assemble(config: Config, artifacts: Vec<Artifact>) -> Result<VariantRun> {
+fn assemble(config: Config, artifacts: &[Artifact]) -> Result<VariantRun> {
     let any = |stage: &str| {
         let mut of_stage = artifacts
             .iter()

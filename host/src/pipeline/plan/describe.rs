@@ -143,12 +143,12 @@ mod tests {
         }
     }
 
-    fn alike(seconds: f64, differs_in: &[&str]) -> Option<Estimate> {
-        Some(Estimate {
+    fn alike(seconds: f64, differs_in: &[&str]) -> Estimate {
+        Estimate {
             seconds,
             from: 2,
             differs_in: differs_in.iter().map(ToString::to_string).collect(),
-        })
+        }
     }
 
     fn plan(stages: Vec<PlannedStage>, runs: &[(&str, u64)]) -> Plan {
@@ -181,12 +181,15 @@ mod tests {
         );
         assert_eq!(
             line(
-                vec![stage(true, None), stage(false, alike(720.0, &[]))],
+                vec![stage(true, None), stage(false, Some(alike(720.0, &[])))],
                 &runs[..1]
             ),
             "1 variant × 1 seed: 2 stages, 1 cached, 1 to compute, about 12 min"
         );
-        let unsure = vec![stage(false, alike(3.0, &["ppo.steps"])), stage(false, None)];
+        let unsure = vec![
+            stage(false, Some(alike(3.0, &["ppo.steps"]))),
+            stage(false, None),
+        ];
         assert_eq!(
             line(unsure, &runs[..3]),
             "3 runs of 2 variants: 2 stages, 0 cached, 2 to compute, very roughly 3.0 s and 1 stage of unknown time"
@@ -196,7 +199,7 @@ mod tests {
                 .ends_with("time unknown: the store has no such stages to go by")
         );
         assert_eq!(
-            estimate(&stage(false, alike(3.0, &["a", "b", "c", "d"]))),
+            estimate(&stage(false, Some(alike(3.0, &["a", "b", "c", "d"])))),
             "3.0 s, as 2 before with other a, b and 2 more"
         );
     }

@@ -54,15 +54,11 @@ impl<'a> Past<'a> {
 
     /// The estimate of one of the plan's stages; `None` where the store has no stage of its kind.
     pub(super) fn estimate(&mut self, key: &StageKey) -> Result<Option<Estimate>> {
-        let records = match self.records.get(key.stage()) {
-            Some(records) => Rc::clone(records),
-            None => {
-                let records = Rc::new(self.store.peek_all(key.stage())?);
-                self.records
-                    .insert(key.stage().to_owned(), Rc::clone(&records));
-                records
-            }
-        };
+        if !self.records.contains_key(key.stage()) {
+            let records = Rc::new(self.store.peek_all(key.stage())?);
+            self.records.insert(key.stage().to_owned(), records);
+        }
+        let records = Rc::clone(&self.records[key.stage()]);
         let ours = self.settings(&key.to_string())?;
         let mut nearest: Vec<(f64, Vec<String>)> = Vec::new();
         let mut least = usize::MAX;
