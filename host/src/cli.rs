@@ -128,7 +128,7 @@ pub struct RunArgs {
 /// `finegrain compare`.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// Configurations, one a variant, or with a [sweep] one for each of its points; and folders of finished runs. A file named
+    /// Configurations, one a variant, or with a grid (sweep) one for each of its points; and folders of finished runs. A file named
     /// base.toml is what others build on and is left out.
     #[arg(required = true, value_name = "CONFIG|RUN")]
     pub inputs: Vec<PathBuf>,

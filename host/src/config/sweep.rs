@@ -116,7 +116,7 @@ impl Sweep {
     }
 
     /// The layers of every point, named by its values; the last key's values change fastest. `known` is what
-    /// [`overrides::put`] takes, `name` and `title` are those of the file.
+    /// `overrides::put` takes, `name` and `title` are those of the file.
     pub(super) fn points(
         &self,
         layers: &Layers,
