@@ -1,5 +1,6 @@
 //! What can be typed. Data go to standard output, everything else to standard error.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,6 +44,10 @@ pub enum Command {
     /// Run several configurations, share what they have in common, and print the three tables.
     #[command(
         after_help = "Examples:\n  finegrain compare configs/sandbox/*.toml\n  \
+        finegrain compare configs/sandbox/*.toml --seeds 1,2,3 --dry-run\n  \
+        finegrain compare configs/sandbox/*.toml --seeds 1,2,3 --jobs 2\n  \
+        finegrain compare sweep.toml            # a file with a grid in [sweep]: every point is a variant\n  \
+        finegrain compare runs/a-seed1 runs/b-seed1 c.toml   # finished runs, and a file to be run beside them\n  \
         finegrain compare configs/edit-pairs/*.toml --set data.path=edits.jsonl --set model.path=llama --seeds 1,2,3"
     )]
     Compare(CompareArgs),
@@ -102,6 +107,9 @@ pub struct CommonArgs {
     /// Load plugins from this library or folder too. May be repeated.
     #[arg(long = "plugin", value_name = "PATH")]
     pub plugins: Vec<PathBuf>,
+    /// Only say which stages there are, which of them are cached, and how long the others may take; with --json, as JSON.
+    #[arg(long)]
+    pub dry_run: bool,
     /// Print the result as JSON on standard output.
     #[arg(long)]
     pub json: bool,
@@ -129,12 +137,17 @@ pub struct RunArgs {
 /// `finegrain compare`.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// The configurations, one a variant. A file named base.toml is what others build on and is left out.
-    #[arg(required = true)]
-    pub configs: Vec<PathBuf>,
-    /// Run every variant with each of these seeds.
+    /// Configurations, one a variant, or with a grid (sweep) one for each of its points; and folders of finished runs. A file named
+    /// base.toml is what others build on and is left out.
+    #[arg(required = true, value_name = "CONFIG|RUN")]
+    pub inputs: Vec<PathBuf>,
+    /// Run every configuration with each of these seeds; where absent, with those of the finished runs that are named, or
+    /// with its own.
     #[arg(long, value_name = "N,N", value_delimiter = ',')]
     pub seeds: Vec<u64>,
+    /// Runs that go on at the same time. They share threads and memory is needed for all of them; results do not depend on it.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub jobs: NonZeroUsize,
     /// The comparison's folder; `runs/FOLDER-OF-THE-FIRST-CONFIG` where absent.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

@@ -17,9 +17,10 @@ use clap::CommandFactory;
 use crate::cli::{Cli, Command, CommonArgs};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::pipeline::Session;
+use crate::model::is_here;
 use crate::pipeline::observer::Show;
 use crate::pipeline::store::Store;
+use crate::pipeline::{Session, plan};
 use crate::plugins::{PluginSearch, Registry};
 
 /// Columns that printed tables keep to.
@@ -69,7 +70,9 @@ pub(crate) fn session<'c>(
         allow: None,
     };
     let mut threads = 0;
+    let mut nothing_to_run = true;
     for config in configs {
+        nothing_to_run = false;
         threads = threads.max(config.threads);
         for path in &config.plugins.paths {
             if !search.paths.contains(path) {
@@ -84,17 +87,59 @@ pub(crate) fn session<'c>(
         }
     }
     start_threads(args.threads.unwrap_or(threads))?;
-    Ok(Session {
-        store: Store::open(&args.store)?,
-        registry: Registry::load(&search)?,
-        cancel: interrupt::install()?,
-        threads: rayon::current_num_threads(),
-        show: if args.quiet {
+    let store = if args.dry_run || nothing_to_run {
+        Store::unopened(&args.store)
+    } else {
+        Store::open(&args.store)?
+    };
+    Ok(Session::new(
+        store,
+        Registry::load(&search)?,
+        interrupt::install()?,
+        rayon::current_num_threads(),
+        if args.quiet {
             Show::Nothing
         } else {
             Show::Progress
         },
-    })
+    ))
+}
+
+/// Plans runs. With `--dry-run`, prints the plan and says that nothing is left to do; otherwise says in one line on standard
+/// error what is coming.
+pub(crate) fn announce(args: &CommonArgs, session: &Session<'_>, runs: &[Config]) -> Result<bool> {
+    if args.quiet && !args.dry_run {
+        return Ok(false);
+    }
+    if args.dry_run {
+        check_models_are_here(runs)?;
+    }
+    let plan = plan::plan(session, runs)?;
+    if !args.dry_run {
+        // A line for the user; where standard error is gone, nobody misses it.
+        let _ = writeln!(io::stderr(), "{}", plan::in_one_line(&plan));
+        return Ok(false);
+    }
+    if args.json {
+        emit_json(&plan)?;
+    } else {
+        emit(&plan::table(&plan, TABLE_WIDTH))?;
+    }
+    Ok(true)
+}
+
+/// A plan needs the hash of every model that training starts from, and a dry run downloads nothing.
+fn check_models_are_here(runs: &[Config]) -> Result<()> {
+    for path in runs.iter().filter_map(|config| config.model.path.as_ref()) {
+        if !is_here(path).map_err(|error| error.context("model.path"))? {
+            return Err(Error::input(format!(
+                "model.path: {} is not cached, and without it nothing is known of any stage",
+                path.display()
+            ))
+            .hint("leave out --dry-run, which downloads it"));
+        }
+    }
+    Ok(())
 }
 
 /// Starts the one pool of the whole process, for operations and for products; 0 is a thread per core.

@@ -8,9 +8,10 @@ mod load;
 mod nearest;
 mod overrides;
 mod reference;
+mod sweep;
 mod types;
 
-pub use load::load;
+pub use load::{load, load_variants};
 pub use nearest::nearest;
 pub use reference::reference_markdown;
 pub use types::{

@@ -25,7 +25,7 @@ pub mod sampling;
 pub mod sampling_weights;
 mod vector;
 
-pub use checkpoint::{check_tokenizer, locate};
+pub use checkpoint::{check_tokenizer, is_here, locate};
 pub use complete::{Completion, answer, complete};
 pub use config::LlamaConfig;
 pub use decoder::Decoder;

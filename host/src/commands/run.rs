@@ -1,7 +1,9 @@
 //! `finegrain run`: one configuration, start to end.
 
+use std::slice;
+
 use crate::cli::RunArgs;
-use crate::commands::{TABLE_WIDTH, emit, emit_json, session};
+use crate::commands::{TABLE_WIDTH, announce, emit, emit_json, session};
 use crate::config;
 use crate::error::Result;
 use crate::pipeline::comparison;
@@ -15,6 +17,10 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
         None => format!("runs/{}-seed{}", config.name, config.seed).into(),
     };
     let session = session(&args.common, [&config])?;
+    session.check_plugins(&config)?;
+    if announce(&args.common, &session, slice::from_ref(&config))? {
+        return Ok(());
+    }
     let dir = RunDir::open(&out)?;
     let finished = dir.run(&session, &config)?;
     let result = comparison::summarise(&[vec![finished]], None)?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
+use super::sweep::SWEEP;
 use crate::error::{Error, Result};
 
 /// Keys that hold paths; in a file they are relative to that file.
@@ -21,7 +22,7 @@ const PATH_KEYS: [&str; 4] = [
 const MAX_BASES: usize = 16;
 
 /// A merged table and the origin of each dotted key, as `file:line` or `--set`.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Layers {
     /// The merged values.
     pub(super) table: Table,
@@ -64,9 +65,9 @@ impl Layers {
         }
     }
 
-    /// Records that a key was set on the command line.
-    pub(super) fn set_origin(&mut self, key: &str) {
-        self.origins.insert(key.to_owned(), "--set".to_owned());
+    /// Records that a key was set by `origin`.
+    pub(super) fn set_origin(&mut self, key: &str, origin: &str) {
+        self.origins.insert(key.to_owned(), origin.to_owned());
     }
 }
 
@@ -128,12 +129,19 @@ fn collect_origins(table: &DeTable<'_>, prefix: &str, record: &mut impl FnMut(St
     }
 }
 
-/// Makes the relative paths of a file relative to the folder of that file.
+/// Makes the relative paths of a file relative to the folder of that file, in a grid over such keys as well.
 fn anchor_paths(table: &mut Table, folder: &Path) {
+    if let Some(Value::Table(sweep)) = table.get_mut(SWEEP) {
+        anchor_paths(sweep, folder);
+    }
     for key in PATH_KEYS {
         let mut parts = key.split('.');
-        let first = parts.next().and_then(|part| table.get_mut(part));
-        let found = parts.fold(first, |value, part| value?.as_table_mut()?.get_mut(part));
+        let found = if table.contains_key(key) {
+            table.get_mut(key)
+        } else {
+            let first = parts.next().and_then(|part| table.get_mut(part));
+            parts.fold(first, |value, part| value?.as_table_mut()?.get_mut(part))
+        };
         match found {
             Some(Value::String(path)) => *path = anchored(path, folder),
             Some(Value::Array(paths)) => {

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use toml::Value;
 
 use super::layers::{Layers, merge};
+use super::sweep::{SWEEP, Sweep};
 use super::{Config, nearest, overrides};
 use crate::error::{Error, Result};
 use crate::train::ppo::PpoPreset;
@@ -13,28 +14,114 @@ use crate::train::ppo::PpoPreset;
 /// Reads a configuration, everything it is based on, and the `key=value` overrides of the command line.
 ///
 /// # Errors
-/// Exit code 2 for a missing or malformed file, an unknown key (with the nearest known one), a wrong type, or a value
-/// outside its range.
+/// Exit code 2 for a missing or malformed file, an unknown key (with the nearest known one), a wrong type, a value
+/// outside its range, or a file with a grid, which is several configurations.
 pub fn load(path: &Path, sets: &[String]) -> Result<Config> {
-    let mut layers = Layers::read(path)?;
-    if !sets.is_empty() {
-        // The files alone first: what they say must be right, and it tells which keys there are.
-        let before = deserialize(&layers, path)?;
-        let mut known = serde_json::to_value(&before).map_err(|error| {
-            Error::internal(format!("configuration does not serialise: {error}"))
-        })?;
-        if let serde_json::Value::Object(known) = &mut known {
-            known.remove("base");
-        }
-        for set in sets {
-            let key = overrides::apply(&mut layers.table, &known, set)?;
-            layers.set_origin(&key);
+    let File { layers, sweep, .. } = File::read(path, sets)?;
+    match sweep {
+        None => finish(&layers, path),
+        Some(sweep) => {
+            let origin = layers.origin(SWEEP).unwrap_or_default();
+            let error = Error::input(format!(
+                "{origin}: [{SWEEP}] makes {} variants of this file, and one is asked for",
+                sweep.len()
+            ));
+            Err(error.hint(format!(
+                "`finegrain compare {}` runs all of them",
+                path.display()
+            )))
         }
     }
-    let config = deserialize(&layers, path)?;
+}
+
+/// Reads a configuration as [`load`] does; one with a grid (`[sweep]`) is a variant for every point.
+///
+/// # Errors
+/// Those of [`load`], at every point of a grid, and what is no grid.
+pub fn load_variants(path: &Path, sets: &[String]) -> Result<Vec<Config>> {
+    let File {
+        layers,
+        sweep,
+        known,
+    } = File::read(path, sets)?;
+    let Some(sweep) = sweep else {
+        return Ok(vec![finish(&layers, path)?]);
+    };
+    let text = |key: &str| known[key].as_str().unwrap_or_default().to_owned();
+    sweep
+        .points(&layers, &known, &text("name"), &text("title"))?
+        .iter()
+        .map(|point| finish(point, path))
+        .collect()
+}
+
+/// What a file, its bases and the command line say.
+struct File {
+    /// The keys, without the grid.
+    layers: Layers,
+    sweep: Option<Sweep>,
+    /// The configuration with its defaults, without the values of the grid: which keys there are.
+    known: serde_json::Value,
+}
+
+impl File {
+    fn read(path: &Path, sets: &[String]) -> Result<Self> {
+        let mut layers = Layers::read(path)?;
+        let sweep = take_sweep(&mut layers)?;
+        // The files alone first: what they say must be right, and it tells which keys there are.
+        let mut known = as_json(&deserialize(&layers, path)?)?;
+        for set in sets {
+            let key = overrides::apply(&mut layers.table, &known, set)?;
+            if sweep.as_ref().is_some_and(|sweep| sweep.has(&key)) {
+                let origin = layers.origin(&format!("{SWEEP}.{key}")).unwrap_or_default();
+                return Err(
+                    Error::input(format!("--set {key}: {origin} sweeps over this key"))
+                        .hint("leave out one of the two"),
+                );
+            }
+            layers.set_origin(&key, "--set");
+        }
+        if !sets.is_empty() {
+            known = as_json(&deserialize(&layers, path)?)?;
+        }
+        Ok(Self {
+            layers,
+            sweep,
+            known,
+        })
+    }
+}
+
+fn take_sweep(layers: &mut Layers) -> Result<Option<Sweep>> {
+    let origin = |key: &str| {
+        let key = format!("{SWEEP}.{key}");
+        layers.origin(&key).unwrap_or_default().to_owned()
+    };
+    let sweep = match layers.table.get(SWEEP) {
+        None => return Ok(None),
+        Some(Value::Table(table)) => Sweep::parse(table, origin)?,
+        Some(other) => {
+            return Err(Error::input(format!(
+                "{}: {SWEEP}: found {}, expected a table of lists",
+                origin(""),
+                other.type_str()
+            )));
+        }
+    };
+    layers.table.remove(SWEEP);
+    Ok(Some(sweep))
+}
+
+fn as_json(config: &Config) -> Result<serde_json::Value> {
+    serde_json::to_value(config)
+        .map_err(|error| Error::internal(format!("configuration does not serialise: {error}")))
+}
+
+fn finish(layers: &Layers, path: &Path) -> Result<Config> {
+    let config = deserialize(layers, path)?;
     config
         .validate()
-        .map_err(|error| with_origin(error, &layers, path))?;
+        .map_err(|error| with_origin(error, layers, path))?;
     Ok(config)
 }
 

@@ -5,19 +5,29 @@ use toml::{Table, Value};
 use crate::config::nearest;
 use crate::error::{Error, Result};
 
-/// Puts one `key=value` into the table. `known` is the whole configuration with its defaults, as JSON: a key has to be
-/// in it, except below an `options` table, whose keys are the plugin's. Returns the key.
+/// Puts one `key=value` into the table, as [`put`] does. Returns the key.
 pub(super) fn apply(table: &mut Table, known: &serde_json::Value, text: &str) -> Result<String> {
     let Some((key, value)) = text.split_once('=') else {
         return Err(Error::input(format!("--set {text}: no `=`")).hint("--set ppo.kl_coef=0.1"));
     };
     let key = key.trim();
+    put(table, known, key, parse_value(value.trim()))
+        .map_err(|error| error.context(format!("--set {key}")))?;
+    Ok(key.to_owned())
+}
+
+/// Puts a value into the table under a dotted key. `known` is the whole configuration with its defaults, as JSON: a key has
+/// to be in it, except below an `options` table, whose keys are the plugin's.
+pub(super) fn put(
+    table: &mut Table,
+    known: &serde_json::Value,
+    key: &str,
+    value: Value,
+) -> Result<()> {
     check_known(known, key)?;
-    let value = parse_value(value.trim());
     let mut parts: Vec<&str> = key.split('.').collect();
     let last = parts.pop().unwrap_or(key);
-    put(table, &parts, last, value).map_err(|error| error.context(format!("--set {key}")))?;
-    Ok(key.to_owned())
+    put_below(table, &parts, last, value)
 }
 
 /// A TOML value, or the text itself where it is none (`--set data.path=edits.jsonl`).
@@ -87,7 +97,7 @@ fn unknown(
             .map(str::to_owned)
             .collect();
     }
-    let error = Error::input(format!("--set {key}: there is no such key"));
+    let error = Error::input("there is no such key");
     match near.as_slice() {
         [] => error.hint("docs/config.md lists every key"),
         near => error.hint(format!("did you mean {}?", near.join(" or "))),
@@ -104,7 +114,7 @@ fn every_key(value: &serde_json::Value, prefix: &str, keys: &mut Vec<String>) {
     }
 }
 
-fn put(table: &mut Table, parts: &[&str], last: &str, value: Value) -> Result<()> {
+fn put_below(table: &mut Table, parts: &[&str], last: &str, value: Value) -> Result<()> {
     let Some((first, rest)) = parts.split_first() else {
         table.insert(last.to_owned(), value);
         return Ok(());
@@ -113,7 +123,7 @@ fn put(table: &mut Table, parts: &[&str], last: &str, value: Value) -> Result<()
         .entry(first.to_string())
         .or_insert_with(|| Value::Table(Table::new()));
     match inner {
-        Value::Table(inner) => put(inner, rest, last, value),
+        Value::Table(inner) => put_below(inner, rest, last, value),
         Value::Array(items) => {
             let (at, rest) = rest
                 .split_first()
@@ -128,7 +138,7 @@ fn put(table: &mut Table, parts: &[&str], last: &str, value: Value) -> Result<()
                     *item = value;
                     Ok(())
                 }
-                (Some(rest), Value::Table(inner)) => put(inner, rest, last, value),
+                (Some(rest), Value::Table(inner)) => put_below(inner, rest, last, value),
                 (Some(_), _) => Err(Error::input(format!("{first}.{at} is not a table"))),
             }
         }

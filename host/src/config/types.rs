@@ -22,7 +22,7 @@ use crate::train::sft::SftConfig;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The name of the variant in tables and folders: letters, digits, `-`, `_` and `.`.
+    /// The name of the variant in tables and folders: letters, digits, `-`, `_`, `.`, and the `,` and `=` of a grid's points.
     pub name: String,
     /// What the variant is called in prose; the name where it is empty.
     pub title: String,
@@ -365,10 +365,10 @@ impl Config {
 
     /// Refuses what no type can: names, ranges, and sections that contradict each other.
     pub fn validate(&self) -> Result<()> {
-        let legal = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let legal = |c: char| c.is_ascii_alphanumeric() || "-_.,=".contains(c);
         if self.name.is_empty() || self.name.starts_with('.') || !self.name.chars().all(legal) {
             return Err(Error::input(format!("name: {:?} is not a name", self.name))
-                .hint("letters, digits, `-`, `_` and `.`, and no `.` in front"));
+                .hint("letters, digits, `-`, `_`, `.`, `,` and `=`, and no `.` in front"));
         }
         if self.pairs.per_prompt == 0 {
             return Err(Error::input(

@@ -9,37 +9,57 @@ use crate::eval::reward_judge::RewardJudge;
 use crate::pipeline::Session;
 use crate::pipeline::stages::reward_model;
 use crate::pipeline::store::Artifact;
+use crate::plugins::{JudgeInstance, RewardInstance};
 
-/// A judge, and what identifies it in the keys of stages.
-pub struct ChosenJudge {
-    /// The judge.
-    pub judge: Box<dyn Judge>,
-    /// Its instance's fingerprint or, for a reward model, the key of its training.
-    pub fingerprint: Value,
+/// A judge that a configuration has chosen; known by its key before there is a model to open.
+pub enum ChosenJudge<'a> {
+    /// A plugin.
+    Plugin(JudgeInstance),
+    /// A reward model that scores both responses.
+    RewardModel {
+        /// The artifact that it lies in.
+        artifact: &'a Artifact,
+        /// The scheme that trained it.
+        scheme: RewardInstance,
+    },
 }
 
-/// Opens a judge. `model` is the artifact of the judge's reward model, where the configuration asks for one.
-pub fn open(
+/// What a configuration chooses. `model` is the artifact of the judge's reward model, where the configuration asks for one.
+pub fn choose<'a>(
     session: &Session<'_>,
     config: &JudgeConfig,
-    model: Option<&Artifact>,
-) -> Result<ChosenJudge> {
+    model: Option<&'a Artifact>,
+) -> Result<ChosenJudge<'a>> {
+    let registry = &session.registry;
     if config.is_reward_model() {
-        let artifact =
-            model.ok_or_else(|| Error::internal("the judge's reward model was not trained"))?;
-        let scheme = session
-            .registry
-            .reward(&config.scheme.plugin, &config.scheme.options)?;
-        let (model, tokenizer) = reward_model::load(artifact)?;
-        let template = reward_model::template(artifact)?;
-        return Ok(ChosenJudge {
-            fingerprint: json!({ "reward-model": artifact.key }),
-            judge: Box::new(RewardJudge::new(model, tokenizer, template, scheme)),
+        return Ok(ChosenJudge::RewardModel {
+            artifact: model
+                .ok_or_else(|| Error::internal("the judge's reward model was not trained"))?,
+            scheme: registry.reward(&config.scheme.plugin, &config.scheme.options)?,
         });
     }
-    let judge = session.registry.judge(&config.plugin, &config.options)?;
-    Ok(ChosenJudge {
-        fingerprint: judge.fingerprint().clone(),
-        judge: Box::new(judge),
-    })
+    let judge = registry.judge(&config.plugin, &config.options)?;
+    Ok(ChosenJudge::Plugin(judge))
+}
+
+impl ChosenJudge<'_> {
+    /// What identifies it in the keys of stages: its instance's fingerprint or, for a reward model, the key of its training.
+    pub fn fingerprint(&self) -> Value {
+        match self {
+            Self::Plugin(judge) => judge.fingerprint().clone(),
+            Self::RewardModel { artifact, .. } => json!({ "reward-model": artifact.key }),
+        }
+    }
+
+    /// The judge, ready to be asked; a reward model is loaded here.
+    pub fn open(self) -> Result<Box<dyn Judge>> {
+        Ok(match self {
+            Self::Plugin(judge) => Box::new(judge),
+            Self::RewardModel { artifact, scheme } => {
+                let (model, tokenizer) = reward_model::load(artifact)?;
+                let template = reward_model::template(artifact)?;
+                Box::new(RewardJudge::new(model, tokenizer, template, scheme))
+            }
+        })
+    }
 }

@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use console::Term;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
@@ -15,6 +15,9 @@ use crate::pipeline::context::Observer;
 
 /// Between two plain lines of progress, where standard error is no terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(20);
+
+/// The bars of all stages that go on at once. There is one terminal, so there is one of these in a process.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// Whether and how progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +56,7 @@ impl StageObserver {
             .open(&path)
             .map_err(|error| Error::io("write", &path, &error))?;
         let bar = if show == Show::Progress && Term::stderr().is_term() {
-            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+            let bar = BARS.add(ProgressBar::new(0));
             let style = ProgressStyle::with_template(
                 "{prefix:<36} {bar:24} {pos}/{len} {eta:>4} left  {msg}",
             )
@@ -92,7 +95,9 @@ impl StageObserver {
 
     fn line(&self, text: &str) {
         if self.show == Show::Progress {
-            let _ = writeln!(std::io::stderr(), "{text}");
+            BARS.suspend(|| {
+                let _ = writeln!(std::io::stderr(), "{text}");
+            });
         }
     }
 }
@@ -141,7 +146,7 @@ impl Observer for StageObserver {
     }
 
     fn warn(&self, message: &str) {
-        self.bar.suspend(|| {
+        BARS.suspend(|| {
             let _ = writeln!(std::io::stderr(), "warning: {}: {message}", self.title);
         });
     }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 use serde_json::json;
 
@@ -10,12 +10,19 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::pipeline::Session;
 use crate::pipeline::atomic::write_atomic;
+use crate::pipeline::store::Artifact;
 use crate::pipeline::store::lock::Lock;
 use crate::pipeline::variant::{self, VariantRun};
 use crate::report::{ComparisonResult, markdown};
 
 /// Who writes into the folder, while it is written into.
 const LOCK: &str = ".lock";
+
+/// The resolved configuration.
+pub(super) const CONFIG: &str = "config.toml";
+
+/// The plugins and stages of the run.
+pub(super) const ABOUT: &str = "run.json";
 
 /// The folder of a run or a comparison; no other process writes into it as long as this lives.
 #[derive(Debug)]
@@ -58,6 +65,7 @@ impl RunDir {
     /// Runs a variant, and writes what it consists of. Small files are copied out of the store, so that a run's folder can
     /// be moved elsewhere; `run.json` says where each stage lies. The store knows from the first stage on what is used here.
     pub fn run(&self, session: &Session<'_>, config: &Config) -> Result<VariantRun> {
+        let session = &session.for_another_run();
         session.store.enter(&self.dir)?;
         let run = variant::run(session, config);
         self.known
@@ -72,20 +80,20 @@ impl RunDir {
 
     fn write(&self, session: &Session<'_>, run: &VariantRun) -> Result<()> {
         let out = &self.dir;
-        write_atomic(&out.join("config.toml"), run.config.to_toml()?.as_bytes())?;
-        let stages: Vec<_> = run
-            .stages()
-            .iter()
-            .map(|artifact| {
-                json!({
-                    "stage": artifact.record.stage,
-                    "hash": artifact.record.hash,
-                    "dir": artifact.dir.display().to_string(),
-                    "wall_seconds": artifact.record.wall_seconds,
-                    "computed_in_this_run": artifact.fresh,
-                })
-            })
-            .collect();
+        write_atomic(&out.join(CONFIG), run.config.to_toml()?.as_bytes())?;
+        let stage = |artifact: &&Artifact| {
+            // Whole, so that the run can be compared from elsewhere.
+            let dir = path::absolute(&artifact.dir)
+                .map_err(|error| Error::io("find", &artifact.dir, &error))?;
+            Ok(json!({
+                "stage": artifact.record.stage,
+                "hash": artifact.record.hash,
+                "dir": dir.display().to_string(),
+                "wall_seconds": artifact.record.wall_seconds,
+                "computed_in_this_run": artifact.fresh,
+            }))
+        };
+        let stages = run.stages().iter().map(stage).collect::<Result<Vec<_>>>()?;
         let about = json!({
             "finegrain": env!("CARGO_PKG_VERSION"),
             "name": run.config.name,
@@ -93,7 +101,7 @@ impl RunDir {
             "plugins": session.identities(&run.config)?,
             "stages": stages,
         });
-        write_json(&out.join("run.json"), &about)?;
+        write_json(&out.join(ABOUT), &about)?;
         let metrics = out.join("metrics");
         make(&metrics)?;
         for artifact in run.stages() {

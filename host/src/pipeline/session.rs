@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use finegrain_sdk::rng::Stream;
@@ -11,6 +12,7 @@ use crate::error::Result;
 use crate::pipeline::checkpoints::Checkpoints;
 use crate::pipeline::context::StageContext;
 use crate::pipeline::observer::{Show, StageObserver};
+use crate::pipeline::plan::Planner;
 use crate::pipeline::store::{Artifact, Asker, StageKey, Store};
 use crate::plugins::{Identity, Registry};
 
@@ -19,16 +21,64 @@ pub struct Session<'a> {
     /// Where finished stages lie.
     pub store: Store,
     /// Built-in and loaded plugins.
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     /// Set on Ctrl-C and SIGTERM.
     pub cancel: &'a AtomicBool,
     /// Threads of operations and plugins.
     pub threads: usize,
     /// Whether progress is shown.
     pub show: Show,
+    /// Which run this is, for messages; where several go on at once.
+    pub label: Option<String>,
+    /// Where stages are written down instead of computed.
+    pub planner: Option<&'a Planner>,
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    /// The surroundings of a single run.
+    pub fn new(
+        store: Store,
+        registry: Registry,
+        cancel: &'a AtomicBool,
+        threads: usize,
+        show: Show,
+    ) -> Self {
+        Self {
+            store,
+            registry: Arc::new(registry),
+            cancel,
+            threads,
+            show,
+            label: None,
+            planner: None,
+        }
+    }
+
+    /// The same surroundings for another run, which goes on beside this one.
+    #[must_use]
+    pub fn for_another_run(&self) -> Self {
+        Self {
+            store: self.store.for_another_run(),
+            registry: Arc::clone(&self.registry),
+            cancel: self.cancel,
+            threads: self.threads,
+            show: self.show,
+            label: self.label.clone(),
+            planner: self.planner,
+        }
+    }
+
+    /// A stage's title with the run in front, where several go on at once; the variant's name stands once.
+    fn titled(&self, title: &str) -> String {
+        match (&self.label, title.split_once(": ")) {
+            (None, _) => title.to_owned(),
+            (Some(label), Some((name, rest))) if label.starts_with(name) => {
+                format!("{label}: {rest}")
+            }
+            (Some(label), _) => format!("{label}: {title}"),
+        }
+    }
+
     /// Opens every plugin that a configuration names, so that a wrong name or option is found before anything runs.
     pub fn check_plugins(&self, config: &Config) -> Result<()> {
         self.identities(config).map(|_| ())
@@ -91,6 +141,10 @@ impl Session<'_> {
         key: StageKey,
         work: impl FnOnce(&StageContext<'_>) -> Result<()>,
     ) -> Result<Artifact> {
+        if let Some(planner) = self.planner {
+            return planner.write_down(&self.store, title, key);
+        }
+        let title = &*self.titled(title);
         let stream = Stream::new(config.seed).child(key.stage());
         // A wait may take hours and is no progress: it is said whether or not progress is shown.
         let asker = Asker {

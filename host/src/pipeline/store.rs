@@ -6,6 +6,7 @@
 //! docs/store.md describes the folders and the life of a lock.
 
 pub mod describe;
+mod file_hash;
 pub mod gc;
 pub mod key;
 pub mod list;
@@ -19,18 +20,19 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-pub use key::{FORMAT, StageKey, sha256};
+pub use file_hash::sha256_of_file;
+pub use key::{FORMAT, StageKey, named, sha256};
 pub use lock::Asker;
-pub use record::{StageRecord, sha256_of_file};
+pub use record::StageRecord;
 
 use crate::error::{Error, Result};
 use crate::pipeline::atomic::{sync_folder, write_atomic};
 use lock::Lock;
 use references::RunReferences;
-use verify::{Damage, State, inspect};
+use verify::{Damage, State, inspect, read_record};
 
 /// The folder of answers that stages have got so far.
 const ANSWERS: &str = "answers";
@@ -65,14 +67,14 @@ impl Artifact {
     }
 }
 
-/// A folder of artifacts.
+/// A folder of artifacts, as one run sees it.
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
     /// The run directory whose stages are asked for.
     run: Mutex<Option<RunReferences>>,
     /// What this process has made or looked through: once is enough, however many variants share it.
-    known: Mutex<HashMap<String, StageRecord>>,
+    known: Arc<Mutex<HashMap<String, StageRecord>>>,
 }
 
 impl Store {
@@ -83,11 +85,26 @@ impl Store {
         if !marker.is_file() {
             write_atomic(&marker, ABOUT.as_bytes())?;
         }
-        Ok(Self {
+        Ok(Self::unopened(root))
+    }
+
+    /// The store in a folder that may be missing and is not made: [`Store::peek`] looks into it and changes nothing.
+    pub fn unopened(root: &Path) -> Self {
+        Self {
             root: root.to_path_buf(),
             run: Mutex::new(None),
-            known: Mutex::default(),
-        })
+            known: Arc::default(),
+        }
+    }
+
+    /// The same store for another run, which goes on beside this one.
+    #[must_use]
+    pub fn for_another_run(&self) -> Self {
+        Self {
+            root: self.root.clone(),
+            run: Mutex::new(None),
+            known: Arc::clone(&self.known),
+        }
     }
 
     /// The folder that it lies in.
@@ -119,6 +136,36 @@ impl Store {
             .is_some_and(|run| !run.stages.is_empty())
     }
 
+    /// Where the artifact of a key lies, if it is made.
+    pub fn place(&self, key: &StageKey) -> PathBuf {
+        self.root.join(key.stage()).join(key.hash())
+    }
+
+    /// The record of an artifact, where there is a sound one; its files are not read, and nothing is locked or changed.
+    pub fn peek(&self, stage: &str, hash: &str) -> Result<Option<StageRecord>> {
+        let dir = self.root.join(stage).join(hash);
+        Ok(read_record(&dir, stage, hash)?.ok())
+    }
+
+    /// The sound records of all artifacts of a stage, in the order of their hashes; looks as [`Store::peek`] does.
+    pub fn peek_all(&self, stage: &str) -> Result<Vec<StageRecord>> {
+        let dir = self.root.join(stage);
+        let fail = |error: io::Error| Error::io("read", &dir, &error);
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(fail(error)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(fail)?.file_name();
+            names.extend(name.into_string().ok().filter(|name| key::is_hash(name)));
+        }
+        names.sort();
+        let records = names.iter().map(|name| self.peek(stage, name));
+        records.filter_map(Result::transpose).collect()
+    }
+
     /// A folder for answers that a stage has got so far and must not lose if it is interrupted.
     pub fn answers(&self, key: &StageKey) -> Result<PathBuf> {
         let dir = self.root.join(ANSWERS).join(name(key.stage(), key.hash()));
@@ -146,7 +193,7 @@ impl Store {
         asker: &Asker<'_>,
         work: impl FnOnce(&Path) -> Result<f64>,
     ) -> Result<Artifact> {
-        let dir = self.root.join(key.stage()).join(key.hash());
+        let dir = self.place(&key);
         if let State::Sound(record) = self.look(&dir, &key, asker)? {
             return Ok(found(dir, key, record));
         }
@@ -308,7 +355,7 @@ fn free_name(dir: &Path, prefix: &str) -> Result<PathBuf> {
 }
 
 /// The first damages, and how many more there are.
-fn in_words(damages: &[Damage]) -> String {
+pub(super) fn in_words(damages: &[Damage]) -> String {
     const SHOWN: usize = 3;
     let mut words: Vec<String> = damages.iter().take(SHOWN).map(Damage::to_string).collect();
     if damages.len() > SHOWN {

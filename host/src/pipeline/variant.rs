@@ -119,13 +119,13 @@ mod tests {
     "#;
 
     fn session<'a>(store: &Path, cancel: &'a AtomicBool) -> Session<'a> {
-        Session {
-            store: Store::open(store).unwrap(),
-            registry: Registry::built_in().unwrap(),
+        Session::new(
+            Store::open(store).unwrap(),
+            Registry::built_in().unwrap(),
             cancel,
-            threads: 1,
-            show: Show::Nothing,
-        }
+            1,
+            Show::Nothing,
+        )
     }
 
     #[test]

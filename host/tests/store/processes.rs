@@ -210,3 +210,25 @@ fn a_second_run_in_one_directory_is_refused_and_told_who_is_there() {
     assert!(!place.path("a/.lock").exists());
     succeeds(&mut place.command("run", &["fine-token-ppo"], "a", &SLOW_SFT));
 }
+
+#[test]
+fn an_interrupt_ends_all_runs_of_a_comparison_and_leaves_nothing_half() {
+    let place = Place::new();
+    let mut command = place.command("compare", &["fine-token-ppo"], "a", &SLOW_SFT);
+    let mut process = Process::start(command.args(["--seeds", "1,2", "--jobs", "2"]));
+    // Both are in the middle of SFT.
+    let sft = place.store().join("sft");
+    while folders(&sft, ".").len() < 2 {
+        assert!(
+            folders(&sft, "").len() == folders(&sft, ".").len(),
+            "SFT is too fast to be interrupted"
+        );
+        thread::sleep(Duration::from_millis(1));
+    }
+    process.signal(Signal::INT);
+    assert_eq!(process.code(), Some(130));
+    assert!(folders(&sft, "").is_empty());
+    for seed in [1, 2] {
+        assert!(place.path(&format!("a/fine-token-ppo-seed{seed}")).is_dir());
+    }
+}

@@ -45,6 +45,17 @@ pub fn locate(name: &Path) -> Result<PathBuf> {
     }
 }
 
+/// Whether [`locate`] finds a model without a download.
+///
+/// # Errors
+/// Nothing of this name.
+pub fn is_here(name: &Path) -> Result<bool> {
+    match name.to_str().and_then(HubId::parse) {
+        Some(id) if !name.exists() => Ok(Hub::from_env()?.cached(&id).is_some()),
+        _ => locate(name).map(|_| true),
+    }
+}
+
 /// `org/name` at a revision: a branch, a tag or a commit.
 #[derive(Debug, PartialEq)]
 struct HubId {

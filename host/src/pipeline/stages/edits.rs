@@ -53,8 +53,8 @@ pub fn obtain(
             "seed": config.seed,
         }),
     );
-    let answers = session.store.answers(&key)?;
-    session.stage(config, "edits", key, |context| {
+    session.stage(config, "edits", key.clone(), |context| {
+        let answers = session.store.answers(&key)?;
         let tokenizer = Tokenizer::load(&sft.file("model"))?;
         let mut set_aside = Vec::new();
         let mut statistics = BTreeMap::new();

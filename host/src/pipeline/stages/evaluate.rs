@@ -8,11 +8,11 @@ use crate::config::Config;
 use crate::data::jsonl;
 use crate::data::records::{PromptRecord, Record};
 use crate::error::Result;
-use crate::eval::{Contest, Outcome, judge_both_orders};
+use crate::eval::{Contest, Judge, Outcome, judge_both_orders};
 use crate::model::Llama;
 use crate::pipeline::Session;
 use crate::pipeline::context::StageContext;
-use crate::pipeline::judges::{self, ChosenJudge};
+use crate::pipeline::judges;
 use crate::pipeline::sampling::{Sampled, Sampler};
 use crate::pipeline::store::{Artifact, StageKey};
 
@@ -54,14 +54,14 @@ pub fn obtain(
     ppo: &Artifact,
     judge_model: Option<&Artifact>,
 ) -> Result<Artifact> {
-    let judge = judges::open(session, &config.judge, judge_model)?;
+    let judge = judges::choose(session, &config.judge, judge_model)?;
     let key = StageKey::new(
         "evaluate",
         json!({
             "data": data.key,
             "sft": sft.key,
             "ppo": ppo.key,
-            "judge": judge.fingerprint,
+            "judge": judge.fingerprint(),
             "sampling": config.evaluation.sampling,
             "seed": config.seed,
         }),
@@ -86,7 +86,7 @@ pub fn obtain(
             // The reference draws from a stream of its own, so that its responses are the same for every variant.
             let theirs = sample(&reference, "reference")?;
             let ours = sample(&policy, "policy")?;
-            let outcomes = judge_samples(context, &judge, 0, &prompts, &ours, &theirs)?;
+            let outcomes = judge_samples(context, &*judge.open()?, 0, &prompts, &ours, &theirs)?;
             let rows: Vec<JudgedSample> = prompts
                 .into_iter()
                 .zip(ours.into_iter().zip(theirs))
@@ -106,7 +106,7 @@ pub fn obtain(
 /// The judge's outcomes of responses against references, both orders.
 pub(super) fn judge_samples(
     context: &StageContext<'_>,
-    judge: &ChosenJudge,
+    judge: &dyn Judge,
     step: u64,
     prompts: &[PromptRecord],
     responses: &[Sampled],
@@ -123,5 +123,5 @@ pub(super) fn judge_samples(
         })
         .collect();
     let log = context.plugin_log();
-    judge_both_orders(&*judge.judge, &contests, &context.call("judge", step, &log))
+    judge_both_orders(judge, &contests, &context.call("judge", step, &log))
 }

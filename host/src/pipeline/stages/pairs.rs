@@ -14,9 +14,8 @@ use crate::config::Config;
 use crate::data::jsonl;
 use crate::data::records::{Pair, PairSource, PromptRecord, SetAside, SetAsideReason};
 use crate::error::{Error, Result};
-use crate::eval::{Contest, Outcome, judge_both_orders};
+use crate::eval::{Contest, Judge, Outcome, judge_both_orders};
 use crate::pipeline::context::StageContext;
-use crate::pipeline::judges::ChosenJudge;
 use crate::pipeline::sampling::{Sampled, Sampler};
 use crate::pipeline::store::{Artifact, StageKey};
 use crate::pipeline::{Session, judges};
@@ -29,14 +28,14 @@ pub fn obtain(
     sft: &Artifact,
     judge_model: Option<&Artifact>,
 ) -> Result<Artifact> {
-    let annotator = judges::open(session, &config.annotator, judge_model)?;
+    let annotator = judges::choose(session, &config.annotator, judge_model)?;
     let key = StageKey::new(
         "pairs",
         json!({
             "data": data.key,
             "sft": sft.key,
             "pairs": config.pairs,
-            "annotator": annotator.fingerprint,
+            "annotator": annotator.fingerprint(),
             "seed": config.seed,
         }),
     );
@@ -54,7 +53,7 @@ pub fn obtain(
         let sample =
             |name: &str| sampler.sample(context, &context.stream.child(name), &prompts, name);
         let (first, second) = (sample("first")?, sample("second")?);
-        let outcomes = rank(context, &annotator, &prompts, &first, &second)?;
+        let outcomes = rank(context, &*annotator.open()?, &prompts, &first, &second)?;
         let (mut pairs, mut set_aside) = (Vec::new(), Vec::new());
         let mut tested = Vec::new();
         for (row, ((prompt, outcome), (first, second))) in prompts
@@ -103,7 +102,7 @@ fn repeat(
 
 fn rank(
     context: &StageContext<'_>,
-    annotator: &ChosenJudge,
+    annotator: &dyn Judge,
     prompts: &[PromptRecord],
     first: &[Sampled],
     second: &[Sampled],
@@ -119,11 +118,7 @@ fn rank(
         })
         .collect();
     let log = context.plugin_log();
-    judge_both_orders(
-        &*annotator.judge,
-        &contests,
-        &context.call("annotator", 0, &log),
-    )
+    judge_both_orders(annotator, &contests, &context.call("annotator", 0, &log))
 }
 
 /// The pair of a prompt, or why there is none.

@@ -54,7 +54,7 @@ pub fn obtain(
     let advantage = session
         .registry
         .advantage(&config.advantage.plugin, &config.advantage.options)?;
-    let judge = judges::open(session, &config.judge, judge_model)?;
+    let judge = judges::choose(session, &config.judge, judge_model)?;
     let rewards: Vec<_> = config
         .reward
         .iter()
@@ -78,7 +78,7 @@ pub fn obtain(
             "advantage": advantage.fingerprint(),
             // What the preset has filled in is in the other keys.
             "ppo": PpoConfig { preset: PpoPreset::default(), ..config.ppo.clone() },
-            "judge": judge.fingerprint,
+            "judge": judge.fingerprint(),
             "evaluation": {
                 "sampling": config.evaluation.sampling,
                 "every": config.evaluation.every,
@@ -124,6 +124,7 @@ pub fn obtain(
         // The prompts of the reward stage choose the checkpoint, so that the final evaluation's stay unseen.
         let mut watched: Vec<PromptRecord> = jsonl::read(&data.file(REWARD_PROMPTS))?;
         watched.truncate(config.evaluation.prompts_while_training);
+        let judge = judge.open()?;
         let stream = context.stream.child("evaluation");
         let sample = |model: &Llama, place: &finegrain_sdk::rng::Stream| {
             let sampler = Sampler {
@@ -138,7 +139,7 @@ pub fn obtain(
         let mut evaluate = |step: u64, policy: &Llama| {
             let responses = sample(policy, &stream.child("policy").index(step))?;
             let outcomes =
-                evaluate::judge_samples(context, &judge, step, &watched, &responses, &references)?;
+                evaluate::judge_samples(context, &*judge, step, &watched, &responses, &references)?;
             let judged: Vec<f64> = outcomes
                 .iter()
                 .filter_map(|outcome| outcome.preference)

@@ -1,10 +1,13 @@
 //! What determines a stage's result, and its hash: the artifact's name.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+
+use crate::pipeline::store::StageRecord;
 
 /// Raised whenever a stage's result changes for equal keys, or an artifact's layout does, so that older results are not
 /// taken for current ones.
@@ -31,7 +34,7 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
 /// how an input is named.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StageKey {
-    stage: &'static str,
+    stage: Cow<'static, str>,
     description: Value,
     hash: String,
 }
@@ -45,15 +48,24 @@ impl StageKey {
         let mut hash = sha256(whole.to_string().as_bytes());
         hash.truncate(DIGITS);
         Self {
-            stage,
+            stage: stage.into(),
             description,
             hash,
         }
     }
 
+    /// The key that an artifact was made under, whichever `FORMAT` that was.
+    pub fn of_record(record: &StageRecord) -> Self {
+        Self {
+            stage: record.stage.clone().into(),
+            description: record.key.clone(),
+            hash: record.hash.clone(),
+        }
+    }
+
     /// The stage's name.
-    pub fn stage(&self) -> &'static str {
-        self.stage
+    pub fn stage(&self) -> &str {
+        &self.stage
     }
 
     /// The key as a short hexadecimal hash.
@@ -89,10 +101,7 @@ impl Serialize for StageKey {
 fn collect_inputs(value: &Value, inputs: &mut Vec<String>) {
     match value {
         Value::String(text) => {
-            let named = text
-                .split_once('/')
-                .is_some_and(|(stage, hash)| is_stage(stage) && is_hash(hash));
-            if named && !inputs.contains(text) {
+            if named(text).is_some() && !inputs.contains(text) {
                 inputs.push(text.clone());
             }
         }
@@ -104,6 +113,12 @@ fn collect_inputs(value: &Value, inputs: &mut Vec<String>) {
             .for_each(|value| collect_inputs(value, inputs)),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
+}
+
+/// The stage and the hash, where a text names an artifact.
+pub fn named(text: &str) -> Option<(&str, &str)> {
+    text.split_once('/')
+        .filter(|(stage, hash)| is_stage(stage) && is_hash(hash))
 }
 
 /// Whether a text could be a stage's name.

@@ -35,13 +35,21 @@ impl Holder {
     fn this_process() -> Self {
         Self {
             pid: std::process::id(),
-            host: rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned(),
+            host: this_machine(),
             since: Timestamp::now().to_string(),
         }
     }
+
+    fn is_this_process(&self) -> bool {
+        self.pid == std::process::id() && self.host == this_machine()
+    }
+}
+
+fn this_machine() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }
 
 impl fmt::Display for Holder {
@@ -127,6 +135,9 @@ impl Lock {
             // Who has just got it may not have written its name yet: the first few looks are silent.
             if pause >= POLL.1 && told.as_ref() != Some(&holder) {
                 let whom = match &holder {
+                    Some(holder) if holder.is_this_process() => {
+                        "another run of this comparison has it".to_owned()
+                    }
                     Some(holder) => holder.to_string(),
                     None => "another process".to_owned(),
                 };
@@ -263,28 +274,30 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let _held = Lock::try_exclusive(&path).unwrap().unwrap();
-        let cancel = AtomicBool::new(false);
-        let said = Mutex::new(Vec::new());
-        let error = Lock::exclusive(
-            &path,
-            "the stage",
-            &Asker {
+        let wait = || {
+            let cancel = AtomicBool::new(false);
+            let said = Mutex::new(Vec::new());
+            let asker = Asker {
                 cancel: &cancel,
                 note: &|text| {
                     said.lock().unwrap().push(text.to_owned());
                     cancel.store(true, Ordering::Relaxed);
                 },
                 warn: &|_| {},
-            },
-        )
-        .unwrap_err();
-        assert_eq!(error.exit_code(), 130);
-        let said = said.into_inner().unwrap();
-        let [said] = &said[..] else {
-            panic!("{said:?}")
+            };
+            let error = Lock::exclusive(&path, "the stage", &asker).unwrap_err();
+            assert_eq!(error.exit_code(), 130);
+            said.into_inner().unwrap()
         };
-        let whom = format!("waiting for the stage: process {} on ", std::process::id());
-        assert!(said.starts_with(&whom), "{said}");
+        let ours = "waiting for the stage: another run of this comparison has it";
+        assert_eq!(wait(), [ours]);
+        // What another process would have written.
+        let theirs = Holder {
+            pid: std::process::id() + 1,
+            ..Holder::this_process()
+        };
+        fs::write(&path, serde_json::to_vec(&theirs).unwrap()).unwrap();
+        assert_eq!(wait(), [format!("waiting for the stage: {theirs}")]);
     }
 
     /// The file goes and comes with every holder: without the check of its name, two would hold it at once.

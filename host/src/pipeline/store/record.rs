@@ -66,6 +66,20 @@ impl StageRecord {
     }
 }
 
+/// What the record of a stage that is not made yet will say of it: no files, no time.
+pub fn expected(key: &StageKey) -> StageRecord {
+    StageRecord {
+        format: FORMAT,
+        stage: key.stage().to_owned(),
+        hash: key.hash().to_owned(),
+        key: key.description().clone(),
+        inputs: key.inputs(),
+        wall_seconds: 0.0,
+        finished: String::new(),
+        files: Vec::new(),
+    }
+}
+
 /// Hashes and syncs what a stage has written into `dir`, and writes the record beside it. After this, the folder needs
 /// nothing but its name.
 pub fn seal(dir: &Path, key: &StageKey, wall_seconds: f64) -> Result<StageRecord> {
@@ -84,14 +98,10 @@ pub fn seal(dir: &Path, key: &StageKey, wall_seconds: f64) -> Result<StageRecord
     }
     sync_folders(dir)?;
     let record = StageRecord {
-        format: FORMAT,
-        stage: key.stage().to_owned(),
-        hash: key.hash().to_owned(),
-        key: key.description().clone(),
-        inputs: key.inputs(),
         wall_seconds,
         finished: Timestamp::now().to_string(),
         files,
+        ..expected(key)
     };
     let mut text = serde_json::to_vec_pretty(&record)
         .map_err(|error| Error::internal(format!("stage record does not serialise: {error}")))?;
@@ -165,13 +175,6 @@ pub(super) fn digest(file: &mut impl Read) -> std::io::Result<(u64, String)> {
             Err(error) => return Err(error),
         }
     }
-}
-
-/// The SHA-256 of a file of any size, in hexadecimal.
-pub fn sha256_of_file(path: &Path) -> Result<String> {
-    let fail = |error: std::io::Error| Error::io("read", path, &error);
-    let mut file = File::open(path).map_err(fail)?;
-    digest(&mut file).map(|(_, sha256)| sha256).map_err(fail)
 }
 
 #[cfg(test)]
