@@ -20,6 +20,7 @@ use crate::pipeline::Session;
 use crate::pipeline::observer::Show;
 use crate::pipeline::store::Store;
 use crate::plugins::{PluginSearch, Registry};
+use crate::telemetry::Telemetry;
 
 /// Columns that printed tables keep to.
 pub(crate) const TABLE_WIDTH: u16 = 100;
@@ -92,6 +93,7 @@ pub(crate) fn session<'c>(
         } else {
             Show::Progress
         },
+        telemetry: Telemetry::default(),
     })
 }
 

@@ -12,6 +12,7 @@ use crate::data::template::PromptTemplate;
 use crate::error::{Error, Result};
 use crate::model::LoraConfig;
 use crate::sandbox::SandboxConfig;
+use crate::telemetry::AlarmsConfig;
 use crate::train::ppo::PpoConfig;
 use crate::train::reward_model::RewardModelConfig;
 use crate::train::sampling::SamplingConfig;
@@ -63,6 +64,8 @@ pub struct Config {
     pub judge: JudgeConfig,
     /// How policies are evaluated.
     pub evaluation: EvaluationConfig,
+    /// What is watched while a stage trains: warnings, or gates that stop the run.
+    pub alarms: AlarmsConfig,
     /// Plugins beyond the built-in ones.
     pub plugins: PluginsConfig,
     /// Where tensors live.
@@ -96,6 +99,7 @@ impl Default for Config {
             ppo: PpoConfig::default(),
             judge: JudgeConfig::default(),
             evaluation: EvaluationConfig::default(),
+            alarms: AlarmsConfig::default(),
             plugins: PluginsConfig::default(),
             device: DeviceConfig::default(),
         }
@@ -433,6 +437,7 @@ impl Config {
         self.evaluation.sampling.validate("evaluation.sampling")?;
         self.sandbox.validate()?;
         self.sft.validate()?;
+        self.alarms.validate()?;
         self.reward_model.validate()?;
         self.ppo.validate()
     }

@@ -1,20 +1,27 @@
-//! Where a stage's metrics and progress go: `metrics.jsonl` in its folder, and standard error.
+//! Where what a stage reports goes: JSON lines in its folder, the run's event file, alarms, and standard error.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::pipeline::context::Observer;
+use crate::telemetry::dashboard::{self, Latest, Pace};
+use crate::telemetry::event_file::EventFile;
+use crate::telemetry::histogram::Histogram;
+use crate::telemetry::line::{self, HistogramLine, Line, MetricLine, TextLine};
+use crate::telemetry::{Action, Alarms, Finding, Watch};
 
 /// Between two plain lines of progress, where standard error is no terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(20);
+/// Two lines of a stage are at least this far apart, so that times give their order.
+const TICK: f64 = 1e-6;
 
 /// Whether and how progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +32,18 @@ pub enum Show {
     Nothing,
 }
 
-/// The metrics file, and the first write to it that failed: what was lost then stays lost, even if later ones succeed.
-struct Metrics {
-    file: BufWriter<File>,
-    failed: Option<io::Error>,
+/// What is written and what follows from it, behind one lock: the order of lines is one for all of them.
+struct State {
+    dir: PathBuf,
+    files: BTreeMap<&'static str, File>,
+    events: Option<EventFile>,
+    alarms: Alarms,
+    gate: Option<Finding>,
+    latest: Latest,
+    pace: Pace,
+    last_time: f64,
+    /// The first write that failed: what was lost then stays lost, even if later ones succeed.
+    failed: Option<Error>,
 }
 
 /// The observer of one stage.
@@ -36,23 +51,48 @@ pub struct StageObserver {
     title: String,
     show: Show,
     bar: ProgressBar,
-    metrics_path: PathBuf,
-    metrics: Mutex<Metrics>,
+    state: Mutex<State>,
     start: Instant,
     last_line: Mutex<Instant>,
 }
 
 impl StageObserver {
-    /// An observer that writes `metrics.jsonl` into the stage's folder.
-    pub fn new(title: &str, dir: &Path, show: Show) -> Result<Self> {
-        let path = dir.join("metrics.jsonl");
-        let file = File::create(&path).map_err(|error| Error::io("write", &path, &error))?;
+    /// An observer that appends to `metrics.jsonl`, `histograms.jsonl` and `texts.jsonl` in the stage's folder. What they hold
+    /// already, from before an interruption, counts: event file and alarms go on from there.
+    pub fn new(title: &str, dir: &Path, show: Show, watch: &Watch) -> Result<Self> {
+        let before = line::read_all(dir)?;
+        let events = watch.event_file();
+        let mut state = State {
+            dir: dir.to_path_buf(),
+            files: BTreeMap::new(),
+            events: events
+                .map(|path| EventFile::open(&path, &before))
+                .transpose()?,
+            alarms: Alarms::new(&watch.alarms),
+            gate: None,
+            latest: Latest::default(),
+            pace: Pace::new(0),
+            last_time: before.last().map_or(0.0, Line::unix_seconds),
+            failed: None,
+        };
+        for line in &before {
+            if let Line::Metrics(line) = line {
+                // They were warned of when they went off.
+                state.follow(line);
+                state.pace = Pace::new(line.step);
+            }
+        }
+        // A stage without metrics has an empty file, which tells it from one that has lost them.
+        state.append(line::METRICS, "")?;
         let bar = if show == Show::Progress && Term::stderr().is_term() {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template(
-                "{prefix:<36} {bar:24} {pos}/{len} {eta:>4} left  {msg}",
-            )
-            .map_err(|error| Error::internal(error.to_string()))?;
+            let template = format!(
+                "{{prefix:<{}!}} {{bar:{}}} {{pos}}/{{len}} {{msg}}",
+                dashboard::TITLE,
+                dashboard::BAR
+            );
+            let style = ProgressStyle::with_template(&template)
+                .map_err(|error| Error::internal(error.to_string()))?;
             bar.set_style(style);
             bar.set_prefix(title.to_owned());
             bar
@@ -63,25 +103,21 @@ impl StageObserver {
             title: title.to_owned(),
             show,
             bar,
-            metrics_path: path,
-            metrics: Mutex::new(Metrics {
-                file: BufWriter::new(file),
-                failed: None,
-            }),
+            state: Mutex::new(state),
             start: Instant::now(),
             last_line: Mutex::new(Instant::now()),
         })
     }
 
-    /// Flushes the metrics and says that the stage is done.
+    /// Says that the stage is done.
+    ///
+    /// # Errors
+    /// The first write that failed: a full disk fails the stage at its end.
     pub fn finish(&self) -> Result<()> {
         self.bar.finish_and_clear();
-        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = match metrics.failed.take() {
-            Some(error) => Err(error),
-            None => metrics.file.flush(),
-        };
-        written.map_err(|error| Error::io("write", &self.metrics_path, &error))?;
+        if let Some(error) = self.state().failed.take() {
+            return Err(error);
+        }
         self.line(&format!(
             "{}: done in {:.1} s",
             self.title,
@@ -92,33 +128,129 @@ impl StageObserver {
 
     fn line(&self, text: &str) {
         if self.show == Show::Progress {
-            let _ = writeln!(std::io::stderr(), "{text}");
+            let _ = writeln!(io::stderr(), "{text}");
         }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a line, which gets its time here, and warns of what goes off with it.
+    fn write(&self, line: impl FnOnce(f64) -> Line) {
+        let warnings = {
+            let mut state = self.state();
+            let time = state.next_time();
+            state.write(&line(time)).unwrap_or_else(|error| {
+                state.failed.get_or_insert(error);
+                Vec::new()
+            })
+        };
+        for finding in warnings {
+            self.warn(&format!("{finding}; {}", finding.hint));
+        }
+    }
+}
+
+impl State {
+    /// Now, or just after the last line, in whole ticks.
+    fn next_time(&mut self) -> f64 {
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0.0, |since| since.as_micros() as f64 * TICK);
+        self.last_time = now.max(self.last_time + TICK);
+        self.last_time
+    }
+
+    /// Appends a line to its file, hands it on as a reader of the file gets it, and returns the warnings it gives.
+    fn write(&mut self, line: &Line) -> Result<Vec<Finding>> {
+        let (text, line) = line.written()?;
+        self.append(line.file(), &format!("{text}\n"))?;
+        if let Some(events) = &mut self.events {
+            events.push(&line)?;
+        }
+        Ok(match &line {
+            Line::Metrics(line) => self.follow(line),
+            _ => Vec::new(),
+        })
+    }
+
+    fn append(&mut self, name: &'static str, text: &str) -> Result<()> {
+        let path = self.dir.join(name);
+        let fail = |error| Error::io("write", &path, &error);
+        let file = match self.files.entry(name) {
+            std::collections::btree_map::Entry::Occupied(file) => file.into_mut(),
+            std::collections::btree_map::Entry::Vacant(place) => place.insert(
+                File::options()
+                    .create(true)
+                    .append(true)
+                    .open(&path)
+                    .map_err(fail)?,
+            ),
+        };
+        file.write_all(text.as_bytes()).map_err(fail)
+    }
+
+    /// What follows from a line of metrics: figures on the terminal, gates, and the warnings that are returned.
+    fn follow(&mut self, line: &MetricLine) -> Vec<Finding> {
+        self.latest.observe(line);
+        let (gates, warnings) = self
+            .alarms
+            .observe(line)
+            .into_iter()
+            .partition(|finding| finding.action == Action::Gate);
+        let gates: Vec<Finding> = gates;
+        if self.gate.is_none() {
+            self.gate = gates.into_iter().next();
+        }
+        warnings
     }
 }
 
 impl Observer for StageObserver {
     fn metrics(&self, step: u64, values: &[(&str, f64)]) {
-        let mut line = Map::new();
-        line.insert("step".into(), step.into());
-        for &(name, value) in values {
-            // JSON has no NaN; null says that the figure does not exist at this step.
-            line.insert(
-                name.into(),
-                serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number),
-            );
+        self.write(|time| Line::Metrics(MetricLine::new(step, time, values)));
+    }
+
+    fn histogram(&self, step: u64, name: &str, values: &[f32]) {
+        if let Some(histogram) = Histogram::of(values) {
+            self.write(|unix_seconds| {
+                Line::Histogram(HistogramLine {
+                    step,
+                    unix_seconds,
+                    name: name.to_owned(),
+                    histogram,
+                })
+            });
         }
-        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
-        // A full disk fails the stage when it is finished.
-        if let Err(error) = writeln!(metrics.file, "{}", Value::Object(line)) {
-            metrics.failed.get_or_insert(error);
+    }
+
+    fn text(&self, step: u64, name: &str, text: &str) {
+        self.write(|unix_seconds| {
+            Line::Text(TextLine {
+                step,
+                unix_seconds,
+                name: name.to_owned(),
+                text: text.to_owned(),
+            })
+        });
+    }
+
+    fn check_gates(&self) -> Result<()> {
+        match &self.state().gate {
+            Some(finding) => Err(finding.gate()),
+            None => Ok(()),
         }
     }
 
     fn progress(&self, done: u64, total: u64, message: &str) {
+        let message = {
+            let mut state = self.state();
+            let left = state.pace.left(done, total);
+            dashboard::message(left, &state.latest, message)
+        };
         self.bar.set_length(total);
         self.bar.set_position(done);
-        self.bar.set_message(message.to_owned());
         if self.bar.is_hidden() && self.show == Show::Progress {
             let mut last = self
                 .last_line
@@ -129,6 +261,7 @@ impl Observer for StageObserver {
                 self.line(&format!("{}: {done}/{total} {message}", self.title));
             }
         }
+        self.bar.set_message(message);
     }
 
     fn warn(&self, message: &str) {

@@ -13,6 +13,7 @@ use crate::pipeline::atomic::write_atomic;
 use crate::pipeline::store::lock::Lock;
 use crate::pipeline::variant::{self, VariantRun};
 use crate::report::{ComparisonResult, markdown};
+use crate::telemetry::line::METRICS;
 
 /// Who writes into the folder, while it is written into.
 const LOCK: &str = ".lock";
@@ -59,6 +60,7 @@ impl RunDir {
     /// be moved elsewhere; `run.json` says where each stage lies. The store knows from the first stage on what is used here.
     pub fn run(&self, session: &Session<'_>, config: &Config) -> Result<VariantRun> {
         session.store.enter(&self.dir)?;
+        session.telemetry.enter(&self.dir, &config.alarms);
         let run = variant::run(session, config);
         self.known
             .set(self.known.get() || session.store.is_in_use());
@@ -97,7 +99,7 @@ impl RunDir {
         let metrics = out.join("metrics");
         make(&metrics)?;
         for artifact in run.stages() {
-            let from = artifact.file("metrics.jsonl");
+            let from = artifact.file(METRICS);
             if from.is_file() {
                 copy(
                     &from,

@@ -12,6 +12,7 @@ use crate::pipeline::context::StageContext;
 use crate::pipeline::observer::{Show, StageObserver};
 use crate::pipeline::store::{Artifact, Asker, StageKey, Store};
 use crate::plugins::{Identity, Registry};
+use crate::telemetry::Telemetry;
 
 /// The surroundings of a run or a comparison.
 pub struct Session<'a> {
@@ -25,6 +26,8 @@ pub struct Session<'a> {
     pub threads: usize,
     /// Whether progress is shown.
     pub show: Show,
+    /// Where the run that is under way shows its figures, and what is watched in them.
+    pub telemetry: Telemetry,
 }
 
 impl Session<'_> {
@@ -82,6 +85,7 @@ impl Session<'_> {
 
     /// The artifact of a stage: found in the store, or made by `work` in a folder of its own, with metrics, progress and
     /// a random stream that follows from the seed and the stage's name. Where another process makes it, waits and says so.
+    /// Fails where a gate of the run does; the artifact is kept.
     pub fn stage(
         &self,
         title: &str,
@@ -100,8 +104,9 @@ impl Session<'_> {
                 let _ = writeln!(io::stderr(), "warning: {title}: {text}");
             },
         };
-        self.store.obtain(key, &asker, |dir: &Path| {
-            let observer = StageObserver::new(title, dir, self.show)?;
+        let watch = self.telemetry.watch(&key);
+        let artifact = self.store.obtain(key, &asker, |dir: &Path| {
+            let observer = StageObserver::new(title, dir, self.show, &watch)?;
             let context = StageContext {
                 stream,
                 threads: self.threads,
@@ -110,8 +115,10 @@ impl Session<'_> {
                 dir,
             };
             context.check_cancelled()?;
-            work(&context).map_err(|error| error.context(title))?;
+            work(&context).map_err(|error| watch.failed(dir, error).context(title))?;
             observer.finish()
-        })
+        })?;
+        self.telemetry.check(title, &artifact)?;
+        Ok(artifact)
     }
 }

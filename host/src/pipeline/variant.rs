@@ -125,6 +125,7 @@ mod tests {
             cancel,
             threads: 1,
             show: Show::Nothing,
+            telemetry: crate::telemetry::Telemetry::default(),
         }
     }
 

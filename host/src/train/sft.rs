@@ -11,6 +11,7 @@ use crate::data::ragged::TokenBatch;
 use crate::error::{Context, Error, Result};
 use crate::model::Llama;
 use crate::pipeline::context::StageContext;
+use crate::telemetry::not_finite::OffendingRows;
 
 /// Supervised fine-tuning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -134,6 +135,8 @@ pub fn run(
             .context(format!("sft step {step}"))?;
             let norm = optimizer
                 .clip_and_step(policy, lr)
+                .of_batch("the gradient norm", rows)
+                .rows_named_in(train, |row| row.row)
                 .context(format!("sft step {step}"))?;
             step += 1;
             context.observer.metrics(
@@ -184,7 +187,8 @@ fn accumulate(
             values,
             responses.offsets(),
             &rows[micro],
-        )?;
+        )
+        .rows_of(&part)?;
         loss -= values.iter().map(|&x| f64::from(x)).sum::<f64>();
         let weight = -1.0 / tokens as f32;
         let gradient = vec![weight; values.len()];

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::config::{CriticHead, PpoConfig};
+use super::distributions;
 use super::metrics::{self, Step};
 use super::reward_scale::Gains;
 use super::rewards::row_sums;
@@ -13,6 +14,7 @@ use crate::eval::efficiency::EvaluationPoint;
 use crate::model::{Llama, ScalarHead, ScoredModel};
 use crate::pipeline::context::StageContext;
 use crate::plugins::instance::AdvantageInstance;
+use crate::telemetry::not_finite::OffendingRows;
 use crate::train::rollout_batch::Decode;
 
 /// What a run of PPO takes.
@@ -113,7 +115,11 @@ pub fn run(inputs: PpoInputs<'_>, context: &StageContext<'_>) -> Result<PpoRepor
             lr_factor: factor,
             kl_coef: beta,
         };
-        let stats = learner.update(&material, first, &shuffle).context(&named)?;
+        let stats = learner
+            .update(&material, first, &shuffle)
+            .rows_named_in(&rollout.batch, |row| row.row)
+            .in_words(inputs.decode)
+            .context(&named)?;
 
         // 4. The coefficient follows the divergence of this rollout.
         let divergences: Vec<f32> = rollout
@@ -144,6 +150,7 @@ pub fn run(inputs: PpoInputs<'_>, context: &StageContext<'_>) -> Result<PpoRepor
             optimizer_steps: tracker.optimizer_steps,
         });
         metrics::send(done, &values, context.observer);
+        distributions::send(done, &rollout, &targets, inputs.decode, context.observer)?;
         let reward = row_sums(&targets.rewards, &rollout.offsets)
             .iter()
             .sum::<f64>()
