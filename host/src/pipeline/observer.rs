@@ -87,14 +87,14 @@ impl StageObserver {
         let bar = if show == Show::Progress && Term::stderr().is_term() {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
             let template = format!(
-                "{{prefix:<{}!}} {{bar:{}}} {{pos}}/{{len}} {{msg}}",
+                "{{prefix:<{}}} {{bar:{}}} {{pos}}/{{len}} {{msg}}",
                 dashboard::TITLE,
                 dashboard::BAR
             );
             let style = ProgressStyle::with_template(&template)
                 .map_err(|error| Error::internal(error.to_string()))?;
             bar.set_style(style);
-            bar.set_prefix(title.to_owned());
+            bar.set_prefix(dashboard::title(title));
             bar
         } else {
             ProgressBar::hidden()

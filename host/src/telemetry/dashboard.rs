@@ -6,10 +6,27 @@ use super::line::MetricLine;
 
 /// Columns of the whole line on a terminal.
 pub const WIDTH: usize = 100;
-/// The stage in front of the bar, cut off where it is longer.
-pub const TITLE: usize = 26;
+/// The stage in front of the bar.
+pub const TITLE: usize = 22;
 /// The bar.
-pub const BAR: usize = 8;
+pub const BAR: usize = 7;
+
+/// A title of the form `VARIANT: STAGE` in at most [`TITLE`] columns: the variant is cut off first.
+pub fn title(title: &str) -> String {
+    let over = title.chars().count().saturating_sub(TITLE);
+    if over == 0 {
+        return title.to_owned();
+    }
+    let (variant, stage) = title.split_once(": ").unwrap_or((title, ""));
+    let keep = variant.chars().count().saturating_sub(over + 1);
+    let kept: String = variant.chars().take(keep).collect();
+    let cut = if stage.is_empty() {
+        format!("{kept}…")
+    } else {
+        format!("{kept}…: {stage}")
+    };
+    cut.chars().take(TITLE).collect()
+}
 
 /// What the figures were when they were last told.
 #[derive(Clone, Debug, Default)]
@@ -143,6 +160,19 @@ mod tests {
             "15m left  loss 0.5"
         );
         assert_eq!(message(None, &Latest::default(), ""), "");
+    }
+
+    #[test]
+    fn a_long_title_keeps_its_stage() {
+        assert_eq!(title("fine-token-ppo: ppo"), "fine-token-ppo: ppo");
+        let cut = title("fine-token-ppo: reward model");
+        assert_eq!(cut, "fine-to…: reward model");
+        assert_eq!(cut.chars().count(), TITLE);
+        assert_eq!(title(&"x".repeat(40)).chars().count(), TITLE);
+        assert_eq!(
+            title(&format!("a: {}", "x".repeat(40))).chars().count(),
+            TITLE
+        );
     }
 
     #[test]

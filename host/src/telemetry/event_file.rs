@@ -4,7 +4,7 @@
 //! every reader takes. Field numbers are those of tensorboard/compat/proto/{event,summary,histogram,tensor}.proto.
 
 use std::fs::{self, File};
-use std::io::{Seek as _, SeekFrom, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use prost::Message;
@@ -77,22 +77,14 @@ struct TensorProto {
     #[prost(int32, tag = "1")]
     dtype: i32,
     #[prost(message, optional, tag = "2")]
-    tensor_shape: Option<TensorShape>,
+    tensor_shape: Option<Scalar>,
     #[prost(bytes = "vec", repeated, tag = "8")]
     string_val: Vec<Vec<u8>>,
 }
 
+/// A shape without dimensions: TensorBoard shows texts of more as tables.
 #[derive(Clone, PartialEq, Message)]
-struct TensorShape {
-    #[prost(message, repeated, tag = "2")]
-    dim: Vec<Dimension>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Dimension {
-    #[prost(int64, tag = "1")]
-    size: i64,
-}
+struct Scalar {}
 
 #[derive(Clone, PartialEq, Message)]
 struct SummaryMetadata {
@@ -175,9 +167,7 @@ fn encode(line: &Line) -> Vec<u8> {
                 tag: line.name.clone(),
                 tensor: Some(TensorProto {
                     dtype: DT_STRING,
-                    tensor_shape: Some(TensorShape {
-                        dim: vec![Dimension { size: 1 }],
-                    }),
+                    tensor_shape: Some(Scalar {}),
                     string_val: vec![line.text.clone().into_bytes()],
                 }),
                 metadata: Some(SummaryMetadata {
@@ -204,53 +194,70 @@ fn encode(line: &Line) -> Vec<u8> {
     out
 }
 
-/// The event file of a stage that is at work; each line is handed to the system at once, so that TensorBoard can follow.
+/// The event file of a stage that is at work; each line is handed to the system at once, so that TensorBoard can follow. It
+/// is made with the first line: a stage without any has none.
 pub struct EventFile {
     path: PathBuf,
-    file: File,
-    empty: bool,
+    file: Option<File>,
 }
 
 impl EventFile {
-    /// The file of these lines at `path`, whose folder is made. One that is there is overwritten in place: the lines before an
-    /// interruption are the same bytes, and whoever follows the file goes on.
+    /// The file of these lines at `path`. One that is there is overwritten in place: the lines before an interruption are the
+    /// same bytes, and whoever follows the file goes on.
     pub fn open(path: &Path, lines: &[Line]) -> Result<Self> {
-        let fail = |error: std::io::Error| Error::io("write", path, &error);
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(|error| Error::io("make", folder, &error))?;
-        }
-        let mut bytes = Vec::new();
-        if let Some(first) = lines.first() {
-            bytes.extend(head(first.unix_seconds()));
-        }
+        let mut events = Self {
+            path: path.to_path_buf(),
+            file: None,
+        };
+        let Some(first) = lines.first() else {
+            // What is left of an attempt that wrote more than it kept.
+            return match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(Error::io("remove", path, &error))
+                }
+                _ => Ok(events),
+            };
+        };
+        let mut bytes = head(first.unix_seconds());
         for line in lines {
             bytes.extend(encode(line));
         }
-        let mut file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(fail)?;
-        file.write_all(&bytes).map_err(fail)?;
-        file.set_len(bytes.len() as u64).map_err(fail)?;
-        file.seek(SeekFrom::End(0)).map_err(fail)?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            file,
-            empty: bytes.is_empty(),
-        })
+        events.write(&bytes)?;
+        if let Some(file) = &events.file {
+            file.set_len(bytes.len() as u64)
+                .map_err(|error| Error::io("write", path, &error))?;
+        }
+        Ok(events)
     }
 
     /// Adds a line.
     pub fn push(&mut self, line: &Line) -> Result<()> {
-        let mut bytes = encode(line);
-        if std::mem::take(&mut self.empty) {
-            bytes.splice(0..0, head(line.unix_seconds()));
+        let mut bytes = if self.file.is_none() {
+            head(line.unix_seconds())
+        } else {
+            Vec::new()
+        };
+        bytes.extend(encode(line));
+        self.write(&bytes)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let fail = |error: io::Error| Error::io("write", &self.path, &error);
+        if let (None, Some(folder)) = (&self.file, self.path.parent()) {
+            fs::create_dir_all(folder).map_err(|error| Error::io("make", folder, &error))?;
         }
-        self.file
-            .write_all(&bytes)
-            .map_err(|error| Error::io("write", &self.path, &error))
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(
+                File::options()
+                    .write(true)
+                    .create(true)
+                    .truncate(false)
+                    .open(&self.path)
+                    .map_err(fail)?,
+            ),
+        };
+        file.write_all(bytes).map_err(fail)
     }
 }
 
@@ -315,7 +322,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("new/events");
         let mut file = EventFile::open(&path, &[]).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"", "no line, no event");
+        assert!(!path.exists(), "no line, no file");
         for line in lines() {
             file.push(&line).unwrap();
         }
