@@ -270,3 +270,73 @@ impl Observer for StageObserver {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::pipeline::store::StageKey;
+    use crate::telemetry::event_file::EVENT_FILE;
+    use crate::telemetry::{AlarmsConfig, Telemetry};
+
+    #[test]
+    fn what_goes_on_after_an_interruption_ends_with_what_an_undisturbed_stage_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut alarms = AlarmsConfig::default();
+        alarms.kl_runaway.action = Action::Gate;
+        let telemetry = Telemetry::default();
+        telemetry.enter(&folder.path().join("run"), &alarms);
+        let watch = telemetry.watch(&StageKey::new("ppo", serde_json::json!({})));
+        let stage = folder.path().join("stage");
+        fs::create_dir(&stage).unwrap();
+        let observer = || StageObserver::new("a: ppo", &stage, Show::Nothing, &watch).unwrap();
+        let report = |observer: &StageObserver, step| {
+            observer.metrics(
+                step,
+                &[("kl/response_k1", 60.0), ("a/b", 1.0 / step as f64)],
+            );
+            observer.histogram(step, "a/h", &[1.0, step as f32]);
+            observer.text(step, "samples/x", "words");
+        };
+        let first = observer();
+        report(&first, 1);
+        report(&first, 2);
+        first.check_gates().unwrap();
+        drop(first);
+        // Cut back to step 1, as a checkpoint does; the event file still holds step 2.
+        for name in [line::METRICS, line::HISTOGRAMS, line::TEXTS] {
+            let path = stage.join(name);
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(&path, format!("{}\n", text.lines().next().unwrap())).unwrap();
+        }
+        let second = observer();
+        report(&second, 2);
+        second.check_gates().unwrap();
+        report(&second, 3);
+        let error = second.check_gates().unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        assert!(
+            error.to_string().contains("kl_runaway at step 3"),
+            "{error}"
+        );
+        second.finish().unwrap();
+        drop(second);
+
+        let lines = line::read_all(&stage).unwrap();
+        let order: Vec<&str> = lines.iter().map(Line::file).collect();
+        let each = [line::METRICS, line::HISTOGRAMS, line::TEXTS];
+        assert_eq!(order, [each, each, each].concat());
+        assert!(
+            lines
+                .windows(2)
+                .all(|two| two[0].unix_seconds() < two[1].unix_seconds())
+        );
+        let whole = folder.path().join(EVENT_FILE);
+        EventFile::open(&whole, &lines).unwrap();
+        let along = fs::read(watch.event_file().unwrap()).unwrap();
+        assert!(along == fs::read(whole).unwrap(), "the event files differ");
+        // Whoever starts it again meets the gate at once.
+        observer().check_gates().unwrap_err();
+    }
+}

@@ -53,13 +53,13 @@ impl Latest {
     /// The figures in words, where the stage is PPO.
     pub fn words(&self) -> Option<String> {
         let reward = self.reward?;
-        let mut words = format!("reward {}", short(reward));
+        let mut words = vec![format!("reward {}", short(reward))];
         for (name, value) in [("kl", self.kl), ("len", self.length), ("eval", self.score)] {
             if let Some(value) = value {
-                words += &format!("  {name} {}", short(value));
+                words.push(format!("{name} {}", short(value)));
             }
         }
-        Some(words)
+        Some(words.join("  "))
     }
 }
 
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn ppo_shows_its_figures_and_others_what_they_say() {
-        let quarter = Some(Duration::from_secs(900));
+        let quarter = Some(Duration::from_mins(15));
         assert_eq!(
             message(quarter, &latest(1.25, 0.5, 20.4, 0.66), "reward 1.25"),
             "15m left  reward 1.250  kl 0.500  len 20.40  eval 0.660"
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_longest_line_fits_on_a_terminal() {
-        let hours = Some(Duration::from_secs(99 * 3600 + 59 * 60));
+        let hours = Some(Duration::from_mins(99 * 60 + 59));
         let message = message(hours, &latest(-123.456, -12.34, 1234.5, 0.666), "");
         let steps = "1000/1000".len();
         let line = TITLE + 1 + BAR + 1 + steps + 1 + message.len();
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn the_time_left_follows_from_what_was_done_since_the_start() {
-        let minute = Duration::from_secs(60);
+        let minute = Duration::from_mins(1);
         assert_eq!(left(minute, 0, 10), None);
         assert_eq!(left(minute, 2, 10), Some(5 * minute));
         // Gone on with at step 30: the pace is that of the steps since then.

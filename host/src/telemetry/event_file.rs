@@ -1,6 +1,6 @@
 //! TensorBoard's event files: TFRecord frames around protobuf messages.
 //!
-//! Scalars are `simple_value`, histograms `histo`, texts string tensors of the plugin `text`: the forms that `PyTorch` writes and
+//! Scalars are `simple_value`, histograms `histo`, texts string tensors of the plugin `text`: the forms that PyTorch writes and
 //! every reader takes. Field numbers are those of tensorboard/compat/proto/{event,summary,histogram,tensor}.proto.
 
 use std::fs::{self, File};

@@ -102,7 +102,7 @@ impl NotFinite {
             .map(|number| dir.join(format!("{stage}-{number}.json")))
             .find(|path| !path.exists())
             .ok_or_else(|| Error::internal(format!("no name is left in {}", dir.display())))?;
-        let text = serde_json::to_vec_pretty(&json!({
+        let text = serde_json::to_vec(&json!({
             "stage": stage,
             "error": message,
             "what": self.what,

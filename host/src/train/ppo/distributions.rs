@@ -57,15 +57,16 @@ fn sample(rollout: &Rollout, row: usize, reward: f32, decode: &Decode<'_>) -> Re
     } else {
         "cut off"
     };
-    let mut text = format!("reward {reward:.4}, {} tokens, {end}", response.len());
+    let mut text = vec![format!(
+        "reward {reward:.4}, {} tokens, {end}",
+        response.len()
+    )];
     for (title, ids) in [
         ("prompt", rollout.batch.prompt(row)),
         ("response", response),
     ] {
-        text += &format!("\n\n**{title}**\n");
-        for line in decode(ids)?.lines() {
-            text += &format!("\n    {line}");
-        }
+        text.extend([String::new(), format!("**{title}**"), String::new()]);
+        text.extend(decode(ids)?.lines().map(|line| format!("    {line}")));
     }
-    Ok(text)
+    Ok(text.join("\n"))
 }
