@@ -61,7 +61,7 @@ fn tensorboard_lists_scalars_histograms_and_texts_with_the_figures_of_the_lines(
     for artifact in trained.into_iter().flatten() {
         let name = format!("{}-{}", artifact.key.stage(), artifact.key.hash());
         let shown = out.join("tensorboard").join(&name);
-        let Some(read) = python("tensorboard.py", [&shown], None) else {
+        let Some(read) = python("event_files.py", [&shown], None) else {
             return;
         };
         let mut scalars: BTreeMap<String, Vec<Value>> = BTreeMap::new();

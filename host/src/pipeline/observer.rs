@@ -249,8 +249,6 @@ impl Observer for StageObserver {
             let left = state.pace.left(done, total);
             dashboard::message(left, &state.latest, message)
         };
-        self.bar.set_length(total);
-        self.bar.set_position(done);
         if self.bar.is_hidden() && self.show == Show::Progress {
             let mut last = self
                 .last_line
@@ -262,6 +260,8 @@ impl Observer for StageObserver {
             }
         }
         self.bar.set_message(message);
+        self.bar.set_length(total);
+        self.bar.set_position(done);
     }
 
     fn warn(&self, message: &str) {
