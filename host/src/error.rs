@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use crate::telemetry::NotFinite;
+
 /// `Result` with the host's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -28,6 +30,7 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     hint: Option<String>,
+    not_finite: Option<Box<NotFinite>>,
 }
 
 impl Error {
@@ -36,6 +39,7 @@ impl Error {
             kind,
             message: message.into(),
             hint: None,
+            not_finite: None,
         }
     }
 
@@ -100,6 +104,37 @@ impl Error {
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {
         self.message = format!("{context}: {}", self.message);
+        self
+    }
+
+    /// The same error with more behind its message: `message; more`.
+    #[must_use]
+    pub fn followed_by(mut self, more: impl fmt::Display) -> Self {
+        self.message = format!("{}; {more}", self.message);
+        self
+    }
+
+    /// The same error with the rows at which a number was not finite.
+    #[must_use]
+    pub fn with_not_finite(mut self, found: NotFinite) -> Self {
+        self.not_finite = Some(Box::new(found));
+        self
+    }
+
+    /// The rows at which a number was not finite, where that is what the error is about.
+    pub fn not_finite(&self) -> Option<&NotFinite> {
+        self.not_finite.as_deref()
+    }
+
+    /// The same, to add to them.
+    pub fn not_finite_mut(&mut self) -> Option<&mut NotFinite> {
+        self.not_finite.as_deref_mut()
+    }
+
+    /// The same error as the failure of a gate.
+    #[must_use]
+    pub fn into_gate(mut self) -> Self {
+        self.kind = ErrorKind::Gate;
         self
     }
 

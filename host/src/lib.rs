@@ -17,6 +17,7 @@ pub mod pipeline;
 pub mod plugins;
 pub mod report;
 pub mod sandbox;
+pub mod telemetry;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::model::LoraConfig;
 use crate::pipeline::checkpoints::CheckpointConfig;
 use crate::sandbox::SandboxConfig;
+use crate::telemetry::AlarmsConfig;
 use crate::train::ppo::PpoConfig;
 use crate::train::reward_model::RewardModelConfig;
 use crate::train::sampling::SamplingConfig;
@@ -66,6 +67,8 @@ pub struct Config {
     pub evaluation: EvaluationConfig,
     /// Checkpoints while training.
     pub checkpoints: CheckpointConfig,
+    /// What is watched while a stage trains: warnings, or gates that stop the run.
+    pub alarms: AlarmsConfig,
     /// Plugins beyond the built-in ones.
     pub plugins: PluginsConfig,
     /// Where tensors live.
@@ -100,6 +103,7 @@ impl Default for Config {
             judge: JudgeConfig::default(),
             evaluation: EvaluationConfig::default(),
             checkpoints: CheckpointConfig::default(),
+            alarms: AlarmsConfig::default(),
             plugins: PluginsConfig::default(),
             device: DeviceConfig::default(),
         }
@@ -438,6 +442,7 @@ impl Config {
         self.checkpoints.validate()?;
         self.sandbox.validate()?;
         self.sft.validate()?;
+        self.alarms.validate()?;
         self.reward_model.validate()?;
         self.ppo.validate()
     }

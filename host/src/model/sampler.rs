@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 use super::sampling::Sampling;
 use super::vector;
 use crate::error::{Error, Result};
+use crate::telemetry::NotFinite;
 
 /// Likeliest tokens looked at first for a nucleus; a peaked distribution needs no more.
 const NUCLEUS_START: usize = 64;
@@ -47,7 +48,8 @@ impl Sampler {
         if !sum.is_finite() {
             return Err(Error::input("the model's logits are not finite").hint(
                 "its weights have diverged; lower the learning rate of the training that made them",
-            ));
+            )
+            .with_not_finite(NotFinite::batch("the logits", &[])));
         }
         let id = if greedy {
             logits

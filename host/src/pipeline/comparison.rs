@@ -1,6 +1,6 @@
 //! From finished runs to the three tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use finegrain_sdk::rng::Stream;
 
@@ -22,6 +22,7 @@ use crate::report::{
     ComparisonResult, CostRow, LocalisationCell, LongerCell, RewardModels, RunCost, Variant,
     WinRateRow,
 };
+use crate::telemetry::watch::findings;
 
 /// The result of a comparison: `variants` holds every variant's runs, one for each seed, in the same order of seeds.
 pub fn summarise(variants: &[Vec<VariantRun>], baseline: Option<&str>) -> Result<ComparisonResult> {
@@ -51,7 +52,7 @@ pub fn summarise(variants: &[Vec<VariantRun>], baseline: Option<&str>) -> Result
         win_rates: win_rates(variants, at, prompts_of(config.task), &bootstrap)?,
         reward_models: reward_models(variants, &bootstrap)?,
         costs: costs(variants, at)?,
-        notes: notes(variants),
+        notes: notes(variants)?,
     };
     Ok(result.concluded(config.judge.is_reward_model()))
 }
@@ -277,7 +278,7 @@ fn costs(variants: &[Vec<VariantRun>], baseline: usize) -> Result<Vec<CostRow>> 
 }
 
 /// What a reader should know beside the tables.
-fn notes(variants: &[Vec<VariantRun>]) -> Vec<String> {
+fn notes(variants: &[Vec<VariantRun>]) -> Result<Vec<String>> {
     let config = &variants[0][0].config;
     let mut notes = Vec::new();
     if config.task == Task::Sandbox {
@@ -294,5 +295,25 @@ fn notes(variants: &[Vec<VariantRun>]) -> Vec<String> {
                 .to_owned(),
         );
     }
-    notes
+    notes.extend(alarms(variants)?);
+    Ok(notes)
+}
+
+/// The alarms that went off, a sentence each; a stage that several runs share is named by the first of them.
+fn alarms(variants: &[Vec<VariantRun>]) -> Result<Vec<String>> {
+    let mut seen = BTreeSet::new();
+    let mut notes = Vec::new();
+    for run in variants.iter().flatten() {
+        for artifact in run.stages() {
+            for finding in findings(&run.config.alarms, artifact)? {
+                if seen.insert((artifact.key.to_string(), finding.alarm)) {
+                    notes.push(format!(
+                        "{}, seed {}, {}: {finding}.",
+                        run.config.name, run.config.seed, artifact.record.stage
+                    ));
+                }
+            }
+        }
+    }
+    Ok(notes)
 }

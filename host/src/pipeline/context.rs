@@ -15,6 +15,17 @@ pub trait Observer: Sync {
     /// One line of metrics: `step` counts the stage's own steps; names are `group/name`, as in docs/metrics.md.
     fn metrics(&self, step: u64, values: &[(&str, f64)]);
 
+    /// The distribution of a figure over tokens or responses at a step; the name is `group/name`.
+    fn histogram(&self, _step: u64, _name: &str, _values: &[f32]) {}
+
+    /// A text of a step, as Markdown; the name is `group/name`.
+    fn text(&self, _step: u64, _name: &str, _text: &str) {}
+
+    /// An error once a gate of the run has failed.
+    fn check_gates(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// `done` of `total` units of work, and a few words that stand behind the bar.
     fn progress(&self, done: u64, total: u64, message: &str);
 
@@ -58,12 +69,12 @@ pub struct StageContext<'a> {
 }
 
 impl StageContext<'_> {
-    /// An error once the user has interrupted the run; stages call it after every step.
+    /// An error once the user has interrupted the run or a gate has failed; stages call it after every step.
     pub fn check_cancelled(&self) -> Result<()> {
         if self.cancel.load(Ordering::Relaxed) {
             return Err(Error::interrupted());
         }
-        Ok(())
+        self.observer.check_gates()
     }
 
     /// To be called after `step` steps of a loop: saves a checkpoint where one is due, and on an interrupt, which is an

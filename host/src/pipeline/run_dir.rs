@@ -14,6 +14,7 @@ use crate::pipeline::store::Artifact;
 use crate::pipeline::store::lock::Lock;
 use crate::pipeline::variant::{self, VariantRun};
 use crate::report::{ComparisonResult, markdown};
+use crate::telemetry::line::METRICS;
 
 /// Who writes into the folder, while it is written into.
 const LOCK: &str = ".lock";
@@ -67,6 +68,7 @@ impl RunDir {
     pub fn run(&self, session: &Session<'_>, config: &Config) -> Result<VariantRun> {
         let session = &session.for_another_run();
         session.store.enter(&self.dir)?;
+        session.telemetry.enter(&self.dir, &config.alarms);
         let run = variant::run(session, config);
         self.known
             .set(self.known.get() || session.store.is_in_use());
@@ -105,7 +107,7 @@ impl RunDir {
         let metrics = out.join("metrics");
         make(&metrics)?;
         for artifact in run.stages() {
-            let from = artifact.file("metrics.jsonl");
+            let from = artifact.file(METRICS);
             if from.is_file() {
                 copy(
                     &from,

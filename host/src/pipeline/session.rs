@@ -15,6 +15,7 @@ use crate::pipeline::observer::{Show, StageObserver};
 use crate::pipeline::plan::Planner;
 use crate::pipeline::store::{Artifact, Asker, StageKey, Store};
 use crate::plugins::{Identity, Registry};
+use crate::telemetry::Telemetry;
 
 /// The surroundings of a run or a comparison.
 pub struct Session<'a> {
@@ -32,6 +33,8 @@ pub struct Session<'a> {
     pub label: Option<String>,
     /// Where stages are written down instead of computed.
     pub planner: Option<&'a Planner>,
+    /// Where the run that is under way shows its figures, and what is watched in them.
+    pub telemetry: Telemetry,
 }
 
 impl<'a> Session<'a> {
@@ -51,6 +54,7 @@ impl<'a> Session<'a> {
             show,
             label: None,
             planner: None,
+            telemetry: Telemetry::default(),
         }
     }
 
@@ -65,6 +69,7 @@ impl<'a> Session<'a> {
             show: self.show,
             label: self.label.clone(),
             planner: self.planner,
+            telemetry: Telemetry::default(),
         }
     }
 
@@ -134,6 +139,7 @@ impl<'a> Session<'a> {
     /// The artifact of a stage: found in the store, or made by `work` in a folder of its own, with metrics, progress and
     /// a random stream that follows from the seed and the stage's name. Where another process makes it, waits and says so;
     /// where an interrupted attempt has left a checkpoint, `work` finds it in its context.
+    /// Fails where a gate of the run does; the artifact is kept.
     pub fn stage(
         &self,
         config: &Config,
@@ -157,7 +163,8 @@ impl<'a> Session<'a> {
             },
         };
         let saved = self.store.checkpoints(&key);
-        self.store.obtain(key, &asker, |dir: &Path| {
+        let watch = self.telemetry.watch(&key);
+        let artifact = self.store.obtain(key, &asker, |dir: &Path| {
             let checkpoints = Checkpoints::open(&saved, &config.checkpoints, asker.warn)?;
             if let Some(found) = checkpoints.found() {
                 found.restore_files(dir)?;
@@ -165,7 +172,7 @@ impl<'a> Session<'a> {
                     (asker.note)(&format!("goes on after step {}", found.step()));
                 }
             }
-            let observer = StageObserver::new(title, dir, self.show)?;
+            let observer = StageObserver::new(title, dir, self.show, &watch)?;
             let context = StageContext {
                 stream,
                 threads: self.threads,
@@ -175,9 +182,11 @@ impl<'a> Session<'a> {
                 checkpoints: &checkpoints,
             };
             context.check_cancelled()?;
-            work(&context).map_err(|error| error.context(title))?;
+            work(&context).map_err(|error| watch.failed(dir, error).context(title))?;
             observer.finish()?;
             Ok(checkpoints.earlier_seconds())
-        })
+        })?;
+        self.telemetry.check(title, &artifact)?;
+        Ok(artifact)
     }
 }

@@ -17,6 +17,7 @@ use crate::model::gradients::CHUNK;
 use crate::model::parameters::Entry;
 use crate::model::{Gradients, Trainable};
 use crate::pipeline::checkpoints::{Part, Saved};
+use crate::telemetry::NotFinite;
 
 /// The optimizer's constants; the learning rate belongs to the stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -157,7 +158,8 @@ impl AdamW {
     pub fn clip_and_step(&mut self, model: &mut impl Trainable, lr: f64) -> Result<f64> {
         let norm = self.gradient_norm();
         if !norm.is_finite() {
-            return Err(Error::internal(format!("the gradient norm is {norm}")));
+            return Err(Error::internal(format!("the gradient norm is {norm}"))
+                .with_not_finite(NotFinite::batch("the gradient norm", &[])));
         }
         self.step(model, lr, self.config.clip_factor(norm));
         Ok(norm)

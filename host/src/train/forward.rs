@@ -5,6 +5,7 @@ use super::batching::micro_batches;
 use crate::data::ragged::TokenBatch;
 use crate::error::Result;
 use crate::model::{Llama, ScoredModel};
+use crate::telemetry::NotFinite;
 
 /// The given rows of a batch, in the given order.
 pub fn select(batch: &TokenBatch, rows: impl IntoIterator<Item = usize>) -> TokenBatch {
@@ -71,7 +72,7 @@ fn gather(
     Ok(all)
 }
 
-/// Refuses a value that is not finite, naming the row of the batch; `rows` gives the name of each row of `offsets`.
+/// Refuses a value that is not finite, naming the row of the batch; the error carries the rows at fault. `rows` gives the name of each row of `offsets`.
 pub(super) fn check_finite(
     what: &str,
     values: &[f32],
@@ -88,7 +89,8 @@ pub(super) fn check_finite(
         at as u64 - offsets[row],
         rows[row]
     ))
-    .hint("the training diverged; a lower learning rate, more warm-up or a smaller max_grad_norm may help"))
+    .hint("the training diverged; a lower learning rate, more warm-up or a smaller max_grad_norm may help")
+    .with_not_finite(NotFinite::tokens(what, values, offsets, rows)))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! `train` holds the loop; `kl`, `whiten`, `losses` and `rewards` are pure functions on slices.
 
 pub mod config;
+mod distributions;
 pub mod kl;
 pub mod losses;
 mod metrics;

@@ -19,6 +19,7 @@ use crate::model::{Llama, ScalarHead, ScoredModel};
 use crate::pipeline::checkpoints::{Snapshot, parameters, restore_parameters};
 use crate::pipeline::context::StageContext;
 use crate::plugins::instance::{PairLoss, RewardInstance};
+use crate::telemetry::not_finite::OffendingRows;
 
 /// Training of a reward model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -179,7 +180,19 @@ pub fn run(
             let named = format!("reward model step {step}");
             let loss =
                 accumulate(&model, &mut optimizer, inputs, batch, step, context).context(&named)?;
-            let norm = optimizer.clip_and_step(&mut model, lr).context(&named)?;
+            let norm = optimizer
+                .clip_and_step(&mut model, lr)
+                .of_batch("the gradient norm", &[batch, batch].concat())
+                .rows_of_all(|| {
+                    both_sides(
+                        &batch
+                            .iter()
+                            .map(|&row| &inputs.train[row])
+                            .collect::<Vec<_>>(),
+                    )
+                })
+                .in_words(inputs.decode)
+                .context(&named)?;
             let done = step + 1;
             let metrics = [
                 ("reward_model/loss", loss),
@@ -266,7 +279,9 @@ fn accumulate(
         let pass = model.scores_pass(&tokens)?;
         let values = pass.scores();
         let names: Vec<usize> = rows.iter().chain(rows).copied().collect();
-        check_finite("the score", values, tokens.responses().offsets(), &names)?;
+        check_finite("the score", values, tokens.responses().offsets(), &names)
+            .rows_of(&tokens)
+            .in_words(inputs.decode)?;
         let loss = preference_loss(inputs.scheme, &pairs, values, step, context)?;
         let share = pairs.len() as f64 / batch.len() as f64;
         total += share * loss.loss;

@@ -12,6 +12,7 @@ use crate::error::{Context, Error, Result};
 use crate::model::Llama;
 use crate::pipeline::checkpoints::{Snapshot, parameters, restore_parameters};
 use crate::pipeline::context::StageContext;
+use crate::telemetry::not_finite::OffendingRows;
 
 /// Supervised fine-tuning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -144,6 +145,8 @@ pub fn run(
             .context(format!("sft step {step}"))?;
             let norm = optimizer
                 .clip_and_step(policy, lr)
+                .of_batch("the gradient norm", rows)
+                .rows_named_in(train, |row| row.row)
                 .context(format!("sft step {step}"))?;
             let done = step + 1;
             context.observer.metrics(
@@ -212,7 +215,8 @@ fn accumulate(
             values,
             responses.offsets(),
             &rows[micro],
-        )?;
+        )
+        .rows_of(&part)?;
         loss -= values.iter().map(|&x| f64::from(x)).sum::<f64>();
         let weight = -1.0 / tokens as f32;
         let gradient = vec![weight; values.len()];

@@ -11,6 +11,7 @@ use crate::data::jsonl;
 use crate::data::records::PromptRecord;
 use crate::error::{Error, Result};
 use crate::eval::EvaluationPoint;
+use crate::eval::statistics::standard_error;
 use crate::model::Llama;
 use crate::pipeline::Session;
 use crate::pipeline::adapters;
@@ -147,7 +148,12 @@ pub fn obtain(
             if judged.is_empty() {
                 return Err(Error::plugin("the judge failed on every prompt"));
             }
-            Ok(judged.iter().sum::<f64>() / judged.len() as f64)
+            let score = judged.iter().sum::<f64>() / judged.len() as f64;
+            if let Some(error) = standard_error(&judged) {
+                let noise = [("evaluation/standard_error", error)];
+                context.observer.metrics(step, &noise);
+            }
+            Ok(score)
         };
         let decode = |ids: &[u32]| tokenizer.decode(ids);
         let report = ppo::run(

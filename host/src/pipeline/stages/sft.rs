@@ -16,6 +16,7 @@ use crate::pipeline::base_model::BaseModel;
 use crate::pipeline::encoding::Encoder;
 use crate::pipeline::report::write_report;
 use crate::pipeline::store::{Artifact, StageKey};
+use crate::telemetry::not_finite::OffendingRows as _;
 use crate::train::sft;
 
 /// One demonstration in this many is held out to measure the loss on.
@@ -58,7 +59,8 @@ pub fn obtain(session: &Session<'_>, config: &Config, data: &Artifact) -> Result
             };
             part.push(&prompt, &response);
         }
-        let report = sft::run(&mut model, &train, &held_out, &config.sft, context)?;
+        let report = sft::run(&mut model, &train, &held_out, &config.sft, context)
+            .in_words(|ids| tokenizer.decode(ids))?;
         write_report(context.dir, &report)?;
         adapters::save(&model, &tokenizer, &config.model, &dir)
     })

@@ -14,6 +14,7 @@ use crate::error::{Context, Error, Result};
 use crate::model::{Llama, PolicyPass, RoundingEffect, ScorePass, ScoredModel, generate};
 use crate::pipeline::context::StageContext;
 use crate::plugins::instance::AdvantageInstance;
+use crate::telemetry::not_finite::OffendingRows;
 use crate::train::batching::{micro_batches, walk};
 use crate::train::forward::{self, check_finite};
 use crate::train::rollout_batch::{Decode, RewardSource, RolloutBatch, log};
@@ -158,7 +159,17 @@ pub fn collect(
         &config.sampling.with_eos(environment.eos),
         &stream,
         context.cancel,
-    )?;
+    )
+    // Which row it was is not known where the model's logits are at fault: all prompts are named.
+    .of_batch("the logits", &(0..drawn.len()).collect::<Vec<_>>())
+    .rows_of_all(|| {
+        let mut prompts = TokenBatch::new();
+        for prompt in &drawn {
+            prompts.push(prompt, &[]);
+        }
+        prompts
+    })
+    .in_words(environment.decode)?;
     let mut batch = TokenBatch::new();
     for (row, (prompt, response)) in drawn.iter().zip(&responses).enumerate() {
         if response.ids.is_empty() {
@@ -201,15 +212,15 @@ pub fn collect(
     let rollouts = RolloutBatch::new(&batch, ended.clone(), environment.decode)?;
     let offsets = rollouts.offsets().to_vec();
     let rows: Vec<usize> = (0..batch.rows()).collect();
-    check_finite("the log-probability", &old_logprobs, &offsets, &rows)?;
-    check_finite(
-        "the reference's log-probability",
-        &ref_logprobs,
-        &offsets,
-        &rows,
-    )?;
+    let check_finite = |what: &str, values: &[f32]| {
+        check_finite(what, values, &offsets, &rows)
+            .rows_of(&batch)
+            .in_words(environment.decode)
+    };
+    check_finite("the log-probability", &old_logprobs)?;
+    check_finite("the reference's log-probability", &ref_logprobs)?;
     if let Some(values) = &values {
-        check_finite("the value", values, &offsets, &rows)?;
+        check_finite("the value", values)?;
     }
     let mut channels = Vec::new();
     for (scheme, WeightedSource { weight, source }) in environment.rewards.iter().enumerate() {
@@ -217,7 +228,7 @@ pub fn collect(
             .token_rewards(&batch, &rollouts, budget, step, context)
             .context(format!("reward {}", source.name))?;
         let gain = gains.apply(scheme, source.name, &mut rewards, &offsets)?;
-        check_finite("the scaled reward", &rewards, &offsets, &rows)?;
+        check_finite("the scaled reward", &rewards)?;
         for reward in &mut rewards {
             *reward *= weight;
         }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::config::{CriticHead, PpoConfig};
+use super::distributions;
 use super::kl::KlController;
 use super::metrics::{self, Step};
 use super::reward_scale::Gains;
@@ -17,6 +18,7 @@ use crate::model::{Llama, ScalarHead, ScoredModel};
 use crate::pipeline::checkpoints::{Snapshot, parameters, restore_parameters};
 use crate::pipeline::context::StageContext;
 use crate::plugins::instance::AdvantageInstance;
+use crate::telemetry::not_finite::OffendingRows;
 use crate::train::rollout_batch::Decode;
 
 /// What a run of PPO takes.
@@ -234,7 +236,11 @@ impl Run {
             kl_coef: beta,
         };
         let learner = &mut self.learner;
-        let stats = learner.update(&material, first, &shuffle).context(&named)?;
+        let stats = learner
+            .update(&material, first, &shuffle)
+            .rows_named_in(&rollout.batch, |row| row.row)
+            .in_words(environment.decode)
+            .context(&named)?;
 
         // 4. The coefficient follows the divergence of this rollout.
         let divergences: Vec<f32> = rollout
@@ -266,6 +272,13 @@ impl Run {
             optimizer_steps: tally.optimizer_steps,
         });
         metrics::send(done, &values, context.observer);
+        distributions::send(
+            done,
+            &rollout,
+            &targets,
+            environment.decode,
+            context.observer,
+        )?;
         let reward = row_sums(&targets.rewards, &rollout.offsets)
             .iter()
             .sum::<f64>()

@@ -9,6 +9,7 @@ use super::rollout::{FirstPasses, Rollout, Targets};
 use crate::error::{Error, Result};
 use crate::model::{Llama, PolicyPass, ScorePass, ScoredModel};
 use crate::pipeline::checkpoints::{Part, Saved, parameters, restore_parameters};
+use crate::telemetry::NotFinite;
 use crate::train::adamw::AdamW;
 use crate::train::batching::{micro_batches, shuffled};
 use crate::train::forward::{check_finite, row_lengths, select};
@@ -158,7 +159,7 @@ impl Learner {
                 if first {
                     stats.first_ratio /= tokens as f64;
                 }
-                self.step(config, material.lr_factor, &mut stats)?;
+                self.step(config, material.lr_factor, minibatch, &mut stats)?;
             }
         }
         Ok(stats)
@@ -259,7 +260,13 @@ impl Learner {
     }
 
     /// Clips and moves both models by the gradients of a minibatch.
-    fn step(&mut self, config: &PpoConfig, factor: f64, stats: &mut UpdateStats) -> Result<()> {
+    fn step(
+        &mut self,
+        config: &PpoConfig,
+        factor: f64,
+        minibatch: &[usize],
+        stats: &mut UpdateStats,
+    ) -> Result<()> {
         let policy_norm = self.policy_optimizer.gradient_norm();
         let critic_norm = match &self.critic_optimizer {
             Some(optimizer) => optimizer.gradient_norm(),
@@ -269,7 +276,8 @@ impl Learner {
             return Err(Error::internal(format!(
                 "the gradient norms of minibatch {} are {policy_norm} (policy) and {critic_norm} (critic)",
                 stats.optimizer_steps
-            )));
+            ))
+            .with_not_finite(NotFinite::batch("the gradient norm", minibatch)));
         }
         let (policy_clip, critic_clip) = if config.clip_jointly {
             let both = config.optimizer.clip_factor(policy_norm.hypot(critic_norm));
