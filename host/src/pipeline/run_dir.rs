@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::pipeline::Session;
 use crate::pipeline::atomic::write_atomic;
+use crate::pipeline::stages::token_views::TOKENS;
 use crate::pipeline::store::lock::Lock;
 use crate::pipeline::variant::{self, VariantRun};
 use crate::report::{ComparisonResult, markdown};
@@ -112,6 +113,9 @@ impl RunDir {
             &run.evaluation.file("outcomes.jsonl"),
             &out.join("samples.jsonl"),
         )?;
+        if let Some(views) = &run.token_views {
+            copy(&views.file(TOKENS), &out.join(TOKENS))?;
+        }
         let policy = out.join("policy");
         make(&policy)?;
         let from = run.ppo.file("policy");

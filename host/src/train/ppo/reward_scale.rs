@@ -37,6 +37,16 @@ impl Gains {
         Self { rule, gains }
     }
 
+    /// Gains that an earlier run has decided, as [`values`](Self::values) gave them.
+    pub fn decided(rule: RewardScale, gains: Vec<f64>) -> Self {
+        Self { rule, gains }
+    }
+
+    /// One gain a scheme; none where rewards are taken as they are.
+    pub fn values(&self) -> &[f64] {
+        &self.gains
+    }
+
     /// Scales the rewards of scheme number `scheme`, called `name`, and returns the gain. Schemes come in the same order at
     /// every step.
     ///

@@ -55,6 +55,12 @@ pub struct PpoReport {
     pub optimizer_steps: u64,
     /// Seconds of training, without evaluations.
     pub wall_seconds: f64,
+    /// The critic after the last step, where the estimator needs one.
+    pub critic: Option<ScoredModel>,
+    /// What the rewards of each scheme were multiplied by.
+    pub gains: Gains,
+    /// β after the last step.
+    pub kl_coef: f64,
 }
 
 /// Runs PPO.
@@ -156,7 +162,7 @@ pub fn run(inputs: PpoInputs<'_>, context: &StageContext<'_>) -> Result<PpoRepor
             tracker.evaluate(done, &learner.policy, inputs.evaluate, context)?;
         }
     }
-    tracker.finish(learner.policy)
+    tracker.finish(learner, gains, kl.coefficient())
 }
 
 /// Refuses inputs that cannot be run.
@@ -249,18 +255,21 @@ impl Tracker {
         Ok(())
     }
 
-    fn finish(self, last: Llama) -> Result<PpoReport> {
+    fn finish(self, learner: Learner, gains: Gains, kl_coef: f64) -> Result<PpoReport> {
         let (point, best) = self
             .best
             .ok_or_else(|| Error::internal("invariant: step 0 is evaluated"))?;
         Ok(PpoReport {
-            last,
+            last: learner.policy,
             best,
             best_step: point.step,
             evaluations: self.evaluations,
             samples: self.samples,
             optimizer_steps: self.optimizer_steps,
             wall_seconds: self.seconds.as_secs_f64(),
+            critic: learner.critic,
+            gains,
+            kl_coef,
         })
     }
 }
