@@ -44,6 +44,10 @@ pub enum Command {
         finegrain compare configs/edit-pairs/*.toml --set data.path=edits.jsonl --set model.path=llama --seeds 1,2,3"
     )]
     Compare(CompareArgs),
+    /// Write one HTML file about a finished run or comparison, and its figures as CSV.
+    #[command(after_help = "Examples:\n  finegrain report runs/sandbox\n  \
+        finegrain report runs/ppo-rlhf-seed1 --out ppo-rlhf.html")]
+    Report(ReportArgs),
     /// List plugins, show what one does and which options it has, or begin one of your own.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -135,6 +139,17 @@ pub struct CompareArgs {
     /// Shared flags.
     #[command(flatten)]
     pub common: CommonArgs,
+}
+
+/// `finegrain report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The folder of a run or a comparison.
+    #[arg(value_name = "RUN|COMPARISON")]
+    pub path: PathBuf,
+    /// The HTML file; `report.html` in the folder where absent. CSV files always go to `report/` in the folder.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 /// `finegrain plugin`.

@@ -6,6 +6,7 @@ mod config;
 mod generate;
 mod interrupt;
 mod plugin;
+mod report;
 mod run;
 mod store;
 
@@ -29,6 +30,7 @@ pub fn dispatch(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Compare(args) => compare::compare(&args),
+        Command::Report(args) => report::report(&args),
         Command::Plugin(command) => plugin::plugin(&command),
         Command::Generate(args) => generate::generate(&args),
         Command::Bench(command) => bench::bench(&command),

@@ -10,3 +10,4 @@ mod lora;
 mod model;
 mod plugins;
 mod python;
+mod report;

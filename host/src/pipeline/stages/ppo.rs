@@ -210,7 +210,7 @@ pub fn obtain(
 }
 
 /// A channel's name is its scheme's; schemes that occur twice are numbered.
-pub(super) fn channel_names(config: &Config) -> Vec<String> {
+pub(crate) fn channel_names(config: &Config) -> Vec<String> {
     let of = |at: usize| &config.reward[at].plugin;
     (0..config.reward.len())
         .map(|at| {
