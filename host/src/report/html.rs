@@ -63,7 +63,7 @@ fn render(found: &Found, calibrations: &[Calibrated]) -> Result<String> {
                 data => embeddable(&data(found, calibrations)),
                 result => Serde(&found.result),
                 sheets => Serde(sheets),
-                missing => found.missing,
+                missing => found.missing.clone(),
                 version => env!("CARGO_PKG_VERSION"),
             })
         })
