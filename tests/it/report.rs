@@ -110,7 +110,10 @@ fn a_browser_shows_the_figures_of_the_json_offline_in_any_light_and_on_paper() {
     assert!(of("found") > 0 && of("marks") > 0 && of("won") < 30);
     assert_eq!(seen["sorted"], true);
     for (name, wider) in seen["wider"].as_object().unwrap() {
-        assert!(wider.as_i64().unwrap() <= 0, "{name} is {wider} px too wide");
+        assert!(
+            wider.as_i64().unwrap() <= 0,
+            "{name} is {wider} px too wide"
+        );
     }
     let [light, dark, paper] = [0, 1, 2].map(|at| &seen["backgrounds"][at]);
     assert!(light != dark && paper == light);

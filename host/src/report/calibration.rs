@@ -13,41 +13,41 @@ use crate::eval::statistics::{Interval, wilson};
 const BINS: usize = 10;
 
 /// What [`Calibration::brier`] is where every pair is given 0.5.
-pub const BRIER_OF_GUESSING: f64 = 0.25;
+pub(super) const BRIER_OF_GUESSING: f64 = 0.25;
 
 /// Pairs of like confidence.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Bin {
+pub(super) struct Bin {
     /// The lowest confidence, included.
-    pub low: f64,
+    pub(super) low: f64,
     /// The highest; included in the last bin alone.
-    pub high: f64,
+    pub(super) high: f64,
     /// Pairs, at least 1.
-    pub n: usize,
+    pub(super) n: usize,
     /// Their mean confidence.
-    pub predicted: f64,
+    pub(super) predicted: f64,
     /// The share in which the label agrees with the model.
-    pub observed: f64,
+    pub(super) observed: f64,
     /// Its 95% Wilson interval.
-    pub interval: Option<Interval>,
+    pub(super) interval: Option<Interval>,
 }
 
 /// The calibration on one set of pairs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Calibration {
+pub(super) struct Calibration {
     /// Pairs.
-    pub n: usize,
+    pub(super) n: usize,
     /// Σ n_bin / n · |observed − predicted|: expected calibration error, 0 to 1.
-    pub ece: f64,
+    pub(super) ece: f64,
     /// Mean of (1 − P(chosen ≻ rejected))².
-    pub brier: f64,
+    pub(super) brier: f64,
     /// Bins with at least one pair, by confidence.
-    pub bins: Vec<Bin>,
+    pub(super) bins: Vec<Bin>,
 }
 
 impl Calibration {
     /// The calibration; `None` of no pairs.
-    pub fn of(pairs: &[RankedPair]) -> Option<Self> {
+    pub(super) fn of(pairs: &[RankedPair]) -> Option<Self> {
         if pairs.is_empty() {
             return None;
         }
@@ -89,7 +89,7 @@ impl Calibration {
 }
 
 /// Pearson's correlation; `None` of fewer than three points or where a side does not vary.
-pub fn correlation(points: &[(f64, f64)]) -> Option<f64> {
+pub(super) fn correlation(points: &[(f64, f64)]) -> Option<f64> {
     if points.len() < 3 {
         return None;
     }
