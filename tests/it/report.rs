@@ -81,6 +81,7 @@ fn a_browser_shows_the_figures_of_the_json_offline_in_any_light_and_on_paper() {
         assert!(page.as_array().unwrap().len() > 1);
         assert_eq!(page, json);
     }
+    assert_eq!(seen["matrix"], seen["json_matrix"]);
     // The chart writes them itself.
     for row in seen["json_1"].as_array().unwrap() {
         let figure = row[1].as_str().unwrap();

@@ -58,6 +58,9 @@ with sync_playwright() as playwright:
         cells.setdefault((cell["trained_on"], cell["scheme"]), {})[cell["tested_on"]] = percent(cell["accuracy"]["overall"])
     seen["table_2"] = [[row[0], row[1], row[3]] for row in rows(("models", "Table 2")) if row[0] != "longer is better"]
     seen["json_2"] = [[f"{on}, {scheme}", of["pairs"], of["edits"]] for (on, scheme), of in cells.items()]
+    seen["matrix"] = [text.split("\n")[0].strip() for text in page.locator("#cells td").all_inner_texts()]
+    longer = {cell["tested_on"]: percent(cell["accuracy"]["overall"]) for cell in result["reward_models"]["longer_is_better"]}
+    seen["json_matrix"] = [of[on] for of in [*cells.values(), longer] for on in ("pairs", "edits")]
     seen["table_3"] = [row[0] for row in rows(("cost", "Table 3")) if row[0]]
     seen["json_3"] = [row["variant"] for row in result["costs"]]
     seen["forest"] = page.locator("#forest").inner_text() or page.locator("#forest").text_content()

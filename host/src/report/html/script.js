@@ -14,7 +14,8 @@ function make(name, attributes = {}, ...children) {
   node.append(...children.filter((child) => child !== null));
   return node;
 }
-const percent = (value) => (100 * value).toFixed(1);
+// A tie such as 56.25 goes to the even digit, as in the tables; toFixed alone would write 56.3 there.
+const percent = (value) => { const p = 100 * value; return (p % 1 === 0.25 ? p - 0.05 : p).toFixed(1); };
 const bracket = (interval) => (interval ? ` [${percent(interval.low)}, ${percent(interval.high)}]` : "");
 function brief(value) {
   if (value === null || value === undefined) return "–";
@@ -59,7 +60,7 @@ function forest() {
   const base = rows.length * high + 6;
   svg.append(make("line", { class: "axis", x1: left, x2: wide - right, y1: base, y2: base }), make("line", { class: "reference", x1: x(0.5), x2: x(0.5), y1: 0, y2: base }));
   for (const t of ticks(low, top, 5)) svg.append(make("text", { x: x(t), y: base + 16, "text-anchor": "middle" }, (100 * t).toFixed(0)));
-  svg.append(make("text", { x: (left + wide - right) / 2, y: base + 34, "text-anchor": "middle" }, "win rate %, 95% interval; small: seeds; dashed: as good as the reference"));
+  svg.append(make("text", { x: (left + wide - right) / 2, y: base + 34, "text-anchor": "middle" }, narrow ? "win rate %, 95% interval" : "win rate %, 95% interval; small: seeds; dashed: as good as the reference"));
   rows.forEach((row, i) => {
     const y = i * high + (narrow ? 40 : 20), o = row.win_rate.overall, c = colour(row.variant), figures = o ? `${percent(o.value)}${bracket(o.interval)}, n = ${o.n}` : "–";
     if (narrow) svg.append(make("text", { class: "name", x: left, y: y - 16 }, `${row.variant}: ${figures}`));
