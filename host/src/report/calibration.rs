@@ -37,7 +37,7 @@ pub(super) struct Bin {
 pub(super) struct Calibration {
     /// Pairs.
     pub(super) n: usize,
-    /// Σ n_bin / n · |observed − predicted|: expected calibration error, 0 to 1.
+    /// `Σ n_bin / n · |observed − predicted|`: expected calibration error, 0 to 1.
     pub(super) ece: f64,
     /// Mean of (1 − P(chosen ≻ rejected))².
     pub(super) brier: f64,

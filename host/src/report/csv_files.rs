@@ -12,7 +12,7 @@ use crate::pipeline::atomic::write_atomic;
 /// A reward model's calibration on one kind of test pairs.
 pub(super) type Calibrated = (PairSource, String, PairSource, Calibration);
 
-/// Writes win_rates.csv, reward_models.csv, learning_curves.csv, calibration.csv and tokens.csv.
+/// Writes the files into the folder `dir`.
 pub(super) fn write(dir: &Path, found: &Found, calibrations: &[Calibrated]) -> Result<()> {
     write_rows(dir, "win_rates.csv", &win_rates(found))?;
     write_rows(dir, "reward_models.csv", &reward_models(found))?;

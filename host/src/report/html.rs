@@ -14,7 +14,7 @@ use similar::{ChangeTag, TextDiff};
 
 use super::calibration::{BRIER_OF_GUESSING, Calibration, correlation};
 use super::csv_files::{self, Calibrated};
-use super::runs::{self, Found, Run};
+use super::runs::{self, Found, Ranking, Run};
 use super::sheet::Sheet;
 use crate::data::records::{Pair, PairSource};
 use crate::error::{Error, Result};
@@ -106,46 +106,46 @@ fn data(found: &Found, calibrations: &[Calibrated]) -> Value {
     })
 }
 
+/// Pairs of all seeds that one reward model of each has ranked.
+struct Pooled<'a> {
+    first: &'a Ranking,
+    seeds: BTreeSet<u64>,
+    pairs: Vec<RankedPair>,
+}
+
 fn calibrations(found: &Found) -> Vec<Calibrated> {
-    let mut pooled: Vec<(
-        PairSource,
-        String,
-        PairSource,
-        BTreeSet<u64>,
-        Vec<RankedPair>,
-    )> = Vec::new();
+    let mut pooled: Vec<Pooled<'_>> = Vec::new();
     for run in &found.runs {
         for ranking in &run.rankings {
-            let same = |row: &&mut (
-                PairSource,
-                String,
-                PairSource,
-                BTreeSet<u64>,
-                Vec<RankedPair>,
-            )| {
-                row.0 == ranking.trained_on && row.1 == ranking.scheme && row.2 == ranking.tested_on
-            };
-            match pooled.iter_mut().find(same) {
-                // Variants may share a reward model: its pairs count once a seed.
-                Some(row) => {
-                    if row.3.insert(run.seed) {
-                        row.4.extend(ranking.pairs.iter().cloned());
-                    }
-                }
-                None => pooled.push((
-                    ranking.trained_on,
-                    ranking.scheme.clone(),
-                    ranking.tested_on,
-                    BTreeSet::from([run.seed]),
-                    ranking.pairs.clone(),
-                )),
+            let what = |r: &Ranking| (r.trained_on, r.scheme.clone(), r.tested_on);
+            let at = pooled
+                .iter()
+                .position(|row| what(row.first) == what(ranking));
+            let at = at.unwrap_or_else(|| {
+                pooled.push(Pooled {
+                    first: ranking,
+                    seeds: BTreeSet::new(),
+                    pairs: Vec::new(),
+                });
+                pooled.len() - 1
+            });
+            // Variants may share a reward model: its pairs count once a seed.
+            if pooled[at].seeds.insert(run.seed) {
+                pooled[at].pairs.extend(ranking.pairs.iter().cloned());
             }
         }
     }
     pooled
         .into_iter()
-        .filter_map(|(trained_on, scheme, tested_on, _, pairs)| {
-            Some((trained_on, scheme, tested_on, Calibration::of(&pairs)?))
+        .filter_map(|row| {
+            let Ranking {
+                trained_on,
+                scheme,
+                tested_on,
+                ..
+            } = row.first;
+            let calibration = Calibration::of(&row.pairs)?;
+            Some((*trained_on, scheme.clone(), *tested_on, calibration))
         })
         .collect()
 }

@@ -286,8 +286,8 @@ pub fn measure(
     );
     channels.extend(penalty);
     let mut rollout = Rollout {
-        groups,
         batch,
+        groups,
         offsets,
         ended,
         rounding,
