@@ -114,7 +114,7 @@ mod tests {
     // import numpy as np
     // d = np.array([2.0, -0.3, 0.1, 3.5, -1.2, 0.12]); p = 1/(1+np.exp(-d)); c = np.maximum(p, 1-p); hit = d > 0
     // print(np.mean((1-p)**2))                       # sklearn.metrics.brier_score_loss(np.ones(6), p, pos_label=1)
-    // at = np.minimum(((c-.5)*20).astype(int), 9)
+    // at = np.minimum(((c-.5)*20).astype(int), 9); print(at)       # [7 1 0 9 5 0]
     // print(sum(abs(hit[at==b].mean()-c[at==b].mean())*(at==b).mean() for b in set(at)))
     #[test]
     fn figures_agree_with_numpy() {
@@ -141,9 +141,9 @@ mod tests {
             found.ece
         );
         let counts: Vec<usize> = found.bins.iter().map(|bin| bin.n).collect();
-        assert_eq!(counts, [3, 1, 1, 1]);
-        assert_eq!(found.bins[0].observed, 2.0 / 3.0);
-        assert_eq!(found.bins[0].interval, wilson(2.0, 3));
+        assert_eq!(counts, [2, 1, 1, 1, 1]);
+        assert_eq!(found.bins[0].observed, 1.0);
+        assert_eq!(found.bins[0].interval, wilson(2.0, 2));
         assert_eq!(Calibration::of(&[]), None);
     }
 
