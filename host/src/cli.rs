@@ -58,6 +58,10 @@ pub enum Command {
         finegrain inspect runs/fine-token-ppo-seed1 --tokens eval-3 --by advantage"
     )]
     Inspect(InspectArgs),
+    /// Write one HTML file about a finished run or comparison, and its figures as CSV.
+    #[command(after_help = "Examples:\n  finegrain report runs/sandbox\n  \
+        finegrain report runs/ppo-rlhf-seed1 --out ppo-rlhf.html")]
+    Report(ReportArgs),
     /// List plugins, show what one does and which options it has, or begin one of your own.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -197,6 +201,17 @@ pub enum Colour {
     Always,
     /// Never.
     Never,
+}
+
+/// `finegrain report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The folder of a run or a comparison.
+    #[arg(value_name = "RUN|COMPARISON")]
+    pub path: PathBuf,
+    /// The HTML file; `report.html` in the folder where absent. CSV files always go to `report/` in the folder.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 /// `finegrain plugin`.

@@ -7,6 +7,7 @@ mod generate;
 mod inspect;
 mod interrupt;
 mod plugin;
+mod report;
 mod run;
 mod store;
 
@@ -32,6 +33,7 @@ pub fn dispatch(cli: Cli) -> Result<()> {
         Command::Run(args) => run::run(&args),
         Command::Compare(args) => compare::compare(&args),
         Command::Inspect(args) => inspect::inspect(&args),
+        Command::Report(args) => report::report(&args),
         Command::Plugin(command) => plugin::plugin(&command),
         Command::Generate(args) => generate::generate(&args),
         Command::Bench(command) => bench::bench(&command),

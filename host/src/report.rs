@@ -1,13 +1,18 @@
 //! What `compare` found, as a value, and as terminal tables, Markdown and JSON.
 //!
 //! [`comparison`] holds the figures; `win_rates`, `reward_models` and `costs` lay Tables 1, 2 and 3 out as
-//! sheets; [`tables`] and [`markdown`] print sheets. JSON is the value itself, by serde.
+//! sheets; [`tables`] and [`markdown`] print sheets. [`html`] lays them out beside curves, calibration and token views.
+//! JSON is the value itself, by serde.
 
+mod calibration;
 pub mod comparison;
 mod costs;
+mod csv_files;
 mod figures;
+pub mod html;
 pub mod markdown;
 mod reward_models;
+mod runs;
 mod sheet;
 pub mod tables;
 mod win_rates;

@@ -10,4 +10,5 @@ mod lora;
 mod model;
 mod plugins;
 mod python;
+mod report;
 mod tensorboard;

@@ -92,7 +92,7 @@ pub(super) fn compare(args: &CompareArgs) -> Result<()> {
     }
     emit(&report::tables::render(&result, TABLE_WIDTH))?;
     emit(&format!(
-        "\nresult.json, report.md and every run lie in {}.\n",
+        "\nreport.html, report.md, result.json and every run lie in {}.\n",
         out.display()
     ))
 }

@@ -30,7 +30,7 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
     }
     emit(&report::tables::render(&result, TABLE_WIDTH))?;
     emit(&format!(
-        "\nEverything of this run lies in {}.\n",
+        "\nEverything of this run lies in {}; report.html shows it.\n",
         out.display()
     ))
 }

@@ -285,6 +285,9 @@ pub struct EvaluationConfig {
     /// Resamples of every bootstrap.
     #[schemars(range(min = 100, max = 100_000))]
     pub bootstrap_samples: usize,
+    /// Of so many of the final evaluation's prompts, the responses are kept token by token: reward, advantage, KL and value,
+    /// for `report` and `inspect` (docs/report.md); 0 keeps none.
+    pub token_views: usize,
     /// Which checkpoint is evaluated: the `last`, or the `best` by the judge during training, as AlpacaFarm does.
     pub checkpoint: CheckpointChoice,
 }
@@ -310,6 +313,7 @@ impl Default for EvaluationConfig {
             every: 5,
             prompts_while_training: 128,
             bootstrap_samples: 2000,
+            token_views: 24,
             checkpoint: CheckpointChoice::Last,
         }
     }

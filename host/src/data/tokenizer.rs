@@ -3,6 +3,7 @@
 
 mod beside;
 mod gguf;
+mod pieces;
 mod pre_tokenizer;
 
 use std::collections::BTreeMap;

@@ -32,9 +32,9 @@ pub struct TokenRow {
     /// The divergence from the reference at every token, in nats.
     #[serde(default)]
     pub kl: Vec<f32>,
-    /// The advantages.
+    /// The advantages; absent where the estimator compares several responses to a prompt.
     #[serde(default)]
-    pub advantage: Vec<f32>,
+    pub advantage: Option<Vec<f32>>,
     /// The critic's values; `None` where there is no critic.
     #[serde(default)]
     pub value: Option<Vec<f32>>,
@@ -99,7 +99,7 @@ pub fn find<'a>(rows: &'a [TokenRow], id: &str) -> Result<&'a TokenRow> {
 pub fn render(row: &TokenRow, by: By, coloured: bool) -> Result<String> {
     let (name, values) = match by {
         By::Reward => ("reward", Some(&row.reward)),
-        By::Advantage => ("advantage", Some(&row.advantage)),
+        By::Advantage => ("advantage", row.advantage.as_ref()),
         By::Kl => ("kl", Some(&row.kl)),
         By::Value => ("value", row.value.as_ref()),
     };

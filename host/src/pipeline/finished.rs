@@ -241,6 +241,7 @@ fn assemble(config: Config, artifacts: &[Artifact]) -> Result<VariantRun> {
             artifact.key.stage() == "reward_tests" && artifact.record.key["model"] == id
         })?,
         evaluation: one("evaluate")?,
+        token_views: any("token_views"),
         ppo,
         config,
     })

@@ -10,11 +10,26 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::pipeline::Session;
 use crate::pipeline::atomic::write_atomic;
+use crate::pipeline::stages::HELD_OUT_EDITS;
+use crate::pipeline::stages::ppo::channel_names;
+use crate::pipeline::stages::reward_tests::{RANKED_EDITS, RANKED_PAIRS};
+use crate::pipeline::stages::token_views::TOKENS;
 use crate::pipeline::store::Artifact;
 use crate::pipeline::store::lock::Lock;
 use crate::pipeline::variant::{self, VariantRun};
-use crate::report::{ComparisonResult, markdown};
+use crate::report::{ComparisonResult, html, markdown};
 use crate::telemetry::line::METRICS;
+
+/// The figures of a run or a comparison.
+pub const RESULT: &str = "result.json";
+/// The folder of every stage's metrics.
+pub const METRICS_DIR: &str = "metrics";
+/// What was judged.
+pub const SAMPLES: &str = "samples.jsonl";
+/// Held-out edits.
+pub const EDITS: &str = "edits.jsonl";
+/// A folder with a folder for every reward scheme: held-out pairs and edits with the rewards of both sides.
+pub const REWARD_TESTS: &str = "reward_tests";
 
 /// Who writes into the folder, while it is written into.
 const LOCK: &str = ".lock";
@@ -23,7 +38,7 @@ const LOCK: &str = ".lock";
 pub(super) const CONFIG: &str = "config.toml";
 
 /// The plugins and stages of the run.
-pub(super) const ABOUT: &str = "run.json";
+pub const ABOUT: &str = "run.json";
 
 /// The folder of a run or a comparison; no other process writes into it as long as this lives.
 #[derive(Debug)]
@@ -104,7 +119,7 @@ impl RunDir {
             "stages": stages,
         });
         write_json(&out.join(ABOUT), &about)?;
-        let metrics = out.join("metrics");
+        let metrics = out.join(METRICS_DIR);
         make(&metrics)?;
         for artifact in run.stages() {
             let from = artifact.file(METRICS);
@@ -118,10 +133,19 @@ impl RunDir {
                 )?;
             }
         }
-        copy(
-            &run.evaluation.file("outcomes.jsonl"),
-            &out.join("samples.jsonl"),
-        )?;
+        copy(&run.evaluation.file("outcomes.jsonl"), &out.join(SAMPLES))?;
+        copy(&run.edits.file(HELD_OUT_EDITS), &out.join(EDITS))?;
+        for (tests, channel) in run.reward_tests.iter().zip(channel_names(&run.config)) {
+            let Some(tests) = tests else { continue };
+            let to = out.join(REWARD_TESTS).join(channel);
+            make(&to)?;
+            for file in [RANKED_PAIRS, RANKED_EDITS] {
+                copy(&tests.file(file), &to.join(file))?;
+            }
+        }
+        if let Some(views) = &run.token_views {
+            copy(&views.file(TOKENS), &out.join(TOKENS))?;
+        }
         let policy = out.join("policy");
         make(&policy)?;
         let from = run.ppo.file("policy");
@@ -133,13 +157,14 @@ impl RunDir {
         Ok(())
     }
 
-    /// Writes the result of a run or a comparison: `result.json` and `report.md`.
+    /// Writes the result of a run or a comparison: `result.json`, `report.md`, `report.html` and the files in `report/`.
     pub fn write_result(&self, result: &ComparisonResult) -> Result<()> {
-        write_json(&self.dir.join("result.json"), result)?;
+        write_json(&self.dir.join(RESULT), result)?;
         write_atomic(
             &self.dir.join("report.md"),
             markdown::render(result).as_bytes(),
-        )
+        )?;
+        html::write(&self.dir, None).map(|_| ())
     }
 }
 

@@ -9,6 +9,7 @@ pub mod ppo;
 pub mod reward_model;
 pub mod reward_tests;
 pub mod sft;
+pub mod token_views;
 
 /// Demonstrations for SFT.
 pub const DEMONSTRATIONS: &str = "demonstrations.jsonl";

@@ -4,7 +4,7 @@ use crate::config::{Config, Task};
 use crate::error::Result;
 use crate::pipeline::Session;
 use crate::pipeline::stages::{
-    data, edits, evaluate, judge_model, pairs, ppo, reward_model, reward_tests, sft,
+    data, edits, evaluate, judge_model, pairs, ppo, reward_model, reward_tests, sft, token_views,
 };
 use crate::pipeline::store::Artifact;
 
@@ -31,6 +31,8 @@ pub struct VariantRun {
     pub ppo: Artifact,
     /// The policy against the SFT model.
     pub evaluation: Artifact,
+    /// The evaluated responses token by token, where the configuration asks for some.
+    pub token_views: Option<Artifact>,
 }
 
 impl VariantRun {
@@ -42,6 +44,7 @@ impl VariantRun {
         all.extend(self.reward_models.iter().flatten());
         all.extend(self.reward_tests.iter().flatten());
         all.extend([&self.ppo, &self.evaluation]);
+        all.extend(&self.token_views);
         all
     }
 }
@@ -79,6 +82,8 @@ pub fn run(session: &Session<'_>, config: &Config) -> Result<VariantRun> {
         judge_model.as_ref(),
     )?;
     let evaluation = evaluate::obtain(session, config, &data, &sft, &ppo, judge_model.as_ref())?;
+    let token_views =
+        token_views::obtain(session, config, &sft, &reward_models, &ppo, &evaluation)?;
     Ok(VariantRun {
         config: config.clone(),
         data,
@@ -90,6 +95,7 @@ pub fn run(session: &Session<'_>, config: &Config) -> Result<VariantRun> {
         reward_tests,
         ppo,
         evaluation,
+        token_views,
     })
 }
 

@@ -45,6 +45,33 @@ impl Record for JudgedSample {
 /// The file of [`JudgedSample`]s.
 pub const OUTCOMES: &str = "outcomes.jsonl";
 
+/// The ids of a policy's response: its text may encode to other ones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResponseIds {
+    /// The prompt's id.
+    pub id: String,
+    /// The response as it was sampled, EOS included where it `ended`.
+    pub ids: Vec<u32>,
+    /// Whether it ended with EOS, rather than at the length limit.
+    pub ended: bool,
+}
+
+impl Record for ResponseIds {
+    const KIND: &'static str = "the ids of a response";
+    const REQUIRED: &'static [&'static str] = &["id", "ids", "ended"];
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn texts(&self) -> Vec<(&'static str, &str)> {
+        Vec::new()
+    }
+}
+
+/// The file of [`ResponseIds`], one for every row of [`OUTCOMES`].
+pub const RESPONSE_IDS: &str = "response_ids.jsonl";
+
 /// The evaluation of a configuration's policy.
 pub fn obtain(
     session: &Session<'_>,
@@ -87,6 +114,16 @@ pub fn obtain(
             let theirs = sample(&reference, "reference")?;
             let ours = sample(&policy, "policy")?;
             let outcomes = judge_samples(context, &*judge.open()?, 0, &prompts, &ours, &theirs)?;
+            let ids: Vec<ResponseIds> = prompts
+                .iter()
+                .zip(&ours)
+                .map(|(prompt, ours)| ResponseIds {
+                    id: prompt.id.clone(),
+                    ids: ours.ids.clone(),
+                    ended: ours.ended,
+                })
+                .collect();
+            jsonl::write(&context.dir.join(RESPONSE_IDS), &ids)?;
             let rows: Vec<JudgedSample> = prompts
                 .into_iter()
                 .zip(ours.into_iter().zip(theirs))

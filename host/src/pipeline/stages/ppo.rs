@@ -36,7 +36,14 @@ pub struct PpoSummary {
     pub optimizer_steps: u64,
     /// Seconds of training, without evaluations.
     pub wall_seconds: f64,
+    /// What `reward_scale` multiplied the rewards of each scheme by; empty where it left them.
+    pub gains: Vec<f64>,
+    /// β after the last step.
+    pub kl_coef: f64,
 }
+
+/// The folder of the critic after the last step, beside `policy`; there where the estimator needs one.
+pub const CRITIC: &str = "critic";
 
 /// The policy after PPO, in the folder `policy`; `last` and `best` hold both checkpoints where they differ.
 pub fn obtain(
@@ -179,6 +186,10 @@ pub fn obtain(
         };
         save(policy, &context.dir.join("policy"))?;
         save(other, &context.dir.join(other_name))?;
+        if let Some(critic) = &report.critic {
+            let dir = context.dir.join(CRITIC);
+            adapters::save(critic, &tokenizer, &config.model, &dir)?;
+        }
         write_report(
             context.dir,
             &PpoSummary {
@@ -187,13 +198,15 @@ pub fn obtain(
                 samples: report.samples,
                 optimizer_steps: report.optimizer_steps,
                 wall_seconds: report.wall_seconds,
+                gains: report.gains.values().to_vec(),
+                kl_coef: report.kl_coef,
             },
         )
     })
 }
 
 /// A channel's name is its scheme's; schemes that occur twice are numbered.
-fn channel_names(config: &Config) -> Vec<String> {
+pub(crate) fn channel_names(config: &Config) -> Vec<String> {
     let of = |at: usize| &config.reward[at].plugin;
     (0..config.reward.len())
         .map(|at| {

@@ -37,7 +37,12 @@ impl Gains {
         Self { rule, gains }
     }
 
-    /// What the first rollout has decided, by scheme; empty before it.
+    /// Gains that an earlier run has decided, as [`values`](Self::values) gave them.
+    pub fn decided(rule: RewardScale, gains: Vec<f64>) -> Self {
+        Self { rule, gains }
+    }
+
+    /// What the first rollout has decided, one gain a scheme; empty before it, and where rewards are taken as they are.
     pub fn values(&self) -> &[f64] {
         &self.gains
     }

@@ -179,9 +179,70 @@ pub fn collect(
         }
         batch.push(prompt, &response.ids);
     }
+    let first = FirstPasses::of(models, &batch, config)?;
+    let responses = Responses {
+        groups: (0..=batch.rows() as u64)
+            .step_by(config.samples_per_prompt)
+            .collect(),
+        ended: responses
+            .iter()
+            .map(|response| u8::from(response.ended))
+            .collect(),
+        sampler_logprobs: config.sampling.weights.rounds().then(|| {
+            responses
+                .iter()
+                .flat_map(|response| response.logprobs.iter().copied())
+                .collect()
+        }),
+        batch,
+        first,
+    };
+    measure(
+        models,
+        environment,
+        responses,
+        kl_coef,
+        gains,
+        step,
+        context,
+    )
+}
+
+/// Responses that wait for their figures.
+pub struct Responses {
+    /// Prompts and responses, B rows; a response has at least one token.
+    pub batch: TokenBatch,
+    /// Rows `groups[g]..groups[g + 1]` answer the same prompt.
+    pub groups: Vec<u64>,
+    /// 1 per response that ended with EOS.
+    pub ended: Vec<u8>,
+    /// Log-probabilities under the rounded weights that sampled, (M,), where weights were rounded.
+    pub sampler_logprobs: Option<Vec<f32>>,
+    /// Passes that were kept for the update.
+    pub first: Option<FirstPasses>,
+}
+
+/// Takes log-probabilities, values and rewards of responses at `step`; `kl_coef` is β now, and the first responses decide
+/// `gains`.
+pub fn measure(
+    models: &Models<'_>,
+    environment: &Environment<'_>,
+    responses: Responses,
+    kl_coef: f64,
+    gains: &mut Gains,
+    step: u64,
+    context: &StageContext<'_>,
+) -> Result<Rollout> {
+    let config = environment.config;
+    let Responses {
+        batch,
+        groups,
+        ended,
+        sampler_logprobs,
+        first,
+    } = responses;
     let budget = config.micro_batch_tokens;
     let temperature = config.sampling.temperature;
-    let first = FirstPasses::of(models, &batch, config)?;
     let (old_logprobs, entropy) = match &first {
         Some(first) => (
             first.policy.logprobs().to_vec(),
@@ -189,15 +250,8 @@ pub fn collect(
         ),
         None => forward::log_probs(models.policy, &batch, temperature, budget)?,
     };
-    let rounding = if config.sampling.weights.rounds() {
-        let sampler: Vec<f32> = responses
-            .iter()
-            .flat_map(|response| response.logprobs.iter().copied())
-            .collect();
-        RoundingEffect::between(&sampler, &old_logprobs)
-    } else {
-        None
-    };
+    let rounding =
+        sampler_logprobs.and_then(|sampler| RoundingEffect::between(&sampler, &old_logprobs));
     let (ref_logprobs, _) = forward::log_probs(models.reference, &batch, temperature, budget)?;
     let values = match (&first, models.critic) {
         (Some(first), _) => first.critic.as_ref().map(|pass| pass.scores().to_vec()),
@@ -205,10 +259,6 @@ pub fn collect(
         (None, None) => None,
     };
 
-    let ended: Vec<u8> = responses
-        .iter()
-        .map(|response| u8::from(response.ended))
-        .collect();
     let rollouts = RolloutBatch::new(&batch, ended.clone(), environment.decode)?;
     let offsets = rollouts.offsets().to_vec();
     let rows: Vec<usize> = (0..batch.rows()).collect();
@@ -247,10 +297,8 @@ pub fn collect(
     );
     channels.extend(penalty);
     let mut rollout = Rollout {
-        groups: (0..=batch.rows() as u64)
-            .step_by(config.samples_per_prompt)
-            .collect(),
         batch,
+        groups,
         offsets,
         ended,
         rounding,

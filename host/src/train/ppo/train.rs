@@ -61,6 +61,12 @@ pub struct PpoReport {
     pub optimizer_steps: u64,
     /// Seconds of training, without evaluations.
     pub wall_seconds: f64,
+    /// The critic after the last step, where the estimator needs one.
+    pub critic: Option<ScoredModel>,
+    /// What the rewards of each scheme were multiplied by.
+    pub gains: Gains,
+    /// β after the last step.
+    pub kl_coef: f64,
 }
 
 /// Runs PPO.
@@ -361,6 +367,9 @@ impl Run {
             .ok_or_else(|| Error::internal("invariant: step 0 is evaluated"))?;
         Ok(PpoReport {
             last: self.learner.policy,
+            critic: self.learner.critic,
+            kl_coef: self.kl.coefficient(),
+            gains: self.gains,
             best: self.best,
             best_step: best.step,
             evaluations: self.tally.evaluations,
