@@ -27,13 +27,13 @@ const TINY: &str = r#"
 /// Two variants under two seeds, written as `compare` writes them.
 fn comparison(dir: &Path) {
     let cancel = AtomicBool::new(false);
-    let session = Session {
-        store: Store::open(&dir.join("store")).unwrap(),
-        registry: Registry::built_in().unwrap(),
-        cancel: &cancel,
-        threads: 2,
-        show: Show::Nothing,
-    };
+    let session = Session::new(
+        Store::open(&dir.join("store")).unwrap(),
+        Registry::built_in().unwrap(),
+        &cancel,
+        2,
+        Show::Nothing,
+    );
     let out = dir.join("comparison");
     let runs: Vec<Vec<_>> = ["sequence", "token-average"]
         .into_iter()

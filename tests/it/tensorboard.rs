@@ -40,14 +40,13 @@ fn json_lines(path: &Path) -> Vec<Value> {
 fn tensorboard_lists_scalars_histograms_and_texts_with_the_figures_of_the_lines() {
     let folder = tempfile::tempdir().unwrap();
     let cancel = AtomicBool::new(false);
-    let session = Session {
-        store: Store::open(&folder.path().join("store")).unwrap(),
-        registry: Registry::built_in().unwrap(),
-        cancel: &cancel,
-        threads: 1,
-        show: Show::Nothing,
-        telemetry: Telemetry::default(),
-    };
+    let session = Session::new(
+        Store::open(&folder.path().join("store")).unwrap(),
+        Registry::built_in().unwrap(),
+        &cancel,
+        1,
+        Show::Nothing,
+    );
     let out = folder.path().join("run");
     let dir = RunDir::open(&out).unwrap();
     let run = dir

@@ -104,8 +104,8 @@ pub fn render(row: &TokenRow, by: By, coloured: bool) -> Result<String> {
         By::Value => ("value", row.value.as_ref()),
     };
     let Some(values) = values else {
-        return Err(Error::input("--by value: this run has no critic")
-            .hint("reward, advantage and kl are there"));
+        return Err(Error::input(format!("--by {name}: this run has none"))
+            .hint("reward and kl are always there; values need a critic, advantages one response a prompt"));
     };
     if values.len() != row.tokens.len() {
         return Err(Error::input(format!(
