@@ -11,7 +11,6 @@ use finegrain::pipeline::observer::Show;
 use finegrain::pipeline::run_dir::RunDir;
 use finegrain::pipeline::store::Store;
 use finegrain::plugins::Registry;
-use finegrain::telemetry::Telemetry;
 use serde_json::{Value, json};
 
 use crate::python::python;
