@@ -97,7 +97,7 @@ fn tokens_with_numbers_or_colours() {
         "the response's own escape is shown"
     );
     let error = tokens::render(row, By::Value, false).unwrap_err();
-    assert!(error.to_string().contains("no critic"));
+    assert!(error.to_string().contains("--by value: this run has none"));
     let error = tokens::find(&rows, "p9").unwrap_err();
     assert_eq!(
         (error.exit_code(), error.hint_text()),

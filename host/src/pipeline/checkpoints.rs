@@ -51,8 +51,19 @@ struct Place {
     /// Seconds of earlier attempts up to the checkpoint that was found.
     earlier: f64,
     start: Instant,
-    last: Mutex<Instant>,
+    last: Mutex<Last>,
 }
+
+/// The last checkpoint.
+#[derive(Clone, Copy)]
+struct Last {
+    at: Instant,
+    /// How long it took to save.
+    took: Duration,
+}
+
+/// Seconds of work for a second of saving, at least, where checkpoints go by time: 5% of a run at most.
+const WORK_PER_SAVING: u32 = 20;
 
 impl Checkpoints {
     /// For loops outside a store: nothing is found, nothing is saved.
@@ -96,7 +107,10 @@ impl Checkpoints {
                 found,
                 earlier,
                 start: now,
-                last: Mutex::new(now),
+                last: Mutex::new(Last {
+                    at: now,
+                    took: Duration::ZERO,
+                }),
             }),
         })
     }
@@ -128,7 +142,9 @@ impl Checkpoints {
         let last = *place.last.lock().unwrap_or_else(PoisonError::into_inner);
         (config.every > 0 && step.is_multiple_of(config.every))
             || (config.every_seconds > 0.0
-                && last.elapsed() >= Duration::from_secs_f64(config.every_seconds))
+                && last.at.elapsed()
+                    >= Duration::from_secs_f64(config.every_seconds)
+                        .max(last.took * WORK_PER_SAVING))
     }
 
     /// Saves a checkpoint after `step` steps with the JSONL files that the stage has written into `dir`, and removes all
@@ -145,6 +161,7 @@ impl Checkpoints {
         let Some(place) = &self.place else {
             return Ok(false);
         };
+        let began = Instant::now();
         let mut parts = snapshot.parts;
         parts.extend(file::written(dir)?);
         let envelope = Envelope {
@@ -152,10 +169,13 @@ impl Checkpoints {
             state: snapshot.state,
         };
         file::write(&place.folder, step, &envelope, &parts)?;
-        *place.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         for old in file::list(&place.folder)?.iter().skip(place.config.keep) {
             fs::remove_file(old).map_err(|error| Error::io("remove", old, &error))?;
         }
+        *place.last.lock().unwrap_or_else(PoisonError::into_inner) = Last {
+            at: Instant::now(),
+            took: began.elapsed(),
+        };
         Ok(true)
     }
 }

@@ -7,7 +7,7 @@ use finegrain_sdk::CallContext;
 use finegrain_sdk::rng::Stream;
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::checkpoints::{Checkpoints, Snapshot};
 
 /// Takes what a stage reports while it runs.
@@ -91,7 +91,7 @@ impl StageContext<'_> {
         }
     }
 
-    /// Saves a checkpoint of the loop after `step` steps because `error` ends it there, and says in the hint how to go on.
+    /// Saves a checkpoint of the loop after `step` steps because `error` ends it there; of an interrupt, says in the hint how to go on.
     /// An error of the saving itself comes first.
     pub fn save_before<S: Serialize>(
         &self,
@@ -100,8 +100,11 @@ impl StageContext<'_> {
         snapshot: Snapshot<'_, S>,
     ) -> Error {
         match self.save(step, snapshot) {
-            Ok(true) => error.hint(format!("the same command goes on after step {step}")),
-            Ok(false) => error,
+            // A gate's hint says what to do about the gate.
+            Ok(true) if error.kind() == ErrorKind::Interrupted => {
+                error.hint(format!("the same command goes on after step {step}"))
+            }
+            Ok(_) => error,
             Err(failed) => failed.context(error),
         }
     }

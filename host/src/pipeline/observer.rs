@@ -78,10 +78,11 @@ impl StageObserver {
             last_time: before.last().map_or(0.0, Line::unix_seconds),
             failed: None,
         };
+        let mut warnings = Vec::new();
         for line in &before {
             if let Line::Metrics(line) = line {
-                // They were warned of when they went off.
-                state.follow(line);
+                // What went off before the interruption is said again: that output may be gone, or have named a gate.
+                warnings.extend(state.follow(line));
                 state.pace = Pace::new(line.step);
             }
         }
@@ -102,14 +103,16 @@ impl StageObserver {
         } else {
             ProgressBar::hidden()
         };
-        Ok(Self {
+        let observer = Self {
             title: title.to_owned(),
             show,
             bar,
             state: Mutex::new(state),
             start: Instant::now(),
             last_line: Mutex::new(Instant::now()),
-        })
+        };
+        observer.warn_of(&warnings);
+        Ok(observer)
     }
 
     /// Says that the stage is done.
@@ -149,7 +152,11 @@ impl StageObserver {
                 Vec::new()
             })
         };
-        for finding in warnings {
+        self.warn_of(&warnings);
+    }
+
+    fn warn_of(&self, findings: &[Finding]) {
+        for finding in findings {
             self.warn(&format!("{finding}; {}", finding.hint));
         }
     }

@@ -76,6 +76,7 @@ fn a_grid_shares_what_it_can_and_a_plan_says_so_and_changes_nothing() {
         "data", "edits", "evaluate", "evaluate", "pairs", "ppo", "ppo",
     ];
     all.extend(["reward_model", "reward_tests", "sft"]);
+    all.extend(["token_views", "token_views"]);
     assert_eq!(to_compute(&first), all);
     for stage in first["stages"].as_array().unwrap() {
         let runs = if shared.contains(&stage["stage"].as_str().unwrap()) {
@@ -107,7 +108,7 @@ fn a_grid_shares_what_it_can_and_a_plan_says_so_and_changes_nothing() {
     assert!(to_compute(&plan(&mut compare(&place, "b", &[&path]))).is_empty());
     // Another point of the grid is PPO and evaluation, and their time is known by now.
     let wider = plan(&mut compare(&place, "b", &[&sweep("[0.001, 0.003]")]));
-    assert_eq!(to_compute(&wider), ["evaluate", "ppo"]);
+    assert_eq!(to_compute(&wider), ["evaluate", "ppo", "token_views"]);
     let new = wider["stages"].as_array().unwrap().iter();
     for stage in new.filter(|stage| stage["cached"] == false) {
         assert_eq!(stage["estimate"]["from"], 2, "{stage}");
@@ -308,7 +309,7 @@ fn a_run_whose_store_has_moved_or_lost_something_says_what_and_how_to_get_it_bac
     fs::rename(place.store(), &moved).unwrap();
     let message = fails(&mut compare(&place.path("nowhere")), 2);
     assert!(
-        message.contains("8 of its 8 stages cannot be had"),
+        message.contains("9 of its 9 stages cannot be had"),
         "{message}"
     );
     succeeds(&mut compare(&moved));
@@ -327,7 +328,7 @@ fn a_run_whose_store_has_moved_or_lost_something_says_what_and_how_to_get_it_bac
         moved.display()
     );
     for words in [
-        "2 of its 8 stages",
+        "2 of its 9 stages",
         &gone,
         "is damaged: marked.jsonl has 0 bytes",
         &back,

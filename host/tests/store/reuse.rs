@@ -13,7 +13,7 @@ fn a_second_comparison_computes_nothing_and_another_learning_rate_only_ppo_and_e
     for variant in variants {
         let (computed, found) = place.stages(&format!("b/{variant}-seed1"));
         assert!(computed.is_empty(), "{computed:?}");
-        assert_eq!(found.len(), 8);
+        assert_eq!(found.len(), 9);
     }
     let same = |name: &str| fs::read(place.path(name).join("result.json")).unwrap();
     assert_eq!(same("a"), same("b"));
@@ -21,7 +21,7 @@ fn a_second_comparison_computes_nothing_and_another_learning_rate_only_ppo_and_e
     succeeds(&mut place.command("compare", &variants, "c", &["ppo.learning_rate=0.002"]));
     for variant in variants {
         let (computed, _) = place.stages(&format!("c/{variant}-seed1"));
-        assert_eq!(computed, ["ppo", "evaluate"], "{variant}");
+        assert_eq!(computed, ["ppo", "evaluate", "token_views"], "{variant}");
     }
     // Of the first variant's stages, the second has found what does not depend on edits.
     let (_, shared) = place.stages("a/fine-token-ppo-seed1");

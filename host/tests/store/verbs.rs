@@ -14,10 +14,11 @@ fn artifacts_are_listed_with_who_uses_them_and_shown_by_the_beginning_of_a_hash(
     place.run("one", &[]);
     place.run("two", &["ppo.learning_rate=0.002"]);
     let list = place.list();
-    assert_eq!(list.len(), 10);
+    assert_eq!(list.len(), 12);
     let runs = |entry: &Value| entry["used_by"].as_array().unwrap().len();
     for entry in &list {
-        let shared = !["ppo", "evaluate"].contains(&entry["stage"].as_str().unwrap());
+        let shared =
+            !["ppo", "evaluate", "token_views"].contains(&entry["stage"].as_str().unwrap());
         assert_eq!(runs(entry), if shared { 2 } else { 1 }, "{entry}");
         assert!(entry["bytes"].as_u64().unwrap() > 0);
         assert!(entry["wall_seconds"].is_f64() && entry["damage"].is_null());
@@ -107,7 +108,7 @@ fn a_check_names_every_damage_exits_with_1_and_changes_nothing_unless_asked_to()
     let place = Place::new();
     place.run("one", &[]);
     let sound = place.prints(&["verify"]);
-    assert_eq!(sound.lines().count(), 8);
+    assert_eq!(sound.lines().count(), 9);
     assert!(
         sound.lines().all(|line| line.contains(": sound, ")),
         "{sound}"
@@ -162,7 +163,7 @@ fn garbage_is_what_no_existing_run_directory_uses() {
 
     fs::remove_dir_all(place.path("drop")).unwrap();
     let would = place.prints(&["gc", "--dry-run"]);
-    assert!(would.contains("would remove 2 folders, "), "{would}");
+    assert!(would.contains("would remove 3 folders, "), "{would}");
     assert!(
         would.contains("no existing run directory uses it"),
         "{would}"
@@ -170,19 +171,19 @@ fn garbage_is_what_no_existing_run_directory_uses() {
     assert_eq!(place.list().len(), all);
     let young = place.prints(&["gc", "--older-than", "7d"]);
     assert!(
-        young.contains("removed 0 folders") && young.contains("2 too young"),
+        young.contains("removed 0 folders") && young.contains("3 too young"),
         "{young}"
     );
     let did = place.prints(&["gc"]);
-    assert!(did.contains("removed 2 folders, "), "{did}");
-    assert_eq!(place.list().len(), all - 2);
+    assert!(did.contains("removed 3 folders, "), "{did}");
+    assert_eq!(place.list().len(), all - 3);
     // The run that is left has all it needs.
     place.run("keep", &[]);
     assert!(place.stages("keep").0.is_empty());
     fs::remove_dir_all(place.path("keep")).unwrap();
-    // Eight artifacts, and the answers of the editor.
+    // Nine artifacts, and the answers of the editor.
     let did = place.prints(&["gc"]);
-    assert!(did.contains("removed 9 folders, "), "{did}");
+    assert!(did.contains("removed 10 folders, "), "{did}");
     assert!(place.list().is_empty());
 }
 

@@ -126,20 +126,37 @@ fn a_rebuilt_plugin_runs_what_used_it_again_and_nothing_else() {
             .unwrap();
         file.write_all(b"rebuilt").unwrap();
     };
-    assert_eq!(computed().len(), 8);
+    assert_eq!(computed().len(), 9);
     assert!(computed().is_empty());
     rebuild(2);
-    assert_eq!(computed(), ["ppo", "evaluate"], "the advantage estimator");
+    assert_eq!(
+        computed(),
+        ["ppo", "evaluate", "token_views"],
+        "the advantage estimator"
+    );
     rebuild(0);
     assert_eq!(
         computed(),
-        ["reward_model", "reward_tests", "ppo", "evaluate"],
+        [
+            "reward_model",
+            "reward_tests",
+            "ppo",
+            "evaluate",
+            "token_views"
+        ],
         "the reward scheme"
     );
     rebuild(3);
     assert_eq!(
         computed(),
-        ["edits", "reward_model", "reward_tests", "ppo", "evaluate"],
+        [
+            "edits",
+            "reward_model",
+            "reward_tests",
+            "ppo",
+            "evaluate",
+            "token_views"
+        ],
         "the editor"
     );
     // The annotator and the judge are this one plugin.
@@ -152,7 +169,8 @@ fn a_rebuilt_plugin_runs_what_used_it_again_and_nothing_else() {
             "reward_model",
             "reward_tests",
             "ppo",
-            "evaluate"
+            "evaluate",
+            "token_views"
         ],
         "the judge"
     );

@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 pub struct CheckpointConfig {
     /// Save after every so many steps (optimizer steps of SFT and reward models, rollouts of PPO); 0 goes by time alone.
     pub every: u64,
-    /// Save after the step at which so many seconds have gone by since the last; 0 goes by steps alone. Where both are 0, an
+    /// Save after the step at which so many seconds have gone by since the last, or twenty times as long as
+    /// that took to save, whichever is more; 0 goes by steps alone. Where both are 0, an
     /// interrupt alone saves.
     #[schemars(range(min = 0.0))]
     pub every_seconds: f64,
