@@ -28,7 +28,7 @@ fn artifacts_are_listed_with_who_uses_them_and_shown_by_the_beginning_of_a_hash(
     for entry in &list {
         assert!(page.contains(entry["hash"].as_str().unwrap()), "{page}");
     }
-    assert!(page.contains("10 artifacts, "), "{page}");
+    assert!(page.contains("12 artifacts, "), "{page}");
 
     let hash = |stage: &str| {
         let of = list.iter().find(|entry| entry["stage"] == stage).unwrap();
@@ -147,7 +147,7 @@ fn a_check_names_every_damage_exits_with_1_and_changes_nothing_unless_asked_to()
     assert_eq!(row["state"], "damaged");
     assert!(!dir.exists());
     assert!(std::path::Path::new(row["set_aside"].as_str().unwrap()).is_dir());
-    assert_eq!(place.prints(&["verify"]).lines().count(), 7);
+    assert_eq!(place.prints(&["verify"]).lines().count(), 8);
     place.run("one", &[]);
     assert_eq!(place.stages("one").0, ["edits"]);
 }
