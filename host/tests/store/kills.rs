@@ -70,7 +70,10 @@ fn gather(dir: &Path, name: &str, all: &mut BTreeMap<String, Vec<u8>>) {
             gather(&path, &name, all);
         } else if ["stage.json", "stage.sha256"].contains(&inner) {
             // Times, and hashes of files that hold times.
-        } else if inner.ends_with(".json") || inner.ends_with(".jsonl") {
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "json" || extension == "jsonl")
+        {
             all.insert(name, timeless(&fs::read_to_string(&path).unwrap()));
         } else {
             all.insert(name, fs::read(&path).unwrap());
@@ -117,6 +120,10 @@ fn equal(place: &Place, undisturbed: &BTreeMap<String, Vec<u8>>) {
 }
 
 #[test]
+#[expect(
+    clippy::print_stderr,
+    reason = "where the kills fell is what a longer run is for"
+)]
 fn killed_anywhere_it_ends_with_the_bits_of_an_undisturbed_run() {
     let asked = std::env::var("FINEGRAIN_KILLS").ok();
     let asked: usize = asked.map_or(KILLS, |count| count.parse().unwrap());
