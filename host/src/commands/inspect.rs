@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::inspect::overview::{self, View};
 use crate::inspect::run::{Folder, open};
 use crate::inspect::tokens;
+use crate::pipeline::stages::token_views;
 
 pub(super) fn inspect(args: &InspectArgs) -> Result<()> {
     let run = match open(&args.run)? {
@@ -37,7 +38,7 @@ pub(super) fn inspect(args: &InspectArgs) -> Result<()> {
         let Some(rows) = run.tokens()? else {
             let said = format!(
                 "This run has no {}: its tokens were not kept.",
-                tokens::TOKENS
+                token_views::TOKENS
             );
             return if args.json {
                 emit_json(&json!({ "tokens": null, "note": said }))

@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::sparkline::sparkline;
 use crate::error::{Error, Result};
+use crate::telemetry::line::read_metric_file;
 
 /// What the overview shows of each stage, where it is there.
 const KEY: [&str; 12] = [
@@ -44,30 +44,21 @@ pub struct Curve {
 /// The curves of one file, in the order of first appearance.
 ///
 /// # Errors
-/// A line that is no JSON object with a `step`: the message names the file and the line.
+/// A line that is no line of metrics, or a figure that is no number: the message names file and line or step.
 pub fn read(path: &Path, stage: &str) -> Result<Vec<Curve>> {
-    let text = fs::read_to_string(path).map_err(|error| Error::io("read", path, &error))?;
     let mut curves: Vec<Curve> = Vec::new();
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
-    for (at, line) in text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.is_empty())
-    {
-        let wrong = |what: String| {
-            Error::input(format!("{}, line {}: {what}", path.display(), at + 1))
-                .hint("a line of metrics is an object such as {\"step\":1,\"reward/total\":0.5}")
-        };
-        let values: Map<String, Value> =
-            serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
-        let step = values.get("step").and_then(Value::as_u64);
-        let step = step.ok_or_else(|| wrong("no `step`, a whole number".to_owned()))?;
-        for (name, value) in values.iter().filter(|(name, _)| *name != "step") {
+    for line in read_metric_file(path)? {
+        for (name, value) in &line.values {
             let value = match value {
                 Value::Null => f64::NAN,
-                value => value
-                    .as_f64()
-                    .ok_or_else(|| wrong(format!("`{name}` is {value}, not a number or null")))?,
+                value => value.as_f64().ok_or_else(|| {
+                    Error::input(format!(
+                        "{}, step {}: `{name}` is {value}; a number or null is accepted",
+                        path.display(),
+                        line.step
+                    ))
+                })?,
             };
             let place = *places.entry(name.clone()).or_insert_with(|| {
                 curves.push(Curve {
@@ -78,7 +69,7 @@ pub fn read(path: &Path, stage: &str) -> Result<Vec<Curve>> {
                 });
                 curves.len() - 1
             });
-            curves[place].steps.push(step);
+            curves[place].steps.push(line.step);
             curves[place].values.push(value);
         }
     }
@@ -156,6 +147,8 @@ pub fn number(v: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -177,7 +170,9 @@ mod tests {
         fs::write(&path, "{\"step\":0,\"a/b\":null}\n{\"a/b\":1}\n").unwrap();
         let error = read(&path, "ppo").unwrap_err();
         assert!(
-            error.to_string().contains("m.jsonl, line 2: no `step`"),
+            error
+                .to_string()
+                .contains("m.jsonl:2 is no line of metrics: missing field `step`"),
             "{error}"
         );
         assert_eq!(error.exit_code(), 2);

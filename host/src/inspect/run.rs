@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::metrics::{self, Curve};
-use super::tokens::{TOKENS, TokenRow};
 use crate::data::jsonl;
 use crate::error::{Error, Result};
+use crate::pipeline::run_dir::{ABOUT, SAMPLES, metrics_file};
 use crate::pipeline::stages::evaluate::JudgedSample;
+use crate::pipeline::stages::token_views::{TOKENS, TokenView};
 
 /// `run.json`, as far as it is shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,7 +76,7 @@ pub enum Folder {
 /// # Errors
 /// A folder that is neither, or a damaged file in it.
 pub fn open(dir: &Path) -> Result<Folder> {
-    if dir.join("run.json").is_file() {
+    if dir.join(ABOUT).is_file() {
         return Run::read(dir).map(|run| Folder::Run(Box::new(run)));
     }
     if !dir.is_dir() {
@@ -85,7 +86,7 @@ pub fn open(dir: &Path) -> Result<Folder> {
     let entries = fs::read_dir(dir).map_err(|error| Error::io("read", dir, &error))?;
     let mut runs: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.join("run.json").is_file())
+        .filter(|path| path.join(ABOUT).is_file())
         .collect();
     runs.sort();
     if runs.is_empty() {
@@ -100,18 +101,18 @@ pub fn open(dir: &Path) -> Result<Folder> {
 
 impl Run {
     fn read(dir: &Path) -> Result<Self> {
-        let path = dir.join("run.json");
+        let path = dir.join(ABOUT);
         let text = fs::read(&path).map_err(|error| Error::io("read", &path, &error))?;
         let about: About = serde_json::from_slice(&text)
             .map_err(|error| Error::input(format!("{} is damaged: {error}", path.display())))?;
         let mut curves = Vec::new();
         for stage in &about.stages {
-            let file = dir.join(format!("metrics/{}-{}.jsonl", stage.stage, stage.hash));
+            let file = metrics_file(dir, &stage.stage, &stage.hash);
             if file.is_file() {
                 curves.extend(metrics::read(&file, &stage.stage)?);
             }
         }
-        let samples = dir.join("samples.jsonl");
+        let samples = dir.join(SAMPLES);
         let samples = samples
             .is_file()
             .then(|| jsonl::read(&samples))
@@ -128,7 +129,7 @@ impl Run {
     ///
     /// # Errors
     /// A damaged file.
-    pub fn tokens(&self) -> Result<Option<Vec<TokenRow>>> {
+    pub fn tokens(&self) -> Result<Option<Vec<TokenView>>> {
         let path = self.dir.join(TOKENS);
         path.is_file().then(|| jsonl::read(&path)).transpose()
     }

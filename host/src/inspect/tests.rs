@@ -35,7 +35,7 @@ fn write_run(dir: &Path) {
     fs::write(dir.join("samples.jsonl"), samples.concat()).unwrap();
 }
 
-const TOKENS: &str = r#"{"id":"p2","prompt":"say p2","tokens":["the"," wild","\u001b[2J"," "],"reward":[0.5,-1.0,0.01,0.0],"channels":{},"kl":[0.0,0.1,0.2,0.3],"advantage":[1,2,3,4],"value":null,"total":-0.49,"preference":1.0}
+const TOKENS: &str = r#"{"id":"p2","prompt":"say p2","tokens":["the"," wild","\u001b[2J"," "],"reward":[0.5,-1.0,0.01,0.0],"channels":{},"kl":[0.0,0.1,0.2,0.3],"advantage":[1,2,3,4],"value":null,"total":-0.49,"preference":1.0,"ended":true}
 "#;
 
 fn run(dir: &Path) -> Run {

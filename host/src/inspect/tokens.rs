@@ -2,61 +2,12 @@
 
 use std::fmt::Write as _;
 
-use std::collections::BTreeMap;
-
 use console::Style;
-use serde::{Deserialize, Serialize};
 
 use super::{WIDTH, line, plain};
 use crate::config::nearest;
-use crate::data::records::Record;
 use crate::error::{Error, Result};
-
-/// The file of [`TokenRow`]s in a run's folder.
-pub const TOKENS: &str = "tokens.jsonl";
-
-/// One response and what PPO gave to each of its tokens.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TokenRow {
-    /// The prompt's id.
-    pub id: String,
-    /// The prompt.
-    pub prompt: String,
-    /// The pieces of the response, T of them.
-    pub tokens: Vec<String>,
-    /// The reward of every token, all channels together.
-    pub reward: Vec<f32>,
-    /// The rewards of every channel.
-    #[serde(default)]
-    pub channels: BTreeMap<String, Vec<f32>>,
-    /// The divergence from the reference at every token, in nats.
-    #[serde(default)]
-    pub kl: Vec<f32>,
-    /// The advantages; absent where the estimator compares several responses to a prompt.
-    #[serde(default)]
-    pub advantage: Option<Vec<f32>>,
-    /// The critic's values; `None` where there is no critic.
-    #[serde(default)]
-    pub value: Option<Vec<f32>>,
-    /// The sum of the rewards.
-    pub total: f32,
-    /// The judge's preference, from 0 to 1.
-    #[serde(default)]
-    pub preference: Option<f32>,
-}
-
-impl Record for TokenRow {
-    const KIND: &'static str = "a response's tokens";
-    const REQUIRED: &'static [&'static str] = &["id", "prompt", "tokens", "reward", "total"];
-
-    fn id(&self) -> &str {
-        &self.id
-    }
-
-    fn texts(&self) -> Vec<(&'static str, &str)> {
-        Vec::new()
-    }
-}
+use crate::pipeline::stages::token_views::{TOKENS, TokenView};
 
 /// What tokens are shown by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -76,7 +27,7 @@ pub enum By {
 ///
 /// # Errors
 /// No such id: the hint names the nearest.
-pub fn find<'a>(rows: &'a [TokenRow], id: &str) -> Result<&'a TokenRow> {
+pub fn find<'a>(rows: &'a [TokenView], id: &str) -> Result<&'a TokenView> {
     rows.iter().find(|row| row.id == id).ok_or_else(|| {
         let near = nearest(id, rows.iter().map(|row| row.id.as_str()), 3);
         let near = if near.is_empty() {
@@ -96,7 +47,7 @@ pub fn find<'a>(rows: &'a [TokenRow], id: &str) -> Result<&'a TokenRow> {
 ///
 /// # Errors
 /// A row that has not as many numbers as tokens.
-pub fn render(row: &TokenRow, by: By, coloured: bool) -> Result<String> {
+pub fn render(row: &TokenView, by: By, coloured: bool) -> Result<String> {
     let (name, values) = match by {
         By::Reward => ("reward", Some(&row.reward)),
         By::Advantage => ("advantage", row.advantage.as_ref()),

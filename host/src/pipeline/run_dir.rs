@@ -35,10 +35,15 @@ pub const REWARD_TESTS: &str = "reward_tests";
 const LOCK: &str = ".lock";
 
 /// The resolved configuration.
-pub(super) const CONFIG: &str = "config.toml";
+pub const CONFIG: &str = "config.toml";
 
 /// The plugins and stages of the run.
 pub const ABOUT: &str = "run.json";
+
+/// Where a run's folder has the metrics of a stage.
+pub fn metrics_file(run: &Path, stage: &str, hash: &str) -> PathBuf {
+    run.join(METRICS_DIR).join(format!("{stage}-{hash}.jsonl"))
+}
 
 /// The folder of a run or a comparison; no other process writes into it as long as this lives.
 #[derive(Debug)]
@@ -119,18 +124,11 @@ impl RunDir {
             "stages": stages,
         });
         write_json(&out.join(ABOUT), &about)?;
-        let metrics = out.join(METRICS_DIR);
-        make(&metrics)?;
         for artifact in run.stages() {
             let from = artifact.file(METRICS);
             if from.is_file() {
-                copy(
-                    &from,
-                    &metrics.join(format!(
-                        "{}-{}.jsonl",
-                        artifact.record.stage, artifact.record.hash
-                    )),
-                )?;
+                let record = &artifact.record;
+                copy(&from, &metrics_file(out, &record.stage, &record.hash))?;
             }
         }
         copy(&run.evaluation.file("outcomes.jsonl"), &out.join(SAMPLES))?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -11,12 +11,13 @@ use crate::data::jsonl;
 use crate::data::records::{Pair, PairSource};
 use crate::error::{Error, Result};
 use crate::eval::RankedPair;
-use crate::pipeline::run_dir::{ABOUT, EDITS, METRICS_DIR, RESULT, REWARD_TESTS, SAMPLES};
+use crate::pipeline::run_dir::{ABOUT, CONFIG, EDITS, RESULT, REWARD_TESTS, SAMPLES, metrics_file};
 use crate::pipeline::stages::evaluate::JudgedSample;
 use crate::pipeline::stages::ppo::channel_names;
 use crate::pipeline::stages::reward_tests::{RANKED_EDITS, RANKED_PAIRS};
 use crate::pipeline::stages::token_views::{TOKENS, TokenView};
 use crate::report::ComparisonResult;
+use crate::telemetry::line::read_metric_file;
 
 /// Held-out pairs as one reward model ranks them.
 pub(super) struct Ranking {
@@ -83,7 +84,7 @@ pub(super) fn read(dir: &Path) -> Result<Found> {
 }
 
 fn run(dir: &Path, variant: &str, seed: u64) -> Result<Run> {
-    let config = Config::from_toml(&text(&dir.join("config.toml"))?)?;
+    let config = Config::from_toml(&text(&dir.join(CONFIG))?)?;
     let mut rankings = Vec::new();
     for (choice, channel) in config.reward.iter().zip(channel_names(&config)) {
         for (tested_on, file) in [
@@ -135,22 +136,10 @@ fn steps(dir: &Path) -> Result<BTreeMap<u64, BTreeMap<String, f64>>> {
     else {
         return Ok(steps);
     };
-    let path: PathBuf = dir.join(METRICS_DIR).join(format!("ppo-{hash}.jsonl"));
-    if !path.is_file() {
-        return Ok(steps);
-    }
-    for line in text(&path)?.lines().filter(|line| !line.trim().is_empty()) {
-        let Value::Object(line) = parse(line, &path)? else {
-            continue;
-        };
-        let Some(step) = line.get("step").and_then(Value::as_u64) else {
-            continue;
-        };
-        let values = line.iter().filter_map(|(name, value)| {
-            let number = name.contains('/').then(|| value.as_f64()).flatten();
-            number.map(|number| (name.clone(), number))
-        });
-        steps.entry(step).or_default().extend(values);
+    for line in read_metric_file(&metrics_file(dir, "ppo", hash))? {
+        let values = line.values.iter();
+        let values = values.filter_map(|(name, value)| Some((name.clone(), value.as_f64()?)));
+        steps.entry(line.step).or_default().extend(values);
     }
     Ok(steps)
 }

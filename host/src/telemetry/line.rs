@@ -138,7 +138,15 @@ impl Line {
 
 /// The figures in a stage's folder; none where it has written none.
 pub fn read_metrics(dir: &Path) -> Result<Vec<MetricLine>> {
-    read_if_there(&dir.join(METRICS))
+    read_metric_file(&dir.join(METRICS))
+}
+
+/// The figures in a file, such as the copy in a run's folder; none where there is no such file.
+///
+/// # Errors
+/// A file that cannot be read, a line that is no line of metrics: file and line are named.
+pub fn read_metric_file(path: &Path) -> Result<Vec<MetricLine>> {
+    read_if_there(path)
 }
 
 /// All lines in a stage's folder, in the order in which they were written.

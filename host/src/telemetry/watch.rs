@@ -10,12 +10,12 @@ use super::alarms::{Action, Alarms, AlarmsConfig, Finding};
 use super::event_file::{EVENT_FILE, EventFile};
 use super::line::{METRICS, read_all, read_metrics};
 use crate::error::{Error, Result};
+use crate::pipeline::atomic::write_atomic;
+use crate::pipeline::run_dir::METRICS_DIR;
 use crate::pipeline::store::{Artifact, StageKey};
 
 /// The folder of event files in a run's folder.
 const TENSORBOARD: &str = "tensorboard";
-/// The folder of metrics in a run's folder.
-const RUN_METRICS: &str = "metrics";
 /// The folder of what was not finite in a run's folder.
 const NOT_FINITE: &str = "not-finite";
 
@@ -72,11 +72,11 @@ fn keep_metrics(run: &Path, stage: &str, dir: &Path) -> Result<()> {
     if !from.is_file() {
         return Ok(());
     }
-    let folder = run.join(RUN_METRICS);
-    fs::create_dir_all(&folder).map_err(|error| Error::io("make", &folder, &error))?;
-    let to = folder.join(format!("{stage}.jsonl"));
-    fs::copy(&from, &to).map_err(|error| Error::io("write", &to, &error))?;
-    Ok(())
+    let lines = fs::read(&from).map_err(|error| Error::io("read", &from, &error))?;
+    write_atomic(
+        &run.join(METRICS_DIR).join(format!("{stage}.jsonl")),
+        &lines,
+    )
 }
 
 #[derive(Debug)]

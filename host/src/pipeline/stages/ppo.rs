@@ -12,7 +12,7 @@ use crate::data::records::PromptRecord;
 use crate::error::{Error, Result};
 use crate::eval::EvaluationPoint;
 use crate::eval::statistics::standard_error;
-use crate::model::Llama;
+use crate::model::{Llama, ScoredModel};
 use crate::pipeline::Session;
 use crate::pipeline::adapters;
 use crate::pipeline::encoding::Encoder;
@@ -20,6 +20,7 @@ use crate::pipeline::judges;
 use crate::pipeline::report::write_report;
 use crate::pipeline::sampling::Sampler;
 use crate::pipeline::store::{Artifact, StageKey};
+use crate::plugins::RewardInstance;
 use crate::train::ppo::{self, PpoConfig, PpoInputs, PpoPreset, WeightedSource};
 use crate::train::rollout_batch::RewardSource;
 
@@ -108,21 +109,7 @@ pub fn obtain(
             .map(|model| model.as_ref().map(ready).transpose())
             .collect::<Result<Vec<_>>>()?;
         let names = channel_names(config);
-        let rewards: Vec<WeightedSource<'_>> = config
-            .reward
-            .iter()
-            .zip(&schemes)
-            .zip(&models)
-            .zip(&names)
-            .map(|(((choice, scheme), model), name)| WeightedSource {
-                weight: choice.weight as f32,
-                source: RewardSource {
-                    name,
-                    scheme,
-                    model: model.as_ref(),
-                },
-            })
-            .collect();
+        let rewards = weighted_sources(config, &schemes, &models, &names);
         let encoder = Encoder::new(&tokenizer, &config.prompt_template, reference.config());
         let prompts = jsonl::read::<PromptRecord>(&data.file(PPO_PROMPTS))?
             .iter()
@@ -203,6 +190,26 @@ pub fn obtain(
             },
         )
     })
+}
+
+/// The schemes with their weights, reward models and names, each a channel.
+pub(super) fn weighted_sources<'a>(
+    config: &Config,
+    schemes: &'a [RewardInstance],
+    models: &'a [Option<ScoredModel>],
+    names: &'a [String],
+) -> Vec<WeightedSource<'a>> {
+    let sources = schemes.iter().zip(models).zip(names);
+    let sources = sources.map(|((scheme, model), name)| RewardSource {
+        name,
+        scheme,
+        model: model.as_ref(),
+    });
+    let weights = config.reward.iter().map(|choice| choice.weight as f32);
+    weights
+        .zip(sources)
+        .map(|(weight, source)| WeightedSource { weight, source })
+        .collect()
 }
 
 /// A channel's name is its scheme's; schemes that occur twice are numbered.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::evaluate::{JudgedSample, OUTCOMES, RESPONSE_IDS, ResponseIds};
-use super::ppo::{CRITIC, PpoSummary, channel_names};
+use super::ppo::{CRITIC, PpoSummary, channel_names, weighted_sources};
 use super::{reward_model, sft};
 use crate::config::Config;
 use crate::data::jsonl;
@@ -23,11 +23,9 @@ use crate::pipeline::Session;
 use crate::pipeline::encoding::Encoder;
 use crate::pipeline::report::read_report;
 use crate::pipeline::store::{Artifact, StageKey};
-use crate::train::ppo::WeightedSource;
 use crate::train::ppo::kl::KlPlacement;
 use crate::train::ppo::reward_scale::Gains;
 use crate::train::ppo::rollout::{self, Environment, Models, Responses};
-use crate::train::rollout_batch::RewardSource;
 
 /// The file of [`TokenView`]s.
 pub const TOKENS: &str = "tokens.jsonl";
@@ -75,7 +73,6 @@ impl Record for TokenView {
 }
 
 /// The token views of a configuration; `None` where it asks for none.
-#[allow(clippy::too_many_arguments)]
 pub fn obtain(
     session: &Session<'_>,
     config: &Config,
@@ -117,20 +114,7 @@ pub fn obtain(
                 })
                 .collect::<Result<Vec<_>>>()?;
             let names = channel_names(config);
-            let rewards: Vec<WeightedSource<'_>> = config
-                .reward
-                .iter()
-                .zip(&schemes)
-                .zip(models.iter().zip(&names))
-                .map(|((choice, scheme), (model, name))| WeightedSource {
-                    weight: choice.weight as f32,
-                    source: RewardSource {
-                        name,
-                        scheme,
-                        model: model.as_ref(),
-                    },
-                })
-                .collect();
+            let rewards = weighted_sources(config, &schemes, &models, &names);
             let (reference, tokenizer) = sft::load(sft)?;
             let policy = Llama::load(&ppo.file("policy"))?;
             let critic = critic(&ppo.file(CRITIC), estimator.capabilities().needs_critic)?;

@@ -117,13 +117,14 @@ pub fn run(inputs: PpoInputs<'_>, context: &StageContext<'_>) -> Result<PpoRepor
             || done == config.steps
             || (inputs.evaluate_every > 0 && done.is_multiple_of(inputs.evaluate_every));
         // A checkpoint may lie before the evaluation that an interrupt cut short, or behind it.
-        if due
-            && !run.tally.evaluated(done)
-            && let Err(error) = run.evaluate(done, inputs.evaluate, context)
-        {
+        let evaluates = due && !run.tally.evaluated(done);
+        if evaluates && let Err(error) = run.evaluate(done, inputs.evaluate, context) {
             return Err(run.leave(error, done, context));
         }
-        context.after_step(done, || run.snapshot())?;
+        // What was read a moment ago need not be saved again.
+        if done > start || evaluates {
+            context.after_step(done, || run.snapshot())?;
+        }
     }
     run.finish()
 }
