@@ -19,6 +19,7 @@ use std::time::Duration;
 use finegrain_sdk::rng::{ChaCha8Rng, Stream};
 use rand::RngExt as _;
 
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::SamplingWeights;
 
@@ -64,6 +65,8 @@ pub struct Plan {
     pub weights: SamplingWeights,
     /// Whether `train` keeps layer inputs alone and computes the other activations again.
     pub recompute: bool,
+    /// Where the models live.
+    pub device: Device,
     /// The rank of the adapters that `train` trains on all maps; all weights are trained where there is none.
     pub lora: Option<usize>,
 }
@@ -168,6 +171,7 @@ mod tests {
             seed: 1,
             weights: SamplingWeights::F32,
             recompute: true,
+            device: Device::Cpu,
             lora: Some(2),
         };
         let cancel = AtomicBool::new(false);

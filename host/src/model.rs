@@ -6,6 +6,8 @@
 pub mod checkpoint;
 pub mod complete;
 pub mod config;
+#[cfg(feature = "cuda")]
+mod cuda;
 pub mod decoder;
 #[cfg(test)]
 mod fixture;
@@ -23,6 +25,7 @@ pub mod rounding_effect;
 mod sampler;
 pub mod sampling;
 pub mod sampling_weights;
+mod storage;
 mod vector;
 
 pub use checkpoint::{check_tokenizer, is_here, locate};
@@ -34,8 +37,11 @@ pub use gradients::{Gradients, Trainable};
 pub use heads::{ScalarHead, ScorePass, ScoredModel};
 pub use llama::Llama;
 pub use lora::{Adapter, LoraConfig};
+pub use parameters::ParameterSet;
 pub use pass::Read;
 pub use policy::{LogProbs, PolicyPass};
 pub use rounding_effect::RoundingEffect;
 pub use sampling::Sampling;
 pub use sampling_weights::SamplingWeights;
+#[cfg(feature = "cuda")]
+pub(crate) use storage::TrainedMut;

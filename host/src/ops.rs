@@ -10,6 +10,8 @@
 //! F feed-forward, V vocabulary, M positions. Formulas and memory of all of them: docs/operations.md.
 
 pub mod attention;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 pub mod element;
 pub mod embedding;
 mod exp;

@@ -47,7 +47,7 @@ impl<'a> Work<'a> {
         let config = plan.shape.config(plan.batch.length);
         Ok(Self {
             plan,
-            model: Llama::new(config, &stream.child("model"))?,
+            model: Llama::new(config, &stream.child("model"))?.to(&plan.device)?,
             stream,
             sampling: Sampling {
                 weights: plan.weights,

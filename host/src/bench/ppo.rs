@@ -73,7 +73,7 @@ pub(super) fn run(plan: &Plan, cancel: &AtomicBool) -> Result<Vec<f64>> {
     let stream = Stream::new(plan.seed).child("bench");
     let llama = |name: &str| {
         let config = plan.shape.config(plan.batch.length);
-        Llama::new(config, &stream.child(name))
+        Llama::new(config, &stream.child(name))?.to(&plan.device)
     };
     let head = ScalarHead::random(plan.shape.channels, &stream.child("head"))?;
     // The critic is made from the reward model by the trainer.
@@ -116,6 +116,7 @@ pub(super) fn run(plan: &Plan, cancel: &AtomicBool) -> Result<Vec<f64>> {
         },
         &StageContext {
             stream,
+            device: &plan.device,
             threads: rayon::current_num_threads(),
             cancel,
             observer: &clock,

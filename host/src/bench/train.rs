@@ -20,7 +20,7 @@ struct Trainer {
 impl Trainer {
     fn new(plan: &Plan, stream: &Stream) -> Result<Self> {
         let config = plan.shape.config(plan.batch.length);
-        let mut model = Llama::new(config, &stream.child("model"))?;
+        let mut model = Llama::new(config, &stream.child("model"))?.to(&plan.device)?;
         model.set_recompute(plan.recompute);
         if let Some(rank) = plan.lora {
             let lora = LoraConfig {
@@ -29,7 +29,7 @@ impl Trainer {
             };
             model = model.with_lora(&lora, &stream.child("lora"))?;
         }
-        let optimizer = AdamW::new(&model, &OptimizerConfig::default());
+        let optimizer = AdamW::new(&model, &OptimizerConfig::default())?;
         Ok(Self { model, optimizer })
     }
 
@@ -42,7 +42,7 @@ impl Trainer {
         let gradient = vec![-1.0 / count as f32; count];
         let gradients = self.optimizer.gradients();
         pass.backward(&self.model, &gradient, None, gradients)?;
-        self.optimizer.step(&mut self.model, 1e-5, 1.0);
+        self.optimizer.step(&mut self.model, 1e-5, 1.0)?;
         Ok(-sum / count as f64)
     }
 }

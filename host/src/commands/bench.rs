@@ -7,6 +7,7 @@ use crate::bench::shape::{Batch, Shape};
 use crate::bench::{self, BenchReport, Plan, Workload, sweep};
 use crate::cli::{BenchArgs, BenchCommand};
 use crate::commands::{emit, emit_json, interrupt, start_threads};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::SamplingWeights;
 
@@ -76,6 +77,7 @@ fn plan(workload: Workload, args: &BenchArgs, weights: SamplingWeights) -> Resul
         })?,
     };
     Ok(Plan {
+        device: Device::Cpu,
         shape,
         batch,
         repetitions: args.repetitions,

@@ -66,6 +66,7 @@ pub(super) fn compare(args: &CompareArgs) -> Result<()> {
     let mut plugins = finished.plugins;
     for variant in runnable {
         let name = variant.source.display().to_string();
+        session.check(&variant.config)?;
         plugins.add(&name, &session.identities(&variant.config)?);
     }
     for warning in &plugins.warnings {

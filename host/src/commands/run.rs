@@ -17,7 +17,7 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
         None => format!("runs/{}-seed{}", config.name, config.seed).into(),
     };
     let session = session(&args.common, [&config])?;
-    session.check_plugins(&config)?;
+    session.check(&config)?;
     if announce(&args.common, &session, slice::from_ref(&config))? {
         return Ok(());
     }

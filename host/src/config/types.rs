@@ -9,6 +9,7 @@ use crate::data::alignment::AlignmentConfig;
 use crate::data::edit_pairs::EditPairsConfig;
 use crate::data::records::PairSource;
 use crate::data::template::PromptTemplate;
+use crate::device::DeviceConfig;
 use crate::error::{Error, Result};
 use crate::model::LoraConfig;
 use crate::pipeline::checkpoints::CheckpointConfig;
@@ -71,7 +72,7 @@ pub struct Config {
     pub alarms: AlarmsConfig,
     /// Plugins beyond the built-in ones.
     pub plugins: PluginsConfig,
-    /// Where tensors live.
+    /// Where models live.
     pub device: DeviceConfig,
 }
 
@@ -329,25 +330,6 @@ pub struct PluginsConfig {
     pub allow: Option<Vec<String>>,
 }
 
-/// Where tensors live.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct DeviceConfig {
-    /// `cpu`; `cuda` is refused for now.
-    pub kind: DeviceKind,
-}
-
-/// A kind of device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum DeviceKind {
-    /// The processor.
-    #[default]
-    Cpu,
-    /// An NVIDIA GPU.
-    Cuda,
-}
-
 impl Config {
     /// The title, or the name where there is none.
     pub fn display_title(&self) -> &str {
@@ -432,11 +414,6 @@ impl Config {
                     "{key}.use: \"reward-model\" is trained on edit pairs, and task \"sandbox\" has none of them"
                 )));
             }
-        }
-        if self.device.kind == DeviceKind::Cuda {
-            return Err(Error::input("device.kind: \"cuda\" is not available in this version").hint(
-                "leave out device.kind; the operations of host/src/ops have no CUDA version yet",
-            ));
         }
         if let Some(lora) = &self.model.lora {
             lora.validate("model.lora")?;

@@ -11,6 +11,8 @@ use candle_core::Tensor;
 use finegrain_sdk::rng::Stream;
 
 use super::checkpoint::{self, Checkpoint};
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::gradients::{Gradients, Trainable};
 use super::llama::Llama;
 use super::lora::{self, Adapter};
@@ -18,6 +20,7 @@ use super::parameters::{ParameterSet, normal};
 use super::pass::{Pass, Read};
 use super::policy::check_length;
 use crate::data::ragged::TokenBatch;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
 
@@ -57,11 +60,11 @@ impl ScalarHead {
     }
 
     fn weight(&self) -> &[f32] {
-        &self.parameters.values()[..self.parameters.len() - 1]
+        &self.parameters.host()[..self.parameters.len() - 1]
     }
 
     fn bias(&self) -> f32 {
-        self.parameters.values()[self.parameters.len() - 1]
+        self.parameters.host()[self.parameters.len() - 1]
     }
 
     /// Weight (1, C), then bias (1,).
@@ -114,8 +117,15 @@ pub struct ScoredModel {
 
 /// A batch that has gone through a scored model, with its way back. It stays valid as long as the model does not change.
 pub struct ScorePass {
-    pass: Pass<f32>,
+    way: Way,
     scores: Vec<f32>,
+}
+
+/// What the way back needs, where the model is.
+enum Way {
+    Host(Box<Pass<f32>>),
+    #[cfg(feature = "cuda")]
+    Cuda(Box<cuda::scores::DeviceScorePass>),
 }
 
 impl ScoredModel {
@@ -145,9 +155,35 @@ impl ScoredModel {
     }
 
     fn at(&self, batch: &TokenBatch, read: Read, keep: bool) -> Result<ScorePass> {
-        let pass = self.backbone.pass(batch, read, keep)?;
-        let scores = self.head.forward(pass.hidden());
-        Ok(ScorePass { pass, scores })
+        match self.backbone.device() {
+            Device::Cpu => {
+                let pass = self.backbone.pass(batch, read, keep)?;
+                let scores = self.head.forward(pass.hidden());
+                let way = Way::Host(Box::new(pass));
+                Ok(ScorePass { way, scores })
+            }
+            #[cfg(feature = "cuda")]
+            Device::Cuda(gpu) => {
+                let (backbone, head) = (&self.backbone, &self.head.parameters);
+                let (scores, way) =
+                    cuda::scores::scores(backbone, head, &gpu, (batch, read), keep)?;
+                let way = Way::Cuda(Box::new(way));
+                Ok(ScorePass { way, scores })
+            }
+        }
+    }
+
+    /// The same model on a device, as [`Llama::to`].
+    ///
+    /// # Errors
+    /// Those of [`Llama::to`].
+    pub fn to(&self, device: &Device) -> Result<Self> {
+        Ok(Self {
+            backbone: self.backbone.to(device)?,
+            head: ScalarHead {
+                parameters: self.head.parameters.to(device)?,
+            },
+        })
     }
 
     /// Loads a Hugging Face folder of a `LlamaForSequenceClassification` with one label, or of an adapter with such a head.
@@ -216,11 +252,20 @@ impl ScorePass {
     ) -> Result<()> {
         check_length(d_scores, self.scores.len())?;
         let ScoredModel { backbone, head } = model;
-        let hidden = self.pass.hidden();
-        let mut d_hidden = backbone.pool.take(hidden.len());
-        head.backward(hidden, d_scores, &mut d_hidden, gradients.part(1));
-        backbone.backward(self.pass, &d_hidden, gradients.part(0));
-        Ok(())
+        match self.way {
+            Way::Host(pass) => {
+                let hidden = pass.hidden();
+                let mut d_hidden = backbone.pool.take(hidden.len());
+                head.backward(hidden, d_scores, &mut d_hidden, gradients.part(1));
+                backbone.backward(*pass, &d_hidden, gradients.part(0));
+                Ok(())
+            }
+            #[cfg(feature = "cuda")]
+            Way::Cuda(way) => {
+                let (of_backbone, of_head) = gradients.two_on_gpu();
+                way.backward(backbone, &head.parameters, d_scores, of_backbone, of_head)
+            }
+        }
     }
 }
 
@@ -240,7 +285,8 @@ impl Trainable for ScoredModel {
         let backbone = self.backbone.parameters();
         let unused = match self.backbone.adapter() {
             None if !self.backbone.config().tie_word_embeddings => {
-                self.backbone.output_weight().len()
+                let config = self.backbone.config();
+                config.vocab_size * config.hidden_size
             }
             _ => 0,
         };
@@ -313,7 +359,7 @@ mod tests {
     fn the_way_back_begins_at_the_scores() -> Result<()> {
         let model = scored(false)?;
         let grad = [1.0, -2.0, 0.5, 0.25, 3.0];
-        let mut gradients = Gradients::zeros(&model);
+        let mut gradients = Gradients::zeros(&model)?;
         let pass = model.values_pass(&fixture::batch())?;
         pass.backward(&model, &grad, &mut gradients)?;
         let sum = |model: &ScoredModel| -> Result<f64> {

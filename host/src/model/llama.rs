@@ -19,10 +19,13 @@ use finegrain_sdk::rng::Stream;
 
 use super::checkpoint::{self, Checkpoint};
 use super::config::LlamaConfig;
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::lora::{self, Adapter, LoraConfig};
 use super::parameters::{self, PER_LAYER, ParameterSet};
 use super::pass::{self, Network, NetworkGradients, Pass, Pool, Read};
 use crate::data::ragged::TokenBatch;
+use crate::device::Device;
 use crate::error::{Error, Result};
 
 /// A LLaMA model with f32 parameters, and an adapter where it is trained by LoRA. Clones share memory until one of them is
@@ -94,6 +97,29 @@ impl Llama {
         }
     }
 
+    /// The same model on a device; what follows from it (clones, adapters) is there too. Adapters on one base, and clones that
+    /// are not trained, share the base's copy on the device.
+    ///
+    /// # Errors
+    /// No memory on the device; heads that the device's kernels have no version for.
+    pub fn to(&self, device: &Device) -> Result<Self> {
+        #[cfg(feature = "cuda")]
+        if device.is_cuda() {
+            crate::ops::attention::cuda::check_size(self.config.head_dim)?;
+        }
+        let mut moved = self.clone();
+        moved.weights = self.weights.to(device)?;
+        if let Some(adapter) = &mut moved.adapter {
+            adapter.parameters = adapter.parameters.to(device)?;
+        }
+        Ok(moved)
+    }
+
+    /// Where it is.
+    pub fn device(&self) -> Device {
+        self.weights.device()
+    }
+
     /// Saves config.json and model.safetensors (above 5 GB: shards and an index) into `dir`; of a model with an adapter the
     /// adapter alone, as PEFT does, with the path of the weights under it ([`Llama::merged`] makes one model of both). Each
     /// file is written whole or not at all.
@@ -130,7 +156,8 @@ impl Llama {
     /// The same model with a fresh adapter: from now on the adapter is trained, and the weights are frozen and shared.
     /// An adapter that it has is merged first.
     pub fn with_lora(&self, config: &LoraConfig, stream: &Stream) -> Result<Self> {
-        let adapter = Adapter::new(config, &self.config, stream)?;
+        let mut adapter = Adapter::new(config, &self.config, stream)?;
+        adapter.parameters = adapter.parameters.to(&self.device())?;
         Ok(Self {
             adapter: Some(adapter),
             ..self.merged()?
@@ -206,7 +233,7 @@ impl Llama {
     }
 
     fn nth(&self, index: usize) -> &[f32] {
-        &self.weights.values()[self.weights.entries()[index].range.clone()]
+        &self.weights.host()[self.weights.entries()[index].range.clone()]
     }
 
     /// The embedding table, (V, C).
@@ -253,10 +280,10 @@ impl Llama {
     /// The parameters as passes over rows of at most `longest` tokens read them.
     fn network(&self, longest: usize) -> Network<'_, f32> {
         let adapter = self.adapter.as_ref();
-        let adapter = adapter.map(|adapter| (adapter, adapter.parameters.values()));
+        let adapter = adapter.map(|adapter| (adapter, adapter.parameters.host()));
         Network::new(
             &self.config,
-            (self.weights.values(), adapter),
+            (self.weights.host(), adapter),
             longest,
             self.recompute,
             &self.pool,
@@ -268,7 +295,11 @@ impl Llama {
     /// # Errors
     /// A row longer than `max_position_embeddings`, an id outside the vocabulary; both name the row.
     pub fn hidden(&self, batch: &TokenBatch, read: Read) -> Result<Vec<f32>> {
-        Ok(self.pass(batch, read, false)?.hidden().to_vec())
+        match self.device() {
+            Device::Cpu => Ok(self.pass(batch, read, false)?.hidden().to_vec()),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(gpu) => cuda::hidden(self, &gpu, batch, read),
+        }
     }
 }
 

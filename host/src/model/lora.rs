@@ -47,6 +47,16 @@ pub enum Target {
     DownProj,
 }
 
+/// The products of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Query,
+    KeyValue,
+    Output,
+    GateUp,
+    Down,
+}
+
 impl Target {
     /// All, in the order of a layer's parameters.
     pub const ALL: [Self; 7] = [
@@ -69,6 +79,21 @@ impl Target {
             Self::GateProj => "mlp.gate_proj",
             Self::UpProj => "mlp.up_proj",
             Self::DownProj => "mlp.down_proj",
+        }
+    }
+
+    /// The product that it is a part of, and the first of its outputs there: keys and values are one product, and so are gate
+    /// and up.
+    pub(super) fn place(self, config: &LlamaConfig) -> (Place, usize) {
+        let (outputs, _) = self.shape(config);
+        match self {
+            Self::QProj => (Place::Query, 0),
+            Self::KProj => (Place::KeyValue, 0),
+            Self::VProj => (Place::KeyValue, outputs),
+            Self::OProj => (Place::Output, 0),
+            Self::GateProj => (Place::GateUp, 0),
+            Self::UpProj => (Place::GateUp, outputs),
+            Self::DownProj => (Place::Down, 0),
         }
     }
 
@@ -205,13 +230,18 @@ impl Adapter {
 
     /// Adds the adapter to the weights it stands beside: W ← W + (α/r)·B·A.
     pub(super) fn merge_into(&self, weights: &mut ParameterSet, model: &LlamaConfig) -> Result<()> {
+        let mut places = Vec::new();
         for layer in 0..model.num_hidden_layers {
             for target in self.config.targets() {
                 let name = format!("model.layers.{layer}.{}.weight", target.module());
-                self.add(layer, target, model, weights.get_mut(&name)?)?;
+                places.push((layer, target, weights.range(&name)?));
             }
         }
-        Ok(())
+        weights.edit(|values| {
+            places.into_iter().try_for_each(|(layer, target, range)| {
+                self.add(layer, target, model, &mut values[range])
+            })
+        })
     }
 
     /// weight (O, I) += (α/r)·B·A of one map.
@@ -235,8 +265,8 @@ impl Adapter {
         };
         multiply(
             MatrixMut::new(weight, outputs, inputs),
-            Matrix::new(b, outputs, rank),
-            Matrix::new(a, rank, inputs),
+            Matrix::new(&b, outputs, rank),
+            Matrix::new(&a, rank, inputs),
             product,
         );
         Ok(())

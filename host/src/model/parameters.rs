@@ -2,15 +2,18 @@
 //! Hugging Face has them, and how a fresh model draws them.
 //! Legend: C channels, F feed-forward, H heads, K key/value heads, D head size, V vocabulary, L layers.
 
+use std::borrow::Cow;
 use std::f64::consts::TAU;
 use std::ops::Range;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device as CandleDevice, Tensor};
 use finegrain_sdk::rng::Stream;
 use rand::RngExt as _;
 
 use super::config::LlamaConfig;
+use super::storage::{Storage, WeakStorage};
+use crate::device::Device;
 use crate::error::{Error, Result};
 
 /// How many parameters a layer has; they follow each other in the order of [`specs`].
@@ -27,19 +30,19 @@ pub struct Entry {
     pub range: Range<usize>,
 }
 
-/// f32 parameters back to back in one vector. Clones share the vector until one of them is written (then that one copies
-/// it), so that a reference policy, or four roles on one frozen backbone, cost nothing.
+/// f32 parameters back to back in one vector, on the processor or on a GPU. Clones share the vector until one of them is
+/// written (then that one copies it), so that a reference policy, or four roles on one frozen backbone, cost nothing.
 #[derive(Clone, Debug)]
 pub struct ParameterSet {
     entries: Arc<Vec<Entry>>,
-    values: Arc<Vec<f32>>,
+    pub(super) storage: Storage,
 }
 
 /// A set that is not kept alive.
 #[derive(Clone, Debug)]
 pub(super) struct WeakSet {
     entries: Arc<Vec<Entry>>,
-    values: Weak<Vec<f32>>,
+    storage: WeakStorage,
 }
 
 impl WeakSet {
@@ -47,18 +50,18 @@ impl WeakSet {
     pub(super) fn upgrade(&self) -> Option<ParameterSet> {
         Some(ParameterSet {
             entries: self.entries.clone(),
-            values: self.values.upgrade()?,
+            storage: self.storage.upgrade()?,
         })
     }
 
     /// Whether somebody still holds it.
     pub(super) fn is_held(&self) -> bool {
-        self.values.strong_count() > 0
+        self.storage.is_held()
     }
 }
 
 impl ParameterSet {
-    /// A set of parameters, in order, each with as many values as its shape says.
+    /// A set of parameters on the processor, in order, each with as many values as its shape says.
     ///
     /// # Errors
     /// Whatever `values` returns for one of them.
@@ -83,7 +86,7 @@ impl ParameterSet {
         }
         Ok(Self {
             entries: Arc::new(entries),
-            values: Arc::new(all),
+            storage: Storage::new(all),
         })
     }
 
@@ -92,42 +95,103 @@ impl ParameterSet {
         &self.entries
     }
 
-    /// All values.
-    pub fn values(&self) -> &[f32] {
-        &self.values
+    /// The same values on a device. What is not trained keeps its values on the processor beside the device's copy, which all
+    /// clones share; the first training step makes it the device's own.
+    ///
+    /// # Errors
+    /// No memory on the device.
+    pub fn to(&self, device: &Device) -> Result<Self> {
+        Ok(Self {
+            entries: self.entries.clone(),
+            storage: self.storage.to(device)?,
+        })
     }
 
-    /// All values, to be changed; those of clones stay as they are.
-    pub fn values_mut(&mut self) -> &mut [f32] {
-        let values: &mut Vec<f32> = Arc::make_mut(&mut self.values);
-        values
+    /// Where they are.
+    pub fn device(&self) -> Device {
+        self.storage.device()
+    }
+
+    /// All values; copied from the device where they are trained on one.
+    ///
+    /// # Errors
+    /// Work on the device that failed.
+    pub fn values(&self) -> Result<Cow<'_, [f32]>> {
+        self.storage.values()
+    }
+
+    /// All values of a set that is on the processor.
+    ///
+    /// # Panics
+    /// A set that is trained on a GPU.
+    pub(super) fn host(&self) -> &[f32] {
+        self.storage.host()
+    }
+
+    /// All values of a set on the processor, to be changed; those of clones stay as they are.
+    ///
+    /// # Panics
+    /// A set on a GPU: [`ParameterSet::edit`] serves both.
+    pub fn host_mut(&mut self) -> &mut [f32] {
+        self.storage.host_mut()
+    }
+
+    /// A copy of the f32 values on a GPU; for small sets, which kernels read in f32.
+    ///
+    /// # Errors
+    /// No memory.
+    #[cfg(feature = "cuda")]
+    pub(super) fn values_on(&self, gpu: &Arc<crate::device::Gpu>) -> Result<crate::device::Buffer<f32>> {
+        self.storage.values_on(gpu)
+    }
+
+    /// The values on a GPU, to be trained there from now on.
+    ///
+    /// # Errors
+    /// Another device; no memory.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn train_on(&mut self, gpu: &Arc<crate::device::Gpu>) -> Result<super::TrainedMut<'_>> {
+        self.storage.train_on(gpu)
+    }
+
+    /// Changes values wherever they are: on a GPU they are copied here and back.
+    ///
+    /// # Errors
+    /// Those of `change`, and a device that fails.
+    pub fn edit(&mut self, change: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<()> {
+        self.storage.edit(change)
     }
 
     /// How many values there are.
     pub fn len(&self) -> usize {
-        self.values.len()
+        self.storage.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
+        self.len() == 0
     }
 
-    /// The set without keeping it alive.
-    pub(super) fn downgrade(&self) -> WeakSet {
-        WeakSet {
+    /// The set without keeping it alive; `None` of one that is trained on a GPU.
+    pub(super) fn downgrade(&self) -> Option<WeakSet> {
+        Some(WeakSet {
             entries: self.entries.clone(),
-            values: Arc::downgrade(&self.values),
-        }
+            storage: self.storage.downgrade()?,
+        })
     }
 
     /// Whether both read the same memory.
     pub fn shares_memory_with(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.values, &other.values)
+        self.storage.is(&other.storage)
     }
 
-    fn entry(&self, name: &str) -> Result<&Entry> {
+    /// The place of one parameter.
+    ///
+    /// # Errors
+    /// No parameter of this name.
+    pub fn range(&self, name: &str) -> Result<Range<usize>> {
         let found = self.entries.iter().find(|entry| entry.name == name);
+        let found = found.map(|entry| entry.range.clone());
         found.ok_or_else(|| Error::internal(format!("there is no parameter {name:?}")))
     }
 
@@ -135,24 +199,29 @@ impl ParameterSet {
     ///
     /// # Errors
     /// No parameter of this name.
-    pub fn get(&self, name: &str) -> Result<&[f32]> {
-        Ok(&self.values[self.entry(name)?.range.clone()])
+    pub fn get(&self, name: &str) -> Result<Cow<'_, [f32]>> {
+        let range = self.range(name)?;
+        Ok(match self.values()? {
+            Cow::Borrowed(values) => Cow::Borrowed(&values[range]),
+            Cow::Owned(values) => Cow::Owned(values[range].to_vec()),
+        })
     }
 
-    /// The values of one parameter, to be changed.
+    /// The values of one parameter of a set on the processor, to be changed.
     ///
     /// # Errors
     /// No parameter of this name.
     pub fn get_mut(&mut self, name: &str) -> Result<&mut [f32]> {
-        let range = self.entry(name)?.range.clone();
-        Ok(&mut self.values_mut()[range])
+        let range = self.range(name)?;
+        Ok(&mut self.host_mut()[range])
     }
 
     /// Every parameter as a tensor of its shape under its name, for writing.
     pub fn tensors(&self) -> Result<Vec<(String, Tensor)>> {
+        let values = self.values()?;
         let tensor = |entry: &Entry| {
-            let values = &self.values[entry.range.clone()];
-            let tensor = Tensor::from_slice(values, entry.shape.as_slice(), &Device::Cpu)?;
+            let values = &values[entry.range.clone()];
+            let tensor = Tensor::from_slice(values, entry.shape.as_slice(), &CandleDevice::Cpu)?;
             Ok((entry.name.clone(), tensor))
         };
         self.entries.iter().map(tensor).collect()
@@ -276,8 +345,9 @@ mod tests {
         assert!(set.shares_memory_with(&clone));
         set.get_mut("b")?[0] = 7.0;
         assert!(!set.shares_memory_with(&clone));
-        assert_eq!((set.get("b")?, clone.get("b")?), (&[7.0][..], &[2.0][..]));
-        assert_eq!(set.values(), [1.0, 1.0, 1.0, 1.0, 7.0]);
+        assert_eq!(set.get("b")?[..], [7.0]);
+        assert_eq!(clone.get("b")?[..], [2.0]);
+        assert_eq!(set.values()?[..], [1.0, 1.0, 1.0, 1.0, 7.0]);
         assert_eq!(set.tensors()?[0].1.dims(), [2, 2]);
         let error = set.get("c").unwrap_err().to_string();
         assert!(error.contains("\"c\""), "{error}");

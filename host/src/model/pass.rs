@@ -21,15 +21,17 @@ use rayon::prelude::*;
 use self::block::{Activations, View};
 use self::block_backward::{Counts, Factors, LayerGradients};
 use self::cut::{cut, next};
-use self::rows::{Chunk, Rows};
+use self::rows::Chunk;
 use super::config::LlamaConfig;
 use crate::data::ragged::TokenBatch;
 use crate::error::Result;
 use crate::ops::{Element, embedding, rms_norm};
 
+pub(in crate::model) use self::network::Dimensions;
 pub(crate) use self::network::Network;
 pub(crate) use self::pool::{Pool, Pooled};
 pub use self::rows::Read;
+pub(in crate::model) use self::rows::Rows;
 
 /// What a pass keeps for the way back.
 struct Kept<T> {
@@ -65,6 +67,12 @@ impl Prepared {
     /// Tokens of the longest row, for the table of rotations.
     pub(crate) fn longest(&self) -> usize {
         self.rows.longest()
+    }
+
+    /// The rows as they go through.
+    #[cfg(feature = "cuda")]
+    pub(in crate::model) fn into_rows(self) -> Rows {
+        self.rows
     }
 }
 

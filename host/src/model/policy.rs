@@ -5,10 +5,13 @@
 //!
 //! Legend: M response tokens, C channels, V vocabulary.
 
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::gradients::Gradients;
 use super::llama::Llama;
 use super::pass::{Pass, Pooled, Read};
 use crate::data::ragged::TokenBatch;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::log_prob::{Head, Said};
 use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
@@ -24,6 +27,18 @@ pub struct LogProbs {
 
 /// A batch that has gone through a policy, with its way back. It stays valid as long as the policy does not change.
 pub struct PolicyPass {
+    said: LogProbs,
+    way: Way,
+}
+
+/// What the way back needs, where the policy is.
+enum Way {
+    Host(Box<HostWay>),
+    #[cfg(feature = "cuda")]
+    Cuda(Box<cuda::policy::DevicePolicyPass>),
+}
+
+struct HostWay {
     pass: Pass<f32>,
     targets: Vec<u32>,
     temperature: f64,
@@ -37,11 +52,7 @@ impl Llama {
     /// # Errors
     /// A row that does not fit the model, by name; a temperature that is not above 0.
     pub fn log_probs(&self, batch: &TokenBatch, temperature: f64) -> Result<LogProbs> {
-        let said = PolicyPass::new(self, batch, temperature, false)?.said;
-        Ok(LogProbs {
-            logprobs: said.logprobs,
-            entropy: said.entropy,
-        })
+        Ok(PolicyPass::new(self, batch, temperature, false)?.said)
     }
 
     /// The same, with the way back.
@@ -57,6 +68,16 @@ impl Llama {
     /// # Errors
     /// A row that does not fit the model, by name.
     pub fn logits(&self, batch: &TokenBatch, read: Read) -> Result<Vec<Vec<f32>>> {
+        let v = self.config().vocab_size;
+        let logits = match self.device() {
+            Device::Cpu => self.host_logits(batch, read)?,
+            #[cfg(feature = "cuda")]
+            Device::Cuda(gpu) => cuda::policy::all_logits(self, &gpu, batch, read)?,
+        };
+        Ok(logits.chunks_exact(v).map(<[f32]>::to_vec).collect())
+    }
+
+    fn host_logits(&self, batch: &TokenBatch, read: Read) -> Result<Vec<f32>> {
         let pass = self.pass(batch, read, false)?;
         let (v, c) = (self.config().vocab_size, self.config().hidden_size);
         let m = pass.hidden().len() / c;
@@ -67,7 +88,7 @@ impl Llama {
             Matrix::new(self.output_weight(), v, c).t(),
             Product::set(rayon::current_num_threads()),
         );
-        Ok(logits.chunks_exact(v).map(<[f32]>::to_vec).collect())
+        Ok(logits)
     }
 
     fn head<'a>(&'a self, targets: &'a [u32], temperature: f64) -> Head<'a, f32> {
@@ -88,18 +109,15 @@ impl PolicyPass {
                 "log-probabilities: the temperature is {temperature}; a number above 0 is accepted"
             )));
         }
-        let pass = model.pass(batch, Read::Predicting, keep)?;
-        let targets = batch.responses().values().to_vec();
-        let head = model.head(&targets, temperature);
-        let mut logits = model.pool.take(head.logits_len());
-        let said = head.forward(pass.hidden(), &mut logits);
-        Ok(Self {
-            pass,
-            targets,
-            temperature,
-            logits,
-            said,
-        })
+        match model.device() {
+            Device::Cpu => HostWay::new(model, batch, temperature, keep),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(gpu) => {
+                let (said, way) = cuda::policy::log_probs(model, &gpu, batch, temperature, keep)?;
+                let way = Way::Cuda(Box::new(way));
+                Ok(Self { said, way })
+            }
+        }
     }
 
     /// Log-probability of every response token, (M,), nats.
@@ -118,17 +136,60 @@ impl PolicyPass {
     /// # Errors
     /// Gradients of another length.
     pub fn backward(
-        mut self,
+        self,
         model: &Llama,
         d_logprobs: &[f32],
         d_entropy: Option<&[f32]>,
         gradients: &mut Gradients,
     ) -> Result<()> {
-        let m = self.targets.len();
         for given in [Some(d_logprobs), d_entropy].into_iter().flatten() {
-            check_length(given, m)?;
+            check_length(given, self.said.logprobs.len())?;
         }
-        let gradients = gradients.part(0);
+        match self.way {
+            Way::Host(way) => {
+                way.backward(model, d_logprobs, d_entropy, gradients.part(0));
+                Ok(())
+            }
+            #[cfg(feature = "cuda")]
+            Way::Cuda(way) => way.backward(model, d_logprobs, d_entropy, gradients.on_gpu(0)),
+        }
+    }
+}
+
+impl HostWay {
+    fn new(
+        model: &Llama,
+        batch: &TokenBatch,
+        temperature: f64,
+        keep: bool,
+    ) -> Result<PolicyPass> {
+        let pass = model.pass(batch, Read::Predicting, keep)?;
+        let targets = batch.responses().values().to_vec();
+        let head = model.head(&targets, temperature);
+        let mut logits = model.pool.take(head.logits_len());
+        let said = head.forward(pass.hidden(), &mut logits);
+        Ok(PolicyPass {
+            said: LogProbs {
+                logprobs: said.logprobs.clone(),
+                entropy: said.entropy.clone(),
+            },
+            way: Way::Host(Box::new(Self {
+                pass,
+                targets,
+                temperature,
+                logits,
+                said,
+            })),
+        })
+    }
+
+    fn backward(
+        mut self,
+        model: &Llama,
+        d_logprobs: &[f32],
+        d_entropy: Option<&[f32]>,
+        gradients: &mut [f32],
+    ) {
         let head = model.head(&self.targets, self.temperature);
         let d_weight = match model.adapter() {
             Some(_) => None,
@@ -152,7 +213,6 @@ impl PolicyPass {
         // Large for a large vocabulary, and done with.
         drop(self.logits);
         model.backward(self.pass, &d_hidden, gradients);
-        Ok(())
     }
 }
 
@@ -200,7 +260,7 @@ mod tests {
     fn every_parameter_gets_a_gradient() -> Result<()> {
         for tied in [false, true] {
             let model = fixture::model(tied)?;
-            let mut gradients = Gradients::zeros(&model);
+            let mut gradients = Gradients::zeros(&model)?;
             let pass = model.log_probs_pass(&fixture::batch(), 1.0)?;
             pass.backward(&model, &[1.0; 5], None, &mut gradients)?;
             for entry in model.parameters().entries() {
@@ -219,7 +279,7 @@ mod tests {
     fn what_does_not_fit_is_refused() -> Result<()> {
         let model = fixture::model(true)?;
         let pass = model.log_probs_pass(&fixture::batch(), 1.0)?;
-        let error = pass.backward(&model, &[1.0], None, &mut Gradients::zeros(&model));
+        let error = pass.backward(&model, &[1.0], None, &mut Gradients::zeros(&model)?);
         let text = error.expect_err("five response tokens").to_string();
         assert!(text.contains("1 elements does not fit 5 outputs"), "{text}");
         for temperature in [0.0, f64::NAN] {

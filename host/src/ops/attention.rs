@@ -11,6 +11,9 @@
 //!
 //! A row's result depends on nothing outside the row, and a token's on nothing after it, to the bit.
 
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+
 use std::ops::Range;
 
 use candle_core::{D, Tensor};

@@ -3,6 +3,9 @@
 //! The backward pass adds every row of the gradient to the row it came from. Ids are sorted by the row they name first, so
 //! each row has one writer and adds in the order of the tokens: the bits do not depend on the threads.
 
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+
 use candle_core::Tensor;
 use rayon::prelude::*;
 

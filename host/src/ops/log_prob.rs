@@ -7,6 +7,9 @@
 //! (M, V) exists whole only where it is small: rows go through in chunks, forwards and again backwards, where the logits of
 //! several chunks are computed a second time. What is kept for the backward pass is two numbers a position: log Σ e^z and H.
 
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+
 use candle_core::{D, Tensor};
 use rayon::prelude::*;
 

@@ -4,6 +4,9 @@
 //! With s = 1 / √(mean(x²) + eps) of a token: dx = s · (w · dy) − x · s³ · Σ(w · dy · x) / C, and dw = Σ over tokens of
 //! dy · x · s. Nothing is kept for the backward pass: s is one sum over a row that is read anyway.
 
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+
 use candle_core::{D, Tensor};
 
 use super::element::Element;

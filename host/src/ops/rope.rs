@@ -4,6 +4,9 @@
 //! The pair (low, high) of channels (i, i + D/2) of a token at position p turns by a = p · theta^(−2i/D):
 //! low cos a − high sin a and high cos a + low sin a. Nothing is kept for the backward pass, which turns by −a.
 
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+
 use candle_core::{D, Tensor};
 
 use super::element::Element;

@@ -4,6 +4,9 @@
 //! dgate = dy · up · σ · (1 + g · (1 − σ)) and dup = dy · g · σ. σ is computed again in the backward pass: an exponential
 //! is cheaper than another (n, F) in memory.
 
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+
 use std::array::from_mut;
 
 use candle_core::Tensor;

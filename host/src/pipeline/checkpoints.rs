@@ -8,6 +8,7 @@
 mod config;
 mod file;
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -181,10 +182,22 @@ impl Checkpoints {
 }
 
 /// The trained values of a model, set by set, as `PREFIX.0`, `PREFIX.1`, …
-pub fn parameters<'m>(prefix: &str, model: &'m impl Trainable) -> Vec<Part<'m>> {
+///
+/// # Errors
+/// Work on the device that failed.
+pub fn parameters<'m>(prefix: &str, model: &'m impl Trainable) -> Result<Vec<Part<'m>>> {
     let sets = model.parameter_sets().into_iter().enumerate();
-    sets.map(|(at, (set, count))| Part::floats(format!("{prefix}.{at}"), &set.values()[..count]))
-        .collect()
+    sets.map(|(at, (set, count))| {
+        let values = match set.values()? {
+            Cow::Borrowed(values) => Cow::Borrowed(&values[..count]),
+            Cow::Owned(mut values) => {
+                values.truncate(count);
+                Cow::Owned(values)
+            }
+        };
+        Ok(Part::floats(format!("{prefix}.{at}"), values))
+    })
+    .collect()
 }
 
 /// Puts back what [`parameters`] gave.
@@ -196,7 +209,8 @@ pub fn restore_parameters(prefix: &str, model: &mut impl Trainable, saved: &Save
     let counts: Vec<usize> = sets.map(|(_, count)| count).collect();
     let sets = model.parameter_sets_mut().into_iter();
     for (at, (set, count)) in sets.zip(counts).enumerate() {
-        saved.read(&format!("{prefix}.{at}"), &mut set.values_mut()[..count])?;
+        let name = format!("{prefix}.{at}");
+        set.edit(|values| saved.read(&name, &mut values[..count]))?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use finegrain_sdk::CallContext;
 use finegrain_sdk::rng::Stream;
 use serde::Serialize;
 
+use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::checkpoints::{Checkpoints, Snapshot};
 
@@ -58,6 +59,8 @@ pub struct StageContext<'a> {
     pub stream: Stream,
     /// Threads that operations and plugins may use.
     pub threads: usize,
+    /// Where models live.
+    pub device: &'a Device,
     /// Set on Ctrl-C and SIGTERM.
     pub cancel: &'a AtomicBool,
     /// Where metrics and progress go.
@@ -82,10 +85,10 @@ impl StageContext<'_> {
     pub fn after_step<'s, S: Serialize>(
         &self,
         step: u64,
-        snapshot: impl FnOnce() -> Snapshot<'s, S>,
+        snapshot: impl FnOnce() -> Result<Snapshot<'s, S>>,
     ) -> Result<()> {
         match self.check_cancelled() {
-            Ok(()) if self.checkpoints.due(step) => self.save(step, snapshot()).map(|_| ()),
+            Ok(()) if self.checkpoints.due(step) => self.save(step, snapshot()?).map(|_| ()),
             Ok(()) => Ok(()),
             Err(error) => Err(self.save_before(error, step, snapshot())),
         }
@@ -97,9 +100,9 @@ impl StageContext<'_> {
         &self,
         error: Error,
         step: u64,
-        snapshot: Snapshot<'_, S>,
+        snapshot: Result<Snapshot<'_, S>>,
     ) -> Error {
-        match self.save(step, snapshot) {
+        match snapshot.and_then(|snapshot| self.save(step, snapshot)) {
             // A gate's hint says what to do about the gate.
             Ok(true) if error.kind() == ErrorKind::Interrupted => {
                 error.hint(format!("the same command goes on after step {step}"))

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::config::JudgeConfig;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::eval::Judge;
 use crate::eval::reward_judge::RewardJudge;
@@ -51,12 +52,12 @@ impl ChosenJudge<'_> {
         }
     }
 
-    /// The judge, ready to be asked; a reward model is loaded here.
-    pub fn open(self) -> Result<Box<dyn Judge>> {
+    /// The judge, ready to be asked; a reward model is loaded here, on the device.
+    pub fn open(self, device: &Device) -> Result<Box<dyn Judge>> {
         Ok(match self {
             Self::Plugin(judge) => Box::new(judge),
             Self::RewardModel { artifact, scheme } => {
-                let (model, tokenizer) = reward_model::load(artifact)?;
+                let (model, tokenizer) = reward_model::load(artifact, device)?;
                 let template = reward_model::template(artifact)?;
                 Box::new(RewardJudge::new(model, tokenizer, template, scheme))
             }

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use finegrain_sdk::rng::Stream;
 
 use crate::config::{Config, Task};
+use crate::device::Device;
 use crate::error::Result;
 use crate::pipeline::checkpoints::Checkpoints;
 use crate::pipeline::context::StageContext;
@@ -84,8 +85,10 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Opens every plugin that a configuration names, so that a wrong name or option is found before anything runs.
-    pub fn check_plugins(&self, config: &Config) -> Result<()> {
+    /// Opens the device and every plugin that a configuration names, so that a wrong name or option is found before anything
+    /// runs.
+    pub fn check(&self, config: &Config) -> Result<()> {
+        Device::open(&config.device)?;
         self.identities(config).map(|_| ())
     }
 
@@ -173,9 +176,11 @@ impl<'a> Session<'a> {
                 }
             }
             let observer = StageObserver::new(title, dir, self.show, &watch)?;
+            let device = &Device::open(&config.device)?;
             let context = StageContext {
                 stream,
                 threads: self.threads,
+                device,
                 cancel: self.cancel,
                 observer: &observer,
                 dir,

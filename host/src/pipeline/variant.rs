@@ -105,6 +105,7 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
+    use crate::device::Device;
     use crate::data::records::PairSource;
     use crate::data::template::PromptTemplate;
     use crate::pipeline::comparison::summarise;
@@ -206,14 +207,14 @@ mod tests {
             assert!(folder.join("adapter_config.json").is_file());
             assert!(!folder.join("model.safetensors").exists());
         }
-        let (sft, _) = sft::load(&apart.sft).unwrap();
-        let (reward, _) = reward_model::load(reward).unwrap();
+        let (sft, _) = sft::load(&apart.sft, &Device::Cpu).unwrap();
+        let (reward, _) = reward_model::load(reward, &Device::Cpu).unwrap();
         let policy = crate::model::Llama::load(&apart.ppo.file("policy")).unwrap();
         assert!(reward.backbone.weights().shares_memory_with(sft.weights()));
         assert!(policy.weights().shares_memory_with(sft.weights()));
         assert_ne!(
-            reward.backbone.parameters().values(),
-            sft.parameters().values()
+            reward.backbone.parameters().values().unwrap(),
+            sft.parameters().values().unwrap()
         );
 
         let merged = with(true);

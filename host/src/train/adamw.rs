@@ -8,13 +8,19 @@
 //! One pass over the parameters reads and writes p, m, v and g: the clipping factor is folded in, and the gradients are zero
 //! behind it.
 
+use std::borrow::Cow;
+
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::gradients::CHUNK;
-use crate::model::parameters::Entry;
+use crate::model::parameters::ParameterSet;
 use crate::model::{Gradients, Trainable};
 use crate::pipeline::checkpoints::{Part, Saved};
 use crate::telemetry::NotFinite;
@@ -91,16 +97,56 @@ impl OptimizerConfig {
 }
 
 /// m and v of one set of parameters, and how to step through it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Moments {
-    m: Vec<f32>,
-    v: Vec<f32>,
+    values: Values,
     /// Runs of values that decay alike: how many, and whether they do.
     runs: Vec<(usize, bool)>,
 }
 
+/// m, then v, where the parameters are.
+#[derive(Debug)]
+enum Values {
+    Host([Vec<f32>; 2]),
+    #[cfg(feature = "cuda")]
+    Device([crate::device::Buffer<f32>; 2]),
+}
+
+impl Values {
+    fn zeros(device: &Device, count: usize) -> Result<Self> {
+        Ok(match device {
+            Device::Cpu => Self::Host([vec![0.0; count], vec![0.0; count]]),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(gpu) => Self::Device([gpu.zeros(count)?, gpu.zeros(count)?]),
+        })
+    }
+
+    /// Copies of both, or the values themselves.
+    fn get(&self) -> Result<[Cow<'_, [f32]>; 2]> {
+        Ok(match self {
+            Self::Host([m, v]) => [Cow::Borrowed(m), Cow::Borrowed(v)],
+            #[cfg(feature = "cuda")]
+            Self::Device([m, v]) => [Cow::Owned(m.download()?), Cow::Owned(v.download()?)],
+        })
+    }
+
+    fn set(&mut self, index: usize, fill: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<()> {
+        match self {
+            Self::Host(values) => fill(&mut values[index]),
+            #[cfg(feature = "cuda")]
+            Self::Device(values) => {
+                let mut filled = vec![0.0; values[index].len()];
+                fill(&mut filled)?;
+                let gpu = values[index].gpu().clone();
+                values[index].view_mut().fill(&gpu, &filled)
+            }
+        }
+    }
+}
+
 impl Moments {
-    fn zeros(entries: &[Entry], count: usize, config: &OptimizerConfig) -> Self {
+    fn zeros(set: &ParameterSet, count: usize, config: &OptimizerConfig) -> Result<Self> {
+        let (entries, device) = (set.entries(), &set.device());
         let mut runs: Vec<(usize, bool)> = Vec::new();
         for entry in entries.iter().filter(|entry| entry.range.end <= count) {
             let decays =
@@ -110,16 +156,15 @@ impl Moments {
                 _ => runs.push((entry.range.len(), decays)),
             }
         }
-        Self {
-            m: vec![0.0; count],
-            v: vec![0.0; count],
+        Ok(Self {
+            values: Values::zeros(device, count)?,
             runs,
-        }
+        })
     }
 }
 
 /// AdamW over a model's parameters, with the sum of the gradients of the step that is being prepared.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct AdamW {
     moments: Vec<Moments>,
     gradients: Gradients,
@@ -129,16 +174,19 @@ pub struct AdamW {
 
 impl AdamW {
     /// An optimizer with zero moments for the parameters of a model.
-    pub fn new(model: &impl Trainable, config: &OptimizerConfig) -> Self {
+    ///
+    /// # Errors
+    /// No memory on the device.
+    pub fn new(model: &impl Trainable, config: &OptimizerConfig) -> Result<Self> {
         let sets = model.parameter_sets().into_iter();
-        Self {
+        Ok(Self {
             moments: sets
-                .map(|(set, count)| Moments::zeros(set.entries(), count, config))
-                .collect(),
-            gradients: Gradients::zeros(model),
+                .map(|(set, count)| Moments::zeros(set, count, config))
+                .collect::<Result<_>>()?,
+            gradients: Gradients::zeros(model)?,
             config: config.clone(),
             steps: 0,
-        }
+        })
     }
 
     /// The gradients of the step, to which backward passes add.
@@ -147,7 +195,10 @@ impl AdamW {
     }
 
     /// The norm of the gradients that the step has gathered so far.
-    pub fn gradient_norm(&self) -> f64 {
+    ///
+    /// # Errors
+    /// Work on the device that failed.
+    pub fn gradient_norm(&self) -> Result<f64> {
         self.gradients.norm()
     }
 
@@ -156,18 +207,21 @@ impl AdamW {
     /// # Errors
     /// A norm that is not finite; no parameter is touched then.
     pub fn clip_and_step(&mut self, model: &mut impl Trainable, lr: f64) -> Result<f64> {
-        let norm = self.gradient_norm();
+        let norm = self.gradient_norm()?;
         if !norm.is_finite() {
             return Err(Error::internal(format!("the gradient norm is {norm}"))
                 .with_not_finite(NotFinite::batch("the gradient norm", &[])));
         }
-        self.step(model, lr, self.config.clip_factor(norm));
+        self.step(model, lr, self.config.clip_factor(norm))?;
         Ok(norm)
     }
 
     /// Updates the parameters of the model that the optimizer was made for with the gathered gradients times `scale`, and
     /// sets the gradients to zero.
-    pub fn step(&mut self, model: &mut impl Trainable, lr: f64, scale: f64) {
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub fn step(&mut self, model: &mut impl Trainable, lr: f64, scale: f64) -> Result<()> {
         self.steps += 1;
         let config = &self.config;
         let t = self.steps as f64;
@@ -183,21 +237,37 @@ impl AdamW {
             scale: scale as f32,
         };
         let sets = model.parameter_sets_mut().into_iter();
-        let parts = sets.zip(&mut self.moments).zip(self.gradients.parts_mut());
-        for ((set, moments), g) in parts {
-            let p = set.values_mut();
-            let mut start = 0;
-            for &(count, decays) in &moments.runs {
-                let (update, run) = (update(decays), start..start + count);
-                start = run.end;
-                p[run.clone()]
-                    .par_chunks_mut(CHUNK)
-                    .zip(g[run.clone()].par_chunks_mut(CHUNK))
-                    .zip(moments.m[run.clone()].par_chunks_mut(CHUNK))
-                    .zip(moments.v[run].par_chunks_mut(CHUNK))
-                    .for_each(|(((p, g), m), v)| update.on_chunk(p, g, m, v));
+        for (index, (set, moments)) in sets.zip(&mut self.moments).enumerate() {
+            let runs = moments.runs.iter().scan(0, |start, &(count, decays)| {
+                let run = *start..*start + count;
+                *start = run.end;
+                Some((run, update(decays)))
+            });
+            match &mut moments.values {
+                Values::Host([m, v]) => {
+                    let (p, g) = (set.host_mut(), self.gradients.part(index));
+                    for (run, update) in runs {
+                        p[run.clone()]
+                            .par_chunks_mut(CHUNK)
+                            .zip(g[run.clone()].par_chunks_mut(CHUNK))
+                            .zip(m[run.clone()].par_chunks_mut(CHUNK))
+                            .zip(v[run].par_chunks_mut(CHUNK))
+                            .for_each(|(((p, g), m), v)| update.on_chunk(p, g, m, v));
+                    }
+                }
+                #[cfg(feature = "cuda")]
+                Values::Device([m, v]) => {
+                    let gpu = m.gpu().clone();
+                    let mut p = set.train_on(&gpu)?;
+                    let mut g = self.gradients.on_gpu(index);
+                    for (run, update) in runs {
+                        let moments = (m.part_mut(run.clone()), v.part_mut(run.clone()));
+                        cuda::step(&gpu, &mut p, &mut g, moments, run, &update)?;
+                    }
+                }
             }
         }
+        Ok(())
     }
 
     /// How many steps have been taken; part of the state, for the bias correction depends on it.
@@ -206,15 +276,17 @@ impl AdamW {
     }
 
     /// The moments, set by set, as `PREFIX.exp_avg.0`, `PREFIX.exp_avg_sq.0`, … (PyTorch's names).
-    pub fn parts(&self, prefix: &str) -> Vec<Part<'_>> {
-        let sets = self.moments.iter().enumerate();
-        sets.flat_map(|(at, moments)| {
-            [
-                Part::floats(format!("{prefix}.exp_avg.{at}"), &moments.m),
-                Part::floats(format!("{prefix}.exp_avg_sq.{at}"), &moments.v),
-            ]
-        })
-        .collect()
+    ///
+    /// # Errors
+    /// Work on the device that failed.
+    pub fn parts(&self, prefix: &str) -> Result<Vec<Part<'_>>> {
+        let mut parts = Vec::new();
+        for (at, moments) in self.moments.iter().enumerate() {
+            let [m, v] = moments.values.get()?;
+            parts.push(Part::floats(format!("{prefix}.exp_avg.{at}"), m));
+            parts.push(Part::floats(format!("{prefix}.exp_avg_sq.{at}"), v));
+        }
+        Ok(parts)
     }
 
     /// Puts back what [`AdamW::steps`] and [`AdamW::parts`] gave.
@@ -223,8 +295,10 @@ impl AdamW {
     /// A checkpoint that lacks a moment or holds one of another length.
     pub fn restore(&mut self, prefix: &str, steps: u64, saved: &Saved) -> Result<()> {
         for (at, moments) in self.moments.iter_mut().enumerate() {
-            saved.read(&format!("{prefix}.exp_avg.{at}"), &mut moments.m)?;
-            saved.read(&format!("{prefix}.exp_avg_sq.{at}"), &mut moments.v)?;
+            for (index, name) in ["exp_avg", "exp_avg_sq"].into_iter().enumerate() {
+                let name = format!("{prefix}.{name}.{at}");
+                moments.values.set(index, |into| saved.read(&name, into))?;
+            }
         }
         self.steps = steps;
         Ok(())
@@ -350,27 +424,27 @@ mod tests {
     #[test]
     fn five_clipped_steps_agree_with_pytorch() {
         let mut model = model();
-        let mut optimizer = AdamW::new(&model, &config());
+        let mut optimizer = AdamW::new(&model, &config()).unwrap();
         for (t, expected) in NORMS.iter().enumerate() {
             gather(&mut optimizer, t);
             let norm = optimizer.clip_and_step(&mut model, 0.01).unwrap();
             assert!((norm - expected).abs() < 1e-6, "{norm} against {expected}");
         }
-        close(model.0.values(), &AFTER, 2e-7);
+        close(&model.0.values().unwrap(), &AFTER, 2e-7);
     }
 
     #[test]
     fn without_decay_matrices_and_vectors_are_one_run() {
         let plain = OptimizerConfig::default();
-        assert_eq!(AdamW::new(&model(), &plain).moments[0].runs, [(6, false)]);
+        assert_eq!(AdamW::new(&model(), &plain).unwrap().moments[0].runs, [(6, false)]);
         let runs = [(4, true), (2, false)];
-        assert_eq!(AdamW::new(&model(), &config()).moments[0].runs, runs);
+        assert_eq!(AdamW::new(&model(), &config()).unwrap().moments[0].runs, runs);
     }
 
     #[test]
     fn a_saved_state_goes_on_with_the_same_bits() {
         let mut straight = model();
-        let mut optimizer = AdamW::new(&straight, &config());
+        let mut optimizer = AdamW::new(&straight, &config()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let open = || {
             Checkpoints::open(folder.path(), &CheckpointConfig::default(), &|text| {
@@ -379,8 +453,8 @@ mod tests {
         };
         for t in 0..5 {
             if t == 2 {
-                let mut parts = parameters("model", &straight);
-                parts.extend(optimizer.parts("optimizer"));
+                let mut parts = parameters("model", &straight).unwrap();
+                parts.extend(optimizer.parts("optimizer").unwrap());
                 let state = optimizer.steps();
                 let snapshot = Snapshot { state, parts };
                 open().unwrap().save(2, folder.path(), snapshot).unwrap();
@@ -392,13 +466,13 @@ mod tests {
         let (steps, saved) = checkpoints.resume::<u64>().unwrap().unwrap();
         let mut resumed = model();
         restore_parameters("model", &mut resumed, saved).unwrap();
-        let mut optimizer = AdamW::new(&resumed, &config());
+        let mut optimizer = AdamW::new(&resumed, &config()).unwrap();
         optimizer.restore("optimizer", steps, saved).unwrap();
         for t in 2..5 {
             gather(&mut optimizer, t);
             optimizer.clip_and_step(&mut resumed, 0.01).unwrap();
         }
-        assert_eq!(straight.0.values(), resumed.0.values());
+        assert_eq!(straight.0.values().unwrap(), resumed.0.values().unwrap());
         assert_eq!(optimizer.steps(), 5);
         let error = optimizer.restore("other", 1, saved).unwrap_err();
         assert!(
@@ -410,11 +484,11 @@ mod tests {
     #[test]
     fn a_gradient_that_is_not_finite_touches_nothing() {
         let mut model = model();
-        let mut optimizer = AdamW::new(&model, &config());
-        let before = model.0.values().to_vec();
+        let mut optimizer = AdamW::new(&model, &config()).unwrap();
+        let before = model.0.values().unwrap().to_vec();
         optimizer.gradients().part(0)[4] = f32::NAN;
         assert!(optimizer.clip_and_step(&mut model, 0.01).is_err());
-        assert_eq!(model.0.values(), before);
+        assert_eq!(model.0.values().unwrap()[..], before);
     }
 
     #[test]

@@ -161,7 +161,7 @@ pub fn run(
     let backbone = inputs.backbone.clone();
     let head = ScalarHead::random(backbone.config().hidden_size, &context.stream.child("head"))?;
     let mut model = ScoredModel::new(backbone, head);
-    let mut optimizer = AdamW::new(&model, &config.optimizer);
+    let mut optimizer = AdamW::new(&model, &config.optimizer)?;
     let steps_per_epoch = inputs.train.len().div_ceil(config.batch_pairs) as u64;
     let steps = steps_per_epoch * config.epochs;
     let mut held_out = Vec::new();
@@ -213,13 +213,13 @@ pub fn run(
                 held_out.push(measured);
             }
             context.after_step(done, || {
-                let mut parts = parameters("model", &model);
-                parts.extend(optimizer.parts("optimizer"));
+                let mut parts = parameters("model", &model)?;
+                parts.extend(optimizer.parts("optimizer")?);
                 let state = State {
                     optimizer_steps: optimizer.steps(),
                     held_out: held_out.clone(),
                 };
-                Snapshot { state, parts }
+                Ok(Snapshot { state, parts })
             })?;
         }
     }

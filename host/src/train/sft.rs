@@ -105,7 +105,7 @@ pub fn run(
             "sft: demonstration {row} has an empty response"
         )));
     }
-    let mut optimizer = AdamW::new(policy, &config.optimizer);
+    let mut optimizer = AdamW::new(policy, &config.optimizer)?;
     let steps_per_epoch = train.rows().div_ceil(config.batch_rows) as u64;
     let steps = steps_per_epoch * config.epochs;
     let mut held_out_losses = Vec::new();
@@ -165,13 +165,13 @@ pub fn run(
                 evaluate(policy, done, &mut held_out_losses)?;
             }
             context.after_step(done, || {
-                let mut parts = parameters("policy", policy);
-                parts.extend(optimizer.parts("optimizer"));
+                let mut parts = parameters("policy", policy)?;
+                parts.extend(optimizer.parts("optimizer")?);
                 let state = State {
                     optimizer_steps: optimizer.steps(),
                     held_out_losses: held_out_losses.clone(),
                 };
-                Snapshot { state, parts }
+                Ok(Snapshot { state, parts })
             })?;
         }
     }
@@ -291,7 +291,7 @@ mod tests {
                 eps: 1.0,
                 ..OptimizerConfig::default()
             };
-            let mut optimizer = AdamW::new(&policy, &constants);
+            let mut optimizer = AdamW::new(&policy, &constants).unwrap();
             let train = corpus(0..6);
             let rows = [4, 1, 5, 0];
             let (loss, tokens) =

@@ -13,6 +13,7 @@ use finegrain_sdk::{CallContext, Plugin, PluginInfo, register};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::device::Device;
 use crate::error::Result;
 use crate::model::{Llama, LlamaConfig, Trainable};
 use crate::pipeline::checkpoints::Checkpoints;
@@ -46,8 +47,7 @@ pub(super) const EOS: u32 = 2;
 /// Every trained value, in order.
 pub(super) fn weights(model: &impl Trainable) -> Vec<f32> {
     let sets = model.parameter_sets().into_iter();
-    sets.flat_map(|(set, count)| &set.values()[..count])
-        .copied()
+    sets.flat_map(|(set, count)| set.values().unwrap()[..count].to_vec())
         .collect()
 }
 
@@ -175,6 +175,7 @@ pub(super) fn context<'a>(
     observer: &'a dyn Observer,
 ) -> StageContext<'a> {
     StageContext {
+        device: &Device::Cpu,
         stream: Stream::new(seed),
         threads: 2,
         cancel,

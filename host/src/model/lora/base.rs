@@ -50,7 +50,7 @@ pub(in crate::model) fn open(dir: &Path) -> Result<Llama> {
         None => Llama::load(&path).context("the base model of an adapter")?,
     };
     if !loaded.iter().any(|(other, _)| *other == path) {
-        loaded.push((path, model.weights().downgrade()));
+        loaded.extend(model.weights().downgrade().map(|weights| (path, weights)));
     }
     Ok(model)
 }

@@ -20,7 +20,7 @@ fn adapted() -> Result<(Llama, tempfile::TempDir)> {
     let base = tempfile::tempdir().expect("a temporary folder");
     fixture::model(true)?.save(base.path())?;
     let mut model = Llama::load(base.path())?.with_lora(&config(), &Stream::new(3))?;
-    let values = model.parameters_mut().values_mut().iter_mut();
+    let values = model.parameters_mut().host_mut().iter_mut();
     values
         .enumerate()
         .for_each(|(i, value)| *value += 0.1 * (i as f32).sin());
@@ -78,7 +78,7 @@ fn an_adapter_is_saved_apart_and_says_where_its_base_is() -> Result<()> {
     assert_eq!(read["base_model_name_or_path"], json!(path));
     assert!(!dir.path().join("model.safetensors").exists());
     let again = Llama::load(dir.path())?;
-    assert_eq!(again.parameters().values(), model.parameters().values());
+    assert_eq!(again.parameters().host(), model.parameters().host());
     Ok(())
 }
 
@@ -96,7 +96,7 @@ fn a_base_beside_the_adapter_is_found_by_its_relative_path() -> Result<()> {
     let moved = dir.path().with_extension("moved");
     fs::rename(dir.path(), &moved).expect("a folder that moves");
     let again = Llama::load(&moved.join("model"))?;
-    assert_eq!(again.weights().values(), model.weights().values());
+    assert_eq!(again.weights().host(), model.weights().host());
     fs::remove_dir_all(moved).expect("a folder that goes");
     Ok(())
 }
@@ -108,7 +108,7 @@ fn weights_that_were_trained_have_no_origin_any_more() -> Result<()> {
     assert!(!model.merged()?.has_origin());
     let mut plain = Llama::load(base.path())?;
     assert!(plain.has_origin());
-    plain.parameters_mut().values_mut()[0] += 1.0;
+    plain.parameters_mut().host_mut()[0] += 1.0;
     assert!(!plain.has_origin());
     Ok(())
 }
@@ -185,7 +185,7 @@ fn what_is_no_plain_lora_is_refused_with_its_key() -> Result<()> {
     changed["target_modules"] = json!(names);
     fs::write(&path, changed.to_string()).expect("a file");
     let again = Llama::load(dir.path())?;
-    assert_eq!(again.parameters().values(), model.parameters().values());
+    assert_eq!(again.parameters().host(), model.parameters().host());
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::pool::Pool;
 use crate::model::config::LlamaConfig;
-use crate::model::lora::{Adapter, Target};
+use crate::model::lora::{Adapter, Place, Target};
 use crate::ops::Element;
 use crate::ops::attention::Sizes;
 use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
@@ -13,16 +13,16 @@ use crate::ops::rope::{Table, table};
 
 /// The sizes that the passes need.
 #[derive(Clone, Debug)]
-pub(super) struct Dimensions {
-    pub(super) channels: usize,
-    pub(super) feed_forward: usize,
-    pub(super) attention: Sizes,
-    pub(super) vocabulary: usize,
-    pub(super) eps: f64,
+pub(in crate::model) struct Dimensions {
+    pub(in crate::model) channels: usize,
+    pub(in crate::model) feed_forward: usize,
+    pub(in crate::model) attention: Sizes,
+    pub(in crate::model) vocabulary: usize,
+    pub(in crate::model) eps: f64,
 }
 
 impl Dimensions {
-    pub(super) fn new(config: &LlamaConfig) -> Self {
+    pub(in crate::model) fn new(config: &LlamaConfig) -> Self {
         Self {
             channels: config.hidden_size,
             feed_forward: config.intermediate_size,
@@ -38,7 +38,7 @@ impl Dimensions {
 
     /// Elements of a layer's parameters in their order: input norm, queries, keys and values, output, norm, gate and up,
     /// down. Keys and values lie side by side, and so do gate and up: each pair is one product.
-    pub(super) fn layer(&self) -> [usize; 7] {
+    pub(in crate::model) fn layer(&self) -> [usize; 7] {
         let (c, f) = (self.channels, self.feed_forward);
         let (q, kv) = (
             self.attention.query_width(),
@@ -235,14 +235,13 @@ fn attach<'a, T: Element>(
             let (a, after) = rest.split_at(rank * inputs);
             let (b, after) = after.split_at(outputs * rank);
             rest = after;
-            let (projection, first) = match target {
-                Target::QProj => (&mut layer.query, 0),
-                Target::KProj => (&mut layer.key_value, 0),
-                Target::VProj => (&mut layer.key_value, outputs),
-                Target::OProj => (&mut layer.output, 0),
-                Target::GateProj => (&mut layer.gate_up, 0),
-                Target::UpProj => (&mut layer.gate_up, outputs),
-                Target::DownProj => (&mut layer.down, 0),
+            let (place, first) = target.place(config);
+            let projection = match place {
+                Place::Query => &mut layer.query,
+                Place::KeyValue => &mut layer.key_value,
+                Place::Output => &mut layer.output,
+                Place::GateUp => &mut layer.gate_up,
+                Place::Down => &mut layer.down,
             };
             projection.adapters.push(LowRank {
                 slot,
@@ -253,7 +252,7 @@ fn attach<'a, T: Element>(
             });
         }
     }
-    let all_tokens = |target| matches!(target, Target::KProj | Target::VProj);
+    let all_tokens = |target: Target| matches!(target.place(config).0, Place::KeyValue);
     let targets = adapter.config().targets();
     targets.map(|target| (rank, all_tokens(target))).collect()
 }

@@ -41,27 +41,27 @@ impl Read {
 
 /// A run of rows that one thread takes through all layers.
 #[derive(Debug)]
-pub(super) struct Chunk {
+pub(in crate::model) struct Chunk {
     /// Its tokens among those of the batch that go through.
-    pub(super) tokens: Range<usize>,
+    pub(in crate::model) tokens: Range<usize>,
     /// Its tokens that are read, among those of the batch.
-    pub(super) read: Range<usize>,
+    pub(in crate::model) read: Range<usize>,
     /// Its rows, with all tokens asking; counted from the chunk's first token.
-    pub(super) whole: Vec<Span>,
+    pub(in crate::model) whole: Vec<Span>,
     /// Its rows, with the tokens asking that are read.
-    pub(super) spans: Vec<Span>,
+    pub(in crate::model) spans: Vec<Span>,
 }
 
 /// A batch on its way through a model.
 #[derive(Debug)]
-pub(super) struct Rows {
+pub(in crate::model) struct Rows {
     /// (N,), without tokens behind the last one that is read.
-    pub(super) ids: Vec<u32>,
+    pub(in crate::model) ids: Vec<u32>,
     /// Where in its row each token stands, (N,).
-    pub(super) positions: Vec<u32>,
+    pub(in crate::model) positions: Vec<u32>,
     /// The same of the tokens that are read, (M,).
-    pub(super) read_positions: Vec<u32>,
-    pub(super) chunks: Vec<Chunk>,
+    pub(in crate::model) read_positions: Vec<u32>,
+    pub(in crate::model) chunks: Vec<Chunk>,
 }
 
 impl Rows {
@@ -119,18 +119,18 @@ impl Rows {
     }
 
     /// Tokens of the longest row.
-    pub(super) fn longest(&self) -> usize {
+    pub(in crate::model) fn longest(&self) -> usize {
         let positions = self.positions.iter();
         positions.max().map_or(0, |&last| last as usize + 1)
     }
 
     /// N.
-    pub(super) fn tokens(&self) -> usize {
+    pub(in crate::model) fn tokens(&self) -> usize {
         self.ids.len()
     }
 
     /// M.
-    pub(super) fn read(&self) -> usize {
+    pub(in crate::model) fn read(&self) -> usize {
         self.read_positions.len()
     }
 }

@@ -30,7 +30,7 @@ impl Subject {
         });
         Ok(Self {
             config: model.config().clone(),
-            values: double(model.weights().values()),
+            values: double(model.weights().host()),
             adapter,
             recompute: false,
             pool: Arc::default(),

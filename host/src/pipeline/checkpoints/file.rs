@@ -34,13 +34,14 @@ pub struct Part<'a> {
 }
 
 enum Values<'a> {
-    Floats(&'a [f32]),
+    Floats(Cow<'a, [f32]>),
     Bytes(Vec<u8>),
 }
 
 impl<'a> Part<'a> {
     /// An array of f32.
-    pub fn floats(name: String, values: &'a [f32]) -> Self {
+    pub fn floats(name: String, values: impl Into<Cow<'a, [f32]>>) -> Self {
+        let values = values.into();
         Self {
             name,
             shape: [values.len()],
@@ -78,7 +79,7 @@ impl View for &Part<'_> {
 
     fn data_len(&self) -> usize {
         match &self.values {
-            Values::Floats(values) => size_of_val(*values),
+            Values::Floats(values) => size_of_val(&**values),
             Values::Bytes(bytes) => bytes.len(),
         }
     }

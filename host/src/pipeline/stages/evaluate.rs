@@ -99,8 +99,8 @@ pub fn obtain(
         key,
         |context| {
             let prompts: Vec<PromptRecord> = jsonl::read(&data.file(EVAL_PROMPTS))?;
-            let (reference, tokenizer) = sft::load(sft)?;
-            let policy = Llama::load(&ppo.file("policy"))?;
+            let (reference, tokenizer) = sft::load(sft, context.device)?;
+            let policy = Llama::load(&ppo.file("policy"))?.to(context.device)?;
             let sample = |model: &Llama, name: &str| {
                 let sampler = Sampler {
                     model,
@@ -113,7 +113,7 @@ pub fn obtain(
             // The reference draws from a stream of its own, so that its responses are the same for every variant.
             let theirs = sample(&reference, "reference")?;
             let ours = sample(&policy, "policy")?;
-            let outcomes = judge_samples(context, &*judge.open()?, 0, &prompts, &ours, &theirs)?;
+            let outcomes = judge_samples(context, &*judge.open(context.device)?, 0, &prompts, &ours, &theirs)?;
             let ids: Vec<ResponseIds> = prompts
                 .iter()
                 .zip(&ours)

@@ -43,7 +43,7 @@ pub fn obtain(
         let prompts: Vec<PromptRecord> = jsonl::read(&data.file(REWARD_PROMPTS))?;
         let tested = (prompts.len() as f64 * config.pairs.held_out).round() as usize;
         let (prompts, trained) = repeat(prompts, tested, config.pairs.per_prompt);
-        let (model, tokenizer) = super::sft::load(sft)?;
+        let (model, tokenizer) = super::sft::load(sft, context.device)?;
         let sampler = Sampler {
             model: &model,
             tokenizer: &tokenizer,
@@ -53,7 +53,7 @@ pub fn obtain(
         let sample =
             |name: &str| sampler.sample(context, &context.stream.child(name), &prompts, name);
         let (first, second) = (sample("first")?, sample("second")?);
-        let outcomes = rank(context, &*annotator.open()?, &prompts, &first, &second)?;
+        let outcomes = rank(context, &*annotator.open(context.device)?, &prompts, &first, &second)?;
         let (mut pairs, mut set_aside) = (Vec::new(), Vec::new());
         let mut tested = Vec::new();
         for (row, ((prompt, outcome), (first, second))) in prompts

@@ -98,10 +98,10 @@ pub fn obtain(
         }),
     );
     session.stage(config, &format!("{}: ppo", config.name), key, |context| {
-        let (reference, tokenizer) = sft::load(sft)?;
+        let (reference, tokenizer) = sft::load(sft, context.device)?;
         let ready = |model: &Artifact| {
             // A critic is made of it, which is trained as the policy is.
-            let model = reward_model::load(model)?.0;
+            let model = reward_model::load(model, context.device)?.0;
             adapters::ready_scored(model, &config.model, &context.stream.child("critic"))
         };
         let models = reward_models
@@ -119,7 +119,7 @@ pub fn obtain(
         // The prompts of the reward stage choose the checkpoint, so that the final evaluation's stay unseen.
         let mut watched: Vec<PromptRecord> = jsonl::read(&data.file(REWARD_PROMPTS))?;
         watched.truncate(config.evaluation.prompts_while_training);
-        let judge = judge.open()?;
+        let judge = judge.open(context.device)?;
         let stream = context.stream.child("evaluation");
         let sample = |model: &Llama, place: &finegrain_sdk::rng::Stream| {
             let sampler = Sampler {

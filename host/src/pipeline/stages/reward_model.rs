@@ -10,6 +10,7 @@ use crate::data::jsonl;
 use crate::data::records::{Pair, PairSource};
 use crate::data::template::PromptTemplate;
 use crate::data::tokenizer::Tokenizer;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::{LlamaConfig, ScoredModel};
 use crate::pipeline::Session;
@@ -89,7 +90,7 @@ pub(super) fn train_on(
     train: &[Pair],
     held_out: &[Pair],
 ) -> Result<()> {
-    let (backbone, tokenizer) = sft::load(sft)?;
+    let (backbone, tokenizer) = sft::load(sft, context.device)?;
     let backbone = adapters::ready(backbone, &config.model, &context.stream)?;
     let train = token_pairs(config, &tokenizer, backbone.config(), train)?;
     let held_out = token_pairs(config, &tokenizer, backbone.config(), held_out)?;
@@ -139,10 +140,10 @@ pub(super) fn token_pairs(
         .collect()
 }
 
-/// A trained reward model and its tokenizer.
-pub fn load(artifact: &Artifact) -> Result<(ScoredModel, Tokenizer)> {
+/// A trained reward model on a device, and its tokenizer.
+pub fn load(artifact: &Artifact, device: &Device) -> Result<(ScoredModel, Tokenizer)> {
     let dir = artifact.file(MODEL);
-    Ok((ScoredModel::load(&dir)?, Tokenizer::load(&dir)?))
+    Ok((ScoredModel::load(&dir)?.to(device)?, Tokenizer::load(&dir)?))
 }
 
 /// The prompt template that a reward model was trained with, as its key has it.

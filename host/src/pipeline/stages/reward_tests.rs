@@ -128,7 +128,7 @@ impl<'a> Tester<'a> {
         model: &Artifact,
         scheme: &'a RewardInstance,
     ) -> Result<Self> {
-        let (model, tokenizer) = reward_model::load(model)?;
+        let (model, tokenizer) = reward_model::load(model, context.device)?;
         Ok(Self {
             context,
             config,

@@ -8,6 +8,7 @@ use crate::data::jsonl;
 use crate::data::ragged::TokenBatch;
 use crate::data::records::Demonstration;
 use crate::data::tokenizer::Tokenizer;
+use crate::device::{Device, DeviceKind};
 use crate::error::Result;
 use crate::model::Llama;
 use crate::pipeline::Session;
@@ -25,22 +26,25 @@ const HELD_OUT_ONE_IN: usize = 20;
 /// The SFT model of a configuration.
 pub fn obtain(session: &Session<'_>, config: &Config, data: &Artifact) -> Result<Artifact> {
     let base = BaseModel::of(config)?;
-    let key = StageKey::new(
-        "sft",
-        json!({
-            "data": data.key,
-            "base": base.fingerprint()?,
-            "template": config.prompt_template,
-            "sft": config.sft,
-            "lora": config.model.lora,
-            "merge_adapters": config.model.merge_adapters,
-            "seed": config.seed,
-        }),
-    );
+    let mut of = json!({
+        "data": data.key,
+        "base": base.fingerprint()?,
+        "template": config.prompt_template,
+        "sft": config.sft,
+        "lora": config.model.lora,
+        "merge_adapters": config.model.merge_adapters,
+        "seed": config.seed,
+    });
+    // Another kind of device has other bits. All later stages have this key in theirs.
+    if config.device.kind != DeviceKind::Cpu {
+        of["device"] = json!({ "kind": config.device.kind, "dtype": config.device.dtype });
+    }
+    let key = StageKey::new("sft", of);
     session.stage(config, "sft", key, |context| {
         let dir = context.dir.join(MODEL);
         let (mut model, tokenizer) = base.open(&context.stream.child("base"))?;
         adapters::keep_base(&mut model, &config.model, &dir)?;
+        let model = model.to(context.device)?;
         let mut model = adapters::ready(model, &config.model, &context.stream)?;
         let encoder = Encoder::new(&tokenizer, &config.prompt_template, model.config());
         let demonstrations: Vec<Demonstration> = jsonl::read(&data.file(DEMONSTRATIONS))?;
@@ -66,8 +70,8 @@ pub fn obtain(session: &Session<'_>, config: &Config, data: &Artifact) -> Result
     })
 }
 
-/// The SFT model and its tokenizer.
-pub fn load(sft: &Artifact) -> Result<(Llama, Tokenizer)> {
+/// The SFT model on a device, and its tokenizer.
+pub fn load(sft: &Artifact, device: &Device) -> Result<(Llama, Tokenizer)> {
     let dir = sft.file(MODEL);
-    Ok((Llama::load(&dir)?, Tokenizer::load(&dir)?))
+    Ok((Llama::load(&dir)?.to(device)?, Tokenizer::load(&dir)?))
 }

@@ -4,7 +4,6 @@
 //! with the gains and the β that PPO ended with, as if these responses were one more rollout: where `ppo` whitens rewards or
 //! advantages, they are whitened over the responses shown. The critic is the one after the last step.
 
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -109,15 +108,20 @@ pub fn obtain(
             let models = reward_models
                 .iter()
                 .map(|model| {
-                    let load = |model| reward_model::load(model).map(|(model, _)| model);
+                    let load = |model| {
+                        let (model, _) = reward_model::load(model, context.device)?;
+                        Ok::<_, Error>(model)
+                    };
                     model.as_ref().map(load).transpose()
                 })
                 .collect::<Result<Vec<_>>>()?;
             let names = channel_names(config);
             let rewards = weighted_sources(config, &schemes, &models, &names);
-            let (reference, tokenizer) = sft::load(sft)?;
-            let policy = Llama::load(&ppo.file("policy"))?;
-            let critic = critic(&ppo.file(CRITIC), estimator.capabilities().needs_critic)?;
+            let (reference, tokenizer) = sft::load(sft, context.device)?;
+            let policy = Llama::load(&ppo.file("policy"))?.to(context.device)?;
+            let critic = estimator.capabilities().needs_critic;
+            let critic = critic.then(|| ScoredModel::load(&ppo.file(CRITIC))?.to(context.device));
+            let critic = critic.transpose()?;
             let shown = Shown::read(config, evaluation, &tokenizer, &reference, count)?;
 
             let summary: PpoSummary = read_report(&ppo.dir)?;
@@ -153,10 +157,6 @@ pub fn obtain(
             jsonl::write(&context.dir.join(TOKENS), &views)
         })
         .map(Some)
-}
-
-fn critic(dir: &Path, needed: bool) -> Result<Option<ScoredModel>> {
-    needed.then(|| ScoredModel::load(dir)).transpose()
 }
 
 /// The responses that are shown, and what was judged of them.

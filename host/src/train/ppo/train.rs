@@ -12,6 +12,7 @@ use super::reward_scale::Gains;
 use super::rewards::row_sums;
 use super::rollout::{self, Environment, Models, WeightedSource};
 use super::update::{Learner, Material};
+use crate::device::Device;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::eval::efficiency::EvaluationPoint;
 use crate::model::{Llama, ScalarHead, ScoredModel};
@@ -83,7 +84,7 @@ pub fn run(inputs: PpoInputs<'_>, context: &StageContext<'_>) -> Result<PpoRepor
         None
     };
     let mut run = Run {
-        best: inputs.policy.clone(),
+        best: inputs.policy.to(&Device::Cpu)?,
         learner: Learner::new(inputs.policy, critic, config)?,
         kl: config.kl_controller(),
         gains: Gains::new(config.reward_scale),
@@ -322,21 +323,22 @@ impl Run {
         tally.evaluations.push(point);
         if tally.best.is_none_or(|best| score > best.score) {
             tally.best = Some(point);
-            self.best = self.learner.policy.clone();
+            // On the processor: it waits there until it is saved.
+            self.best = self.learner.policy.to(&Device::Cpu)?;
         }
         Ok(())
     }
 
-    fn snapshot(&self) -> Snapshot<'_, State> {
-        let mut parts = self.learner.parts();
-        parts.extend(parameters("best", &self.best));
+    fn snapshot(&self) -> Result<Snapshot<'_, State>> {
+        let mut parts = self.learner.parts()?;
+        parts.extend(parameters("best", &self.best)?);
         let state = State {
             optimizer_steps: self.learner.optimizer_steps(),
             kl_coef: self.kl.coefficient(),
             gains: self.gains.values().to_vec(),
             tally: self.tally.clone(),
         };
-        Snapshot { state, parts }
+        Ok(Snapshot { state, parts })
     }
 
     /// Goes on from the checkpoint of an interrupted attempt, where there is one; returns the steps that are done.

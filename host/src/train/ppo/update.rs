@@ -79,24 +79,28 @@ impl Learner {
     /// A learner with fresh optimizers.
     pub fn new(policy: Llama, critic: Option<ScoredModel>, config: &PpoConfig) -> Result<Self> {
         Ok(Self {
-            policy_optimizer: AdamW::new(&policy, &config.optimizer),
+            policy_optimizer: AdamW::new(&policy, &config.optimizer)?,
             critic_optimizer: critic
                 .as_ref()
-                .map(|critic| AdamW::new(critic, &config.optimizer)),
+                .map(|critic| AdamW::new(critic, &config.optimizer))
+                .transpose()?,
             policy,
             critic,
         })
     }
 
     /// Parameters and moments of both, for a checkpoint.
-    pub fn parts(&self) -> Vec<Part<'_>> {
-        let mut parts = parameters("policy", &self.policy);
-        parts.extend(self.policy_optimizer.parts("policy_optimizer"));
+    ///
+    /// # Errors
+    /// Work on the device that failed.
+    pub fn parts(&self) -> Result<Vec<Part<'_>>> {
+        let mut parts = parameters("policy", &self.policy)?;
+        parts.extend(self.policy_optimizer.parts("policy_optimizer")?);
         if let (Some(critic), Some(optimizer)) = (&self.critic, &self.critic_optimizer) {
-            parts.extend(parameters("critic", critic));
-            parts.extend(optimizer.parts("critic_optimizer"));
+            parts.extend(parameters("critic", critic)?);
+            parts.extend(optimizer.parts("critic_optimizer")?);
         }
-        parts
+        Ok(parts)
     }
 
     /// How many steps the optimizers have taken, both the same number.
@@ -267,9 +271,9 @@ impl Learner {
         minibatch: &[usize],
         stats: &mut UpdateStats,
     ) -> Result<()> {
-        let policy_norm = self.policy_optimizer.gradient_norm();
+        let policy_norm = self.policy_optimizer.gradient_norm()?;
         let critic_norm = match &self.critic_optimizer {
-            Some(optimizer) => optimizer.gradient_norm(),
+            Some(optimizer) => optimizer.gradient_norm()?,
             None => 0.0,
         };
         if !(policy_norm.is_finite() && critic_norm.is_finite()) {
@@ -290,10 +294,10 @@ impl Learner {
         };
         let lr = config.learning_rate * factor;
         self.policy_optimizer
-            .step(&mut self.policy, lr, policy_clip);
+            .step(&mut self.policy, lr, policy_clip)?;
         if let (Some(critic), Some(optimizer)) = (&mut self.critic, &mut self.critic_optimizer) {
             let lr = config.critic_learning_rate * factor;
-            optimizer.step(critic, lr, critic_clip);
+            optimizer.step(critic, lr, critic_clip)?;
         }
         stats.optimizer_steps += 1;
         stats.policy_grad_norm += policy_norm;

@@ -92,7 +92,7 @@ fn micro_batches_add_up_to_the_mean_of_the_batch() {
             eps: 1.0,
             ..OptimizerConfig::default()
         };
-        let mut optimizer = AdamW::new(&model, &constants);
+        let mut optimizer = AdamW::new(&model, &constants).unwrap();
         let batch = [6, 0, 3, 2, 1];
         let loss = accumulate(&model, &mut optimizer, &inputs, &batch, 0, &context).unwrap();
         optimizer.clip_and_step(&mut model, 1.0).unwrap();

@@ -1,0 +1,265 @@
+//! One GPU: its context, the stream that everything is queued on, the handle for products, and how much memory is in use.
+#![allow(
+    unsafe_code,
+    reason = "calls of the CUDA driver; every one has its safety comment"
+)]
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use cudarc::cublas::{CudaBlas, sys as blas};
+use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result, sys};
+
+use super::buffer::Buffer;
+use super::config::{DeviceConfig, Dtype};
+use super::kernels::Program;
+use super::libraries::{Library, find};
+use crate::error::{Error, Result};
+use crate::ops::rope::cuda::DeviceTable;
+
+/// Bytes of cuBLAS' workspace: what NVIDIA recommends for Hopper. Given rather than left to cuBLAS, so that products can be
+/// captured in a graph and have the same bits from run to run.
+pub(crate) const WORKSPACE: usize = 32 << 20;
+
+/// An open GPU. Everything is queued on one stream.
+pub struct Gpu {
+    dtype: Dtype,
+    pub(super) facts: Facts,
+    pub(super) modules: Mutex<HashMap<Program, Arc<CudaModule>>>,
+    pub(super) functions: Mutex<HashMap<(Program, &'static str), CudaFunction>>,
+    pub(super) blas: CudaBlas,
+    /// Tables of rotations.
+    pub(crate) tables: Mutex<Vec<DeviceTable>>,
+    workspace: OnceLock<sys::CUdeviceptr>,
+    pub(super) stream: Arc<CudaStream>,
+    pub(super) context: Arc<CudaContext>,
+    in_use: AtomicUsize,
+    peak: AtomicUsize,
+}
+
+/// What a GPU is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The driver's name of it.
+    pub name: String,
+    /// Compute capability: major, minor.
+    pub capability: (i32, i32),
+    /// Bytes of memory.
+    pub memory: usize,
+    /// The newest CUDA that the driver knows: 13000 is 13.0.
+    pub driver: i32,
+}
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gpu")
+            .field("facts", &self.facts)
+            .field("dtype", &self.dtype)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Gpu {
+    pub(super) fn open(config: &DeviceConfig) -> Result<Arc<Self>> {
+        Library::ALL
+            .into_iter()
+            .try_for_each(|l| find(l).map(drop))?;
+        let count = CudaContext::device_count().map_err(|error| of_driver("find GPUs", error))?;
+        if config.ordinal >= count.max(0) as usize {
+            return Err(Error::input(format!(
+                "device.ordinal: there is no GPU {}; the driver has {count}",
+                config.ordinal
+            ))
+            .hint("GPUs are counted from 0; CUDA_VISIBLE_DEVICES hides some"));
+        }
+        let opening = |error| of_driver("open the GPU", error);
+        let context = CudaContext::new(config.ordinal).map_err(opening)?;
+        let facts = facts(&context).map_err(opening)?;
+        if facts.capability < (8, 0) {
+            return Err(Error::input(format!(
+                "{} has compute capability {}.{}; 8.0 (A100) or above is needed for bf16",
+                facts.name, facts.capability.0, facts.capability.1
+            )));
+        }
+        keep_freed_memory(&context).map_err(opening)?;
+        let stream = context.new_stream().map_err(opening)?;
+        let blas = CudaBlas::new(stream.clone())
+            .map_err(|error| Error::internal(format!("cuBLAS: {error}")))?;
+        let gpu = Self {
+            dtype: config.dtype,
+            facts,
+            modules: Mutex::default(),
+            functions: Mutex::default(),
+            blas,
+            tables: Mutex::default(),
+            workspace: OnceLock::new(),
+            stream,
+            context,
+            in_use: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+        };
+        gpu.give_workspace()?;
+        Ok(Arc::new(gpu))
+    }
+
+    fn give_workspace(&self) -> Result<()> {
+        let pointer = self.allocate(WORKSPACE)?;
+        self.workspace.get_or_init(|| pointer);
+        let handle = *self.blas.handle();
+        // SAFETY: the handle is live, the memory is this long and freed after the handle's last use.
+        let given = unsafe {
+            blas::cublasSetWorkspace_v2(handle, pointer as *mut _, WORKSPACE)
+                .result()
+                .and_then(|()| {
+                    // Partial sums of a product stay f32.
+                    blas::cublasSetMathMode(
+                        handle,
+                        blas::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION,
+                    )
+                    .result()
+                })
+        };
+        given.map_err(|error| Error::internal(format!("cuBLAS: {error}")))
+    }
+
+    /// What it is.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The dtype of weights and activations.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Bytes of memory that are free for this process to take, its own pool's included.
+    pub fn free_memory(&self) -> Result<usize> {
+        let (_, total) = self
+            .context
+            .mem_get_info()
+            .map_err(|error| of_driver("ask for the GPU's memory", error))?;
+        Ok(total.saturating_sub(self.bytes_in_use()))
+    }
+
+    /// Bytes that buffers of this process hold.
+    pub fn bytes_in_use(&self) -> usize {
+        self.in_use.load(Ordering::Relaxed)
+    }
+
+    /// The most that they ever held since the last call, which starts counting anew.
+    pub fn take_peak(&self) -> usize {
+        self.peak.swap(self.bytes_in_use(), Ordering::Relaxed)
+    }
+
+    /// Waits for everything that is queued.
+    ///
+    /// # Errors
+    /// Work that failed.
+    pub fn synchronize(&self) -> Result<()> {
+        self.stream
+            .synchronize()
+            .map_err(|error| of_driver("compute", error))
+    }
+
+    /// Makes this GPU the calling thread's.
+    pub(super) fn bind(&self) -> Result<()> {
+        self.context
+            .bind_to_thread()
+            .map_err(|error| of_driver("use the GPU", error))
+    }
+
+    /// Device memory of any content, in stream order.
+    pub(super) fn allocate(&self, bytes: usize) -> Result<sys::CUdeviceptr> {
+        self.bind()?;
+        // SAFETY: the stream is live; the memory is written before it is read, which is the callers' to see to.
+        let pointer = unsafe { result::malloc_async(self.stream.cu_stream(), bytes) };
+        let pointer = pointer.map_err(|error| self.cannot_allocate(bytes, error))?;
+        let now = self.in_use.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.peak.fetch_max(now, Ordering::Relaxed);
+        Ok(pointer)
+    }
+
+    fn cannot_allocate(&self, bytes: usize, error: DriverError) -> Error {
+        if error.0 != sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY {
+            return of_driver("allocate memory", error);
+        }
+        let mib = |bytes: usize| bytes as f64 / (1u64 << 20) as f64;
+        Error::input(format!(
+            "the GPU is out of memory: {:.0} MiB more were needed beside {:.0} MiB in use; {} has {:.0} MiB",
+            mib(bytes),
+            mib(self.bytes_in_use()),
+            self.facts.name,
+            mib(self.facts.memory),
+        ))
+        .hint("`finegrain plan CONFIG` says what takes the memory and what would fit")
+    }
+
+    /// Frees memory behind what is queued.
+    pub(super) fn free(&self, pointer: sys::CUdeviceptr, bytes: usize) {
+        self.in_use.fetch_sub(bytes, Ordering::Relaxed);
+        // A failure here follows one that was reported, and the driver frees everything with the context.
+        if self.bind().is_ok() {
+            // SAFETY: the pointer came from `allocate` on this stream and is given back once.
+            let _ = unsafe { result::free_async(pointer, self.stream.cu_stream()) };
+        }
+    }
+
+    /// A buffer of `len` zeros.
+    pub fn zeros<T: super::Stored>(self: &Arc<Self>, len: usize) -> Result<Buffer<T>> {
+        let mut buffer = Buffer::new(self, len)?;
+        buffer.view_mut().clear(self)?;
+        Ok(buffer)
+    }
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        let _ = self.stream.synchronize();
+        if let Some(&pointer) = self.workspace.get() {
+            self.free(pointer, WORKSPACE);
+        }
+    }
+}
+
+fn facts(context: &CudaContext) -> Result<Facts, DriverError> {
+    let mut driver = 0;
+    // SAFETY: the pointer is valid for the call.
+    unsafe { sys::cuDriverGetVersion(&raw mut driver) }.result()?;
+    Ok(Facts {
+        name: context.name()?,
+        capability: context.compute_capability()?,
+        memory: context.total_mem()?,
+        driver,
+    })
+}
+
+/// Tells the driver's pool to keep memory that is freed, up to all of it: the next step asks for the same again.
+fn keep_freed_memory(context: &CudaContext) -> Result<(), DriverError> {
+    let mut threshold = u64::MAX;
+    // SAFETY: the device is the context's, and the attribute is a u64.
+    unsafe {
+        let pool = result::device::get_default_mem_pool(context.cu_device())?;
+        result::mem_pool::set_attribute(
+            pool,
+            sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD,
+            (&raw mut threshold).cast(),
+        )
+    }
+}
+
+/// The driver's error, with what was being done.
+pub(super) fn of_driver(what: &str, error: DriverError) -> Error {
+    let text = match (error.error_name(), error.error_string()) {
+        (Ok(name), Ok(text)) => format!("{} ({})", text.to_string_lossy(), name.to_string_lossy()),
+        _ => format!("{error:?}"),
+    };
+    match error.0 {
+        sys::CUresult::CUDA_ERROR_NO_DEVICE | sys::CUresult::CUDA_ERROR_INVALID_DEVICE => {
+            Error::input(format!("cannot {what}: {text}"))
+                .hint("`finegrain doctor` says what this machine has; --set device.kind=cpu needs no GPU")
+        }
+        _ => Error::internal(format!("cannot {what}: {text}")),
+    }
+}

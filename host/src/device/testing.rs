@@ -1,0 +1,33 @@
+//! A device for tests: the machine's GPU where there is one, the emulator of `tests/emulator` elsewhere.
+
+use std::sync::{Arc, OnceLock};
+
+use super::{Device, DeviceConfig, DeviceKind, Dtype, Gpu};
+
+/// The GPU that tests of CUDA run on, or why there is none, printed once a test. `FINEGRAIN_CUDA_LIBRARIES` chooses other
+/// libraries than the emulator's, as it does for the command: empty, the system's.
+pub(crate) fn gpu(dtype: Dtype) -> Option<Arc<Gpu>> {
+    static EMULATOR: OnceLock<Result<(), String>> = OnceLock::new();
+    let prepared = EMULATOR.get_or_init(|| {
+        if std::env::var_os(super::libraries::FOLDERS).is_some() {
+            return Ok(());
+        }
+        let folder = finegrain_cuda_emulator::libraries()?;
+        super::libraries::look_in(folder);
+        Ok(())
+    });
+    if let Err(reason) = prepared {
+        eprintln!("skipped: {reason}");
+        return None;
+    }
+    let config = DeviceConfig {
+        kind: DeviceKind::Cuda,
+        dtype,
+        ..DeviceConfig::default()
+    };
+    match Device::open(&config) {
+        Ok(Device::Cuda(gpu)) => Some(gpu),
+        Ok(Device::Cpu) => unreachable!("a GPU was asked for"),
+        Err(error) => panic!("{error}"),
+    }
+}

@@ -1,0 +1,88 @@
+//! Rotations on a GPU.
+
+use std::sync::{Arc, PoisonError};
+
+use super::{Direction, table};
+use crate::device::{Buffer, Gpu, Launch, Program, View, Real, ViewMut};
+use crate::error::Result;
+
+/// A table on the device: a row of (cosine, sine) pairs for each position, (positions, D/2, 2).
+#[derive(Clone, Debug)]
+pub(crate) struct DeviceTable {
+    theta: f64,
+    half: usize,
+    positions: usize,
+    pub(crate) values: Arc<Buffer<f32>>,
+}
+
+/// A table of at least `positions` rows; the same one for the same theta and head size while rows are not longer.
+///
+/// # Errors
+/// No memory on the device.
+pub(crate) fn device_table(
+    gpu: &Arc<Gpu>,
+    theta: f64,
+    half: usize,
+    positions: usize,
+) -> Result<DeviceTable> {
+    let mut tables = gpu.tables.lock().unwrap_or_else(PoisonError::into_inner);
+    let same = |t: &DeviceTable| t.theta.to_bits() == theta.to_bits() && t.half == half;
+    let found = tables.iter().position(same);
+    if let Some(at) = found
+        && tables[at].positions >= positions
+    {
+        return Ok(tables[at].clone());
+    }
+    let positions = positions.next_power_of_two().max(256);
+    let host = table(theta, half, positions);
+    let mut values = Vec::with_capacity(positions * half * 2);
+    for position in 0..positions {
+        let (cosines, sines) = host.row(position as u32).split_at(half);
+        for (cosine, sine) in cosines.iter().zip(sines) {
+            values.extend([*cosine as f32, *sine as f32]);
+        }
+    }
+    let made = DeviceTable {
+        theta,
+        half,
+        positions,
+        values: Arc::new(Buffer::upload(gpu, &values)?),
+    };
+    match found {
+        Some(at) => tables[at] = made.clone(),
+        None => tables.push(made.clone()),
+    }
+    Ok(made)
+}
+
+/// Turns the first `heads` heads of every row of `values` (n, width) by the row's position, in place.
+///
+/// # Errors
+/// A launch that fails.
+pub(crate) fn turn(
+    gpu: &Gpu,
+    mut values: ViewMut<'_, Real>,
+    (width, heads): (usize, usize),
+    positions: View<'_, i32>,
+    table: &DeviceTable,
+    direction: Direction,
+) -> Result<()> {
+    let (rows, size) = (positions.len(), 2 * table.half);
+    assert_eq!(values.len(), rows * width);
+    assert!(heads * size <= width);
+    let sign: f32 = match direction {
+        Direction::Forward => 1.0,
+        Direction::Backward => -1.0,
+    };
+    let args = [
+        (&mut values).into(),
+        positions.into(),
+        table.values.view().into(),
+        rows.into(),
+        width.into(),
+        heads.into(),
+        sign.into(),
+    ];
+    let launch = Launch::flat(rows * heads * table.half);
+    gpu.launch(Program::Heads(size), "rope_turn", launch, &args)
+}

@@ -1,0 +1,43 @@
+//! The activation on a GPU.
+
+use crate::device::{Gpu, Launch, Program, Real, View, ViewMut};
+use crate::error::Result;
+
+/// `gate_up` (n, 2·F) → out (n, F).
+///
+/// # Errors
+/// A launch that fails.
+pub(crate) fn forward(
+    gpu: &Gpu,
+    gate_up: View<'_, Real>,
+    f: usize,
+    mut out: ViewMut<'_, Real>,
+) -> Result<()> {
+    let rows = out.len() / f;
+    assert_eq!((gate_up.len(), out.len()), (rows * 2 * f, rows * f));
+    let args = [gate_up.into(), (&mut out).into(), rows.into(), f.into()];
+    let launch = Launch::flat(out.len());
+    gpu.launch(Program::Common, "swiglu_forward", launch, &args)
+}
+
+/// `gate_up` (n, 2·F) becomes its own gradient; `activated` (n, F) holds the gradient of the result and becomes the result.
+///
+/// # Errors
+/// A launch that fails.
+pub(crate) fn backward(
+    gpu: &Gpu,
+    mut gate_up: ViewMut<'_, Real>,
+    f: usize,
+    mut activated: ViewMut<'_, Real>,
+) -> Result<()> {
+    let rows = activated.len() / f;
+    assert_eq!((gate_up.len(), activated.len()), (rows * 2 * f, rows * f));
+    let launch = Launch::flat(activated.len());
+    let args = [
+        (&mut gate_up).into(),
+        (&mut activated).into(),
+        rows.into(),
+        f.into(),
+    ];
+    gpu.launch(Program::Common, "swiglu_backward", launch, &args)
+}
