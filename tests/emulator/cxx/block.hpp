@@ -18,6 +18,7 @@ namespace emulator {
 constexpr unsigned warp_size = 32;
 constexpr unsigned most_threads = 1024;
 constexpr std::size_t most_shared = 227 << 10;
+constexpr std::size_t shared_region = (most_shared + page - 1) / page * page;  // so that its end is a page's end
 
 enum class State : unsigned char { fresh, ready, at_collective, at_barrier, done };
 
@@ -38,13 +39,13 @@ struct Fiber {
 class Worker {
 public:
     Worker() : fibers_(most_threads) {
-        auto* region = static_cast<unsigned char*>(mmap(nullptr, most_shared + 2 * stack_guard, PROT_NONE,
+        auto* region = static_cast<unsigned char*>(mmap(nullptr, shared_region + 2 * stack_guard, PROT_NONE,
                                                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-        if (region == MAP_FAILED || mprotect(region + stack_guard, most_shared, PROT_READ | PROT_WRITE) != 0) {
+        if (region == MAP_FAILED || mprotect(region + stack_guard, shared_region, PROT_READ | PROT_WRITE) != 0) {
             std::perror("finegrain emulator: no memory for shared memory");
             std::abort();
         }
-        shared_end_ = region + stack_guard + most_shared;
+        shared_end_ = region + stack_guard + shared_region;
     }
 
     // Runs the block from beginning to end. False, with `problem` written, if the launch has to be given up.

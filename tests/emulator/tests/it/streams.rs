@@ -2,7 +2,7 @@
 
 use std::ffi::{c_int, c_uint, c_void};
 
-use crate::support::{CAPTURE_INVALIDATED, CAPTURE_UNSUPPORTED, Shape, call, gpu};
+use crate::support::{CAPTURE_INVALIDATED, CAPTURE_UNSUPPORTED, ILLEGAL_ADDRESS, Shape, call, gpu};
 
 const DOUBLE: &str = r#"
 extern "C" __global__ void twice(const float* x, float* y, int n) {
@@ -32,6 +32,9 @@ fn a_graph_is_replayed_with_what_the_memory_holds_then() {
     gpu.replay(graph);
     assert_eq!(gpu.read::<f32>(z, 3), [10.0, 12.0, 14.0]);
     assert_eq!(gpu.read::<f32>(y, 3), [0.0; 3]);
+    // Memory that a graph uses must outlive it.
+    gpu.free(x);
+    assert_eq!(call!(gpu.cuda, cuGraphLaunch(graph => *mut c_void, gpu.stream => *mut c_void)), ILLEGAL_ADDRESS);
     assert_eq!(call!(gpu.cuda, cuGraphExecDestroy(graph => *mut c_void)), 0);
 }
 
