@@ -78,11 +78,12 @@ nvrtcResult compile(Program& program) {
 
     TemporaryFolder temporary;
     const std::string source = temporary.file("source.cu"), scanned = temporary.file("scanned"), unit = temporary.file("unit.cpp");
-    const std::string log = temporary.file("log"), library = temporary.file("library.so");
+    const std::string log = temporary.file("log"), object = temporary.file("object.o"), library = temporary.file("library.so");
+    const std::string architecture = "-D__CUDA_ARCH__=" + std::to_string(program.options.architecture * 10);
     if (!write_file(source, "#line 1 \"" + program.name + "\"\n" + program.source + "\n")) return NVRTC_ERROR_INTERNAL_ERROR;
 
     // First the preprocessor alone, without the device header, so that __global__ is still to be seen.
-    std::vector<std::string> command = {"c++", "-E", "-P", "-w", "-x", "c++", "-std=c++17", "-DFINEGRAIN_EMULATOR=1", "-D__CUDACC_RTC__=1", "-D__CUDA_ARCH__=" + std::to_string(program.options.architecture * 10)};
+    std::vector<std::string> command = {"c++", "-E", "-P", "-w", "-x", "c++", "-std=c++17", "-DFINEGRAIN_EMULATOR=1", "-D__CUDACC_RTC__=1", architecture};
     command.insert(command.end(), program.options.definitions.begin(), program.options.definitions.end());
     command.push_back(source);
     if (run_command(command, scanned) != 0) {
@@ -104,18 +105,24 @@ nvrtcResult compile(Program& program) {
     text += "};\nEMULATOR_EXPORT extern const unsigned long finegrain_emulator_kernel_count = " + std::to_string(kernels.size()) + ";\n";
     text += "EMULATOR_EXPORT void* finegrain_emulator_touch() { static thread_local unsigned char anchor[16]; return anchor; }\n}\n";
     if (!write_file(unit, text)) return NVRTC_ERROR_INTERNAL_ERROR;
-    command = {"c++", "-O2", "-g1", "-std=c++17", "-shared", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-D__CUDACC_RTC__=1",
-               "-D__CUDA_ARCH__=" + std::to_string(program.options.architecture * 10), "-include", folder + "/device.hpp"};
+    command = {"c++", "-c", "-O2", "-g1", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-D__CUDACC_RTC__=1", architecture,
+               "-fsanitize=alignment,bounds,shift-exponent,integer-divide-by-zero", "-include", folder + "/device.hpp"};
     command.insert(command.end(), program.options.definitions.begin(), program.options.definitions.end());
-    command.insert(command.end(), {unit, "-o", library, folder + "/libcuda.so.1", "-Wl,-rpath," + folder, "-Wl,--no-undefined"});
+    command.insert(command.end(), {unit, "-o", object});
     const int status = run_command(command, log);
     program.log = read_file(log);
     if (status == 127) program.log += "c++ cannot be started\n";
     if (status != 0) return NVRTC_ERROR_COMPILATION;
+    // Linked without the sanitizers' own library: libcuda has what they call (undefined.cpp).
+    command = {"c++", "-shared", object, "-o", library, folder + "/libcuda.so.1", "-Wl,-rpath," + folder, "-Wl,--no-undefined"};
+    if (run_command(command, log) != 0) {
+        program.log += read_file(log);
+        return NVRTC_ERROR_COMPILATION;
+    }
     program.library = read_file(library);
     // Whole or not at all: another process may read it at any moment.
     const std::string part = kept + "." + std::to_string(getpid()) + "." + hash(library);
-    if (program.log.empty() && write_file(part, program.library)) std::rename(part.c_str(), kept.c_str());
+    if (write_file(part, program.library)) std::rename(part.c_str(), kept.c_str());
     return NVRTC_SUCCESS;
 }
 

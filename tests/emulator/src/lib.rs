@@ -48,6 +48,7 @@ const SOURCES: &[(&str, &str)] = sources![
     "shared_services.cpp",
     "shared_services.hpp",
     "tensor_core.hpp",
+    "undefined.cpp",
     "unpack.hpp",
     "warp.hpp",
     "words.hpp",
@@ -70,6 +71,7 @@ const CUDA: Library = Library {
         "driver_stream.cpp",
         "runtime.cpp",
         "shared_services.cpp",
+        "undefined.cpp",
     ],
     options: &["-O2", "-ldl"],
 };

@@ -156,6 +156,32 @@ extern "C" __global__ void two_barriers() {
 }
 
 #[test]
+fn what_faults_or_differs_on_a_gpu_ends_the_launch() {
+    let Some(gpu) = gpu() else { return };
+    let source = r#"
+extern "C" __global__ void vector_at(const float* x, float4* y, int i) { y[0] = *reinterpret_cast<const float4*>(x + i); }
+extern "C" __global__ void element(int* y, int i) {
+    __shared__ int values[8];
+    values[i] = i;
+    y[0] = values[i];
+}
+extern "C" __global__ void divide(int* y, int i) { y[0] = 8 / i; }
+extern "C" __global__ void shift(int* y, int i) { y[0] = 1u << i; }
+"#;
+    let x = gpu.upload(&[1.0_f32; 16]);
+    let y = gpu.allocate(16);
+    let one = Shape(1, 1, 0);
+    let vector_at = gpu.kernel(source, "vector_at");
+    assert_eq!(gpu.launch(vector_at, one, &[&x, &y, &4_i32]), 0);
+    assert_eq!(gpu.launch(vector_at, one, &[&x, &y, &5_i32]), LAUNCH_FAILED);
+    for (name, good, bad) in [("element", 7, 8), ("divide", 1, 0), ("shift", 31, 32)] {
+        let kernel = gpu.kernel(source, name);
+        assert_eq!(gpu.launch(kernel, one, &[&y, &good]), 0, "{name}");
+        assert_eq!(gpu.launch(kernel, one, &[&y, &bad]), LAUNCH_FAILED, "{name}");
+    }
+}
+
+#[test]
 fn sources_that_nvrtc_does_not_take() {
     let Some(gpu) = gpu() else { return };
     let kernel = "extern \"C\" __global__ void k() {}\n";
