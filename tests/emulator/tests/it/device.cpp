@@ -1,0 +1,98 @@
+// What the device header promises, checked without the driver: shuffles, barriers, shared memory, fragment layouts.
+#include "direct.hpp"
+
+extern "C" __global__ void block_sum(const float* __restrict__ x, float* __restrict__ sums, int n) {
+    __shared__ float partial[32];
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    float sum = i < n ? x[i] : 0.0f;
+    for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, lanes);
+    if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = sum;
+    __syncthreads();
+    if (threadIdx.x < 32) {
+        sum = threadIdx.x < blockDim.x / 32 ? partial[threadIdx.x] : 0.0f;
+        for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_down_sync(0xffffffffu, sum, lanes);
+        if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+    }
+}
+
+// One warp: d = a · b with a (16 × 16) and b (16 × 8) row by row in global memory.
+extern "C" __global__ void multiply(const unsigned short* a, const unsigned short* b, float* d) {
+    DYNAMIC_SHARED(memory);
+    auto* shared_a = reinterpret_cast<unsigned short*>(memory);
+    auto* shared_b = shared_a + 16 * 16;
+    const int lane = threadIdx.x;
+    copy_async_16(shared_a + lane * 8, a + lane * 8);
+    if (lane < 16) copy_async_16(shared_b + lane * 8, b + lane * 8);
+    copy_async_commit();
+    copy_async_wait<0>();
+    __syncwarp();
+    unsigned fragment_a[4], fragment_b[2];
+    ldmatrix_x4(fragment_a, shared_a + (lane % 16) * 16 + (lane / 16) * 8);
+    ldmatrix_x2_trans(fragment_b, shared_b + (lane % 16) * 8);
+    float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    mma_m16n8k16_bf16(sums, fragment_a, fragment_b);
+    for (int i = 0; i < 4; ++i) d[(lane / 4 + 8 * (i / 2)) * 8 + 2 * (lane % 4) + i % 2] = sums[i];
+}
+
+extern "C" __global__ void diverging(int* out) {
+    if (threadIdx.x < 7) __syncthreads();
+    else out[threadIdx.x] = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x), 0);
+}
+
+extern "C" __global__ void votes(unsigned* out) {
+    const unsigned lane = threadIdx.x;
+    out[lane] = __ballot_sync(0xffffffffu, lane % 3 == 0) + (__any_sync(0xffffffffu, lane == 5) ? 0 : 1) + (__all_sync(0xffffffffu, lane < 32) ? 0 : 2);
+    out[32 + lane] = __syncthreads_count(lane < 10);
+    out[64 + lane] = __shfl_up_sync(0xffffffffu, lane, 4);
+    out[96 + lane] = __shfl_xor_sync(0xffffffffu, lane, 3, 8);
+}
+
+static int failures = 0;
+static void expect(bool true_, const char* what) {
+    if (true_) return;
+    std::fprintf(stderr, "FAILED: %s\n", what);
+    ++failures;
+}
+
+static unsigned short to_bf16(float x) { return static_cast<unsigned short>(emulator::bits<unsigned>(x) >> 16); }
+
+int main() {
+    const int n = 10000;
+    std::vector<float> x(n);
+    for (int i = 0; i < n; ++i) x[i] = static_cast<float>(i % 17);
+    emulator::Buffer<float> device_x(x), sums(40);
+    expect(EMULATOR_LAUNCH(block_sum, 40, 256, 0, device_x.data(), sums.data(), n), "block_sum runs");
+    for (int b = 0; b < 40; ++b) {
+        float expected = 0.0f;
+        for (int i = b * 256; i < (b + 1) * 256 && i < n; ++i) expected += x[i];
+        expect(sums[b] == expected, "a block's sum, exact in small integers");
+    }
+
+    std::vector<unsigned short> a(256), b(128);
+    for (int i = 0; i < 256; ++i) a[i] = to_bf16(static_cast<float>(i * 7 % 23 - 11));
+    for (int i = 0; i < 128; ++i) b[i] = to_bf16(static_cast<float>(i * 5 % 19 - 9));
+    emulator::Buffer<unsigned short> device_a(a), device_b(b);
+    emulator::Buffer<float> d(128);
+    expect(EMULATOR_LAUNCH(multiply, 1, 32, 384 * 2, device_a.data(), device_b.data(), d.data()), "multiply runs");
+    for (int row = 0; row < 16; ++row) {
+        for (int column = 0; column < 8; ++column) {
+            float expected = 0.0f;
+            for (int k = 0; k < 16; ++k) expected += static_cast<float>((row * 16 + k) * 7 % 23 - 11) * static_cast<float>((k * 8 + column) * 5 % 19 - 9);
+            expect(d[row * 8 + column] == expected, "a product by ldmatrix and mma, exact in small integers");
+        }
+    }
+
+    emulator::Buffer<unsigned> out(128);
+    expect(EMULATOR_LAUNCH(votes, 1, 32, 0, out.data()), "votes runs");
+    for (unsigned lane = 0; lane < 32; ++lane) {
+        expect(out[lane] == 0x49249249u, "a ballot of every third lane");
+        expect(out[32 + lane] == 10, "__syncthreads_count");
+        expect(out[64 + lane] == (lane < 4 ? lane : lane - 4), "__shfl_up_sync keeps the lowest lanes");
+        expect(out[96 + lane] == (lane ^ 3), "__shfl_xor_sync within segments");
+    }
+
+    emulator::Buffer<int> integers(64);
+    expect(!EMULATOR_LAUNCH(diverging, 1, 64, 0, integers.data()), "divergence is detected");
+    std::printf("%d failures\n", failures);
+    return failures != 0;
+}

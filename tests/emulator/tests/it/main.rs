@@ -1,0 +1,10 @@
+//! The emulator by the functions that a program calls: what it computes, and what it refuses.
+#![allow(unsafe_code)] // calls of C functions: support::call
+
+mod support;
+
+mod device;
+mod faults;
+mod gemm;
+mod launches;
+mod streams;
