@@ -73,6 +73,97 @@ __device__ __forceinline__ float block_max(float x, float* scratch) {
   return warp_max(lane < warps ? scratch[lane] : -INFINITY);
 }
 
+// A thread reads and writes N neighbours of a row at once: PACK of them, 16 bytes, where the width of rows and where they
+// begin allow it, otherwise 1.
+#define PACK ((int)(16 / sizeof(real)))
+
+__device__ __forceinline__ bool on_16_bytes(const void* pointer) { return ((unsigned long long)pointer & 15) == 0; }
+
+// Whether rows of `width` elements from `base` on can be taken in packs.
+__device__ __forceinline__ bool in_packs(const real* base, int width) { return width % PACK == 0 && on_16_bytes(base); }
+
+template <int N>
+__device__ __forceinline__ void load(const float* from, float (&to)[N]) {
+  if constexpr (N % 4 == 0) {
+#pragma unroll
+    for (int i = 0; i < N / 4; i++) {
+      float4 four = ((const float4*)from)[i];
+      to[4 * i] = four.x, to[4 * i + 1] = four.y, to[4 * i + 2] = four.z, to[4 * i + 3] = four.w;
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; i++) to[i] = from[i];
+  }
+}
+
+template <int N>
+__device__ __forceinline__ void store(float* to, const float (&from)[N]) {
+  if constexpr (N % 4 == 0) {
+#pragma unroll
+    for (int i = 0; i < N / 4; i++) {
+      float4 four = {from[4 * i], from[4 * i + 1], from[4 * i + 2], from[4 * i + 3]};
+      ((float4*)to)[i] = four;
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; i++) to[i] = from[i];
+  }
+}
+
+__device__ __forceinline__ void unpack_bf16(unsigned two, float& low, float& high) {
+  low = __uint_as_float(two << 16);
+  high = __uint_as_float(two & 0xffff0000u);
+}
+
+template <int N>
+__device__ __forceinline__ void load(const bf16* from, float (&to)[N]) {
+  if constexpr (N % 8 == 0) {
+#pragma unroll
+    for (int i = 0; i < N / 8; i++) {
+      uint4 eight = ((const uint4*)from)[i];
+      unpack_bf16(eight.x, to[8 * i], to[8 * i + 1]);
+      unpack_bf16(eight.y, to[8 * i + 2], to[8 * i + 3]);
+      unpack_bf16(eight.z, to[8 * i + 4], to[8 * i + 5]);
+      unpack_bf16(eight.w, to[8 * i + 6], to[8 * i + 7]);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; i++) to[i] = to_float(from[i]);
+  }
+}
+
+template <int N>
+__device__ __forceinline__ void store(bf16* to, const float (&from)[N]) {
+  if constexpr (N % 8 == 0) {
+#pragma unroll
+    for (int i = 0; i < N / 8; i++) {
+      const float* f = from + 8 * i;
+      uint4 eight = {pack_bf16(f[0], f[1]), pack_bf16(f[2], f[3]), pack_bf16(f[4], f[5]), pack_bf16(f[6], f[7])};
+      ((uint4*)to)[i] = eight;
+    }
+  } else if constexpr (N == 4) {
+    uint2 four = {pack_bf16(from[0], from[1]), pack_bf16(from[2], from[3])};
+    *(uint2*)to = four;
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; i++) to[i] = to_bf16(from[i]);
+  }
+}
+
+// The rotary embedding of N pairs: `by` has cosine and sine of each; `sign` −1 turns back.
+template <int N>
+__device__ __forceinline__ void turn_pairs(float (&low)[N], float (&high)[N], const float* by, float sign) {
+  float turns[2 * N];
+  load(by, turns);
+#pragma unroll
+  for (int i = 0; i < N; i++) {
+    float cos = turns[2 * i], sin = turns[2 * i + 1] * sign;
+    float l = low[i], h = high[i];
+    low[i] = l * cos - h * sin;
+    high[i] = h * cos + l * sin;
+  }
+}
+
 #ifndef FINEGRAIN_EMULATOR
 // d (16, 8) += a (16, 16) · b (16, 8) by one warp; fragments as in the PTX manual's mma.m16n8k16.
 __device__ __forceinline__ void mma_m16n8k16_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
