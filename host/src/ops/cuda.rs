@@ -9,6 +9,19 @@ use crate::error::Result;
 /// Blocks of `square_sum`: the number of partial sums, whatever the length, so that the order of a sum is fixed.
 const SUMS: usize = 512;
 
+/// Threads of a block, and its warps, where a warp has a row.
+pub(crate) const THREADS: u32 = 256;
+pub(crate) const WARPS: usize = 8;
+
+/// Threads of a block that goes through `width` elements together: a multiple of 32 near a pack of 16 bytes each, and at most
+/// 256; more elements are taken in equal turns.
+pub(crate) fn threads_for(gpu: &Gpu, width: usize) -> u32 {
+    let packs = width.div_ceil(16 / gpu.dtype().size());
+    let turns = packs.div_ceil(THREADS as usize).max(1);
+    let threads = packs.div_ceil(turns).next_multiple_of(32);
+    (threads as u32).clamp(32, THREADS)
+}
+
 /// Sums of squares of parts; their sum, in this order, is the squared norm.
 ///
 /// # Errors
@@ -22,7 +35,7 @@ pub(crate) fn square_sums(values: &Buffer<f32>) -> Result<Vec<f64>> {
             (&mut sums.view_mut()).into(),
             Arg::Long(values.len() as i64),
         ];
-        gpu.launch(Program::Common, "square_sum", Launch::new(SUMS, 256), &args)?;
+        gpu.launch(Program::Common, "square_sum", Launch::new(SUMS, THREADS), &args)?;
     }
     sums.download()
 }
@@ -64,7 +77,8 @@ pub(crate) fn move_rows(
         count.into(),
         width.into(),
     ];
-    gpu.launch(Program::Common, name, Launch::new(count, 128), &args)
+    let launch = Launch::new(count.div_ceil(WARPS), THREADS);
+    gpu.launch(Program::Common, name, launch, &args)
 }
 
 /// out (columns) += the sum of the rows of `partial` (rows, columns), in their order.
@@ -85,5 +99,6 @@ pub(crate) fn sum_rows(
         rows.into(),
         columns.into(),
     ];
-    gpu.launch(Program::Common, "sum_rows", Launch::flat(columns), &args)
+    let launch = Launch::new(columns.div_ceil(32), THREADS);
+    gpu.launch(Program::Common, "sum_rows", launch, &args)
 }
