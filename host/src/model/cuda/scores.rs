@@ -9,16 +9,13 @@ use crate::data::ragged::TokenBatch;
 use crate::device::{Arg, Buffer, Gpu, Launch, Program, Real, ViewMut};
 use crate::error::Result;
 use crate::model::{Llama, ParameterSet, Read};
+use crate::ops::cuda::{THREADS, WARPS};
 
 /// A batch that has gone through a scored model, with its way back.
 pub(in crate::model) struct DeviceScorePass {
     pass: Pass,
     gpu: Arc<Gpu>,
 }
-
-/// A warp a row, eight rows a block.
-const THREADS: u32 = 256;
-const ROWS: usize = 8;
 
 /// w·h + b at the tokens that are read, (M,); `head` is weight and bias, (C + 1,).
 ///
@@ -45,7 +42,7 @@ pub(in crate::model) fn scores(
         m.into(),
         c.into(),
     ];
-    let launch = Launch::new(m.div_ceil(ROWS), THREADS);
+    let launch = Launch::new(m.div_ceil(WARPS), THREADS);
     gpu.launch(Program::Common, "scalar_head_forward", launch, &args)?;
     let scores = scores.download()?;
     let gpu = gpu.clone();
@@ -80,7 +77,7 @@ impl DeviceScorePass {
             m.into(),
             c.into(),
         ];
-        let launch = Launch::flat(m * c);
+        let launch = Launch::new(m.div_ceil(WARPS), THREADS);
         gpu.launch(Program::Common, "scalar_head_backward_hidden", launch, &args)?;
         let args: [Arg; 5] = [
             self.pass.hidden().into(),
@@ -89,7 +86,7 @@ impl DeviceScorePass {
             m.into(),
             c.into(),
         ];
-        let launch = Launch::new((c + 1).div_ceil(32), THREADS);
+        let launch = Launch::new((c + 1).div_ceil(32), 1024);
         gpu.launch(Program::Common, "scalar_head_backward_head", launch, &args)?;
         self.pass.backward(&network, d_hidden.view(), gradients)
     }

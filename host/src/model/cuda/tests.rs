@@ -15,8 +15,9 @@ fn distance(found: &[f32], expected: &[f32]) -> f64 {
     (off / all).sqrt()
 }
 
-/// Tolerances of f32 and bf16: bf16 rounds to 2⁻⁹, at a few dozen places of a model of two layers.
-const TOLERANCES: [(Dtype, f64); 2] = [(Dtype::F32, 1e-5), (Dtype::Bf16, 0.03)];
+/// Tolerances of f32 and bf16. bf16 rounds by up to 2⁻⁹, at a few dozen places one after the other; single operations are held
+/// to 2e-2 where they are tested.
+const TOLERANCES: [(Dtype, f64); 2] = [(Dtype::F32, 1e-5), (Dtype::Bf16, 0.06)];
 
 /// Models of the tests: tied and not, with an adapter, with activations computed again.
 fn models() -> Result<Vec<(&'static str, Llama)>> {

@@ -8,8 +8,7 @@ use crate::device::{Arg, Dtype, Gpu, Launch, Program, Real, View, ViewMut};
 use crate::error::{Error, Result};
 
 const THREADS: u32 = 128;
-/// Integers of a span, and of a tile.
-const SPAN: usize = 5;
+/// Integers of a tile.
 const TILE: usize = 2;
 
 /// Queries or keys of a tile.

@@ -2,8 +2,7 @@
 
 use crate::device::{Gpu, Launch, Program, Real, View, ViewMut};
 use crate::error::Result;
-
-const THREADS: u32 = 128;
+use crate::ops::cuda::{THREADS, WARPS};
 
 /// Rows of `table` (V, C) at `ids` (n,) → out (n, C). The ids lie inside the table, which whoever made them sees to.
 ///
@@ -26,7 +25,7 @@ pub(crate) fn forward(
         rows.into(),
         channels.into(),
     ];
-    let launch = Launch::new(rows, THREADS);
+    let launch = Launch::new(rows.div_ceil(WARPS), THREADS);
     gpu.launch(Program::Common, "embedding_forward", launch, &args)
 }
 

@@ -1,11 +1,11 @@
 //! The norm on a GPU.
 
-use crate::device::{Arg, Buffer, Gpu, Launch, Program, Real, View, ViewMut};
-use crate::error::Result;
-use crate::ops::cuda::sum_rows;
 use std::sync::Arc;
 
-const THREADS: u32 = 256;
+use crate::device::{Arg, Buffer, Gpu, Launch, Program, Real, View, ViewMut};
+use crate::error::Result;
+use crate::ops::cuda::{sum_rows, threads_for};
+
 /// Blocks of the backward pass at most, each of which sums the weight's gradient over its rows.
 const SUMS: usize = 256;
 
@@ -29,7 +29,7 @@ pub(crate) fn forward(
         channels.into(),
         (eps as f32).into(),
     ];
-    let launch = Launch::new(rows, THREADS);
+    let launch = Launch::new(rows, threads_for(gpu, channels));
     gpu.launch(Program::Common, "rms_norm_forward", launch, &args)
 }
 
@@ -67,7 +67,8 @@ pub(crate) fn backward(
         channels.into(),
         (eps as f32).into(),
     ];
-    let launch = Launch::new(blocks, THREADS).shared(channels * size_of::<f32>());
+    let sums = partial.as_ref().map_or(0, |_| channels * size_of::<f32>());
+    let launch = Launch::new(blocks, threads_for(gpu, channels)).shared(sums);
     gpu.launch(Program::Common, "rms_norm_backward", launch, &args)?;
     match (partial, d_weight) {
         (Some(partial), Some(d_weight)) if rows > 0 => sum_rows(gpu, partial.view(), d_weight),

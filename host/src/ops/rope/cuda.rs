@@ -83,6 +83,6 @@ pub(crate) fn turn(
         heads.into(),
         sign.into(),
     ];
-    let launch = Launch::flat(rows * heads * table.half);
+    let launch = Launch::new(rows.div_ceil(8), 128);
     gpu.launch(Program::Heads(size), "rope_turn", launch, &args)
 }

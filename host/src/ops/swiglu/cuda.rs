@@ -2,6 +2,7 @@
 
 use crate::device::{Gpu, Launch, Program, Real, View, ViewMut};
 use crate::error::Result;
+use crate::ops::cuda::threads_for;
 
 /// `gate_up` (n, 2·F) → out (n, F).
 ///
@@ -16,7 +17,7 @@ pub(crate) fn forward(
     let rows = out.len() / f;
     assert_eq!((gate_up.len(), out.len()), (rows * 2 * f, rows * f));
     let args = [gate_up.into(), (&mut out).into(), rows.into(), f.into()];
-    let launch = Launch::flat(out.len());
+    let launch = Launch::new(rows, threads_for(gpu, f));
     gpu.launch(Program::Common, "swiglu_forward", launch, &args)
 }
 
@@ -32,7 +33,7 @@ pub(crate) fn backward(
 ) -> Result<()> {
     let rows = activated.len() / f;
     assert_eq!((gate_up.len(), activated.len()), (rows * 2 * f, rows * f));
-    let launch = Launch::flat(activated.len());
+    let launch = Launch::new(rows, threads_for(gpu, f));
     let args = [
         (&mut gate_up).into(),
         (&mut activated).into(),
