@@ -9,6 +9,8 @@ mod config;
 #[cfg(feature = "cuda")]
 mod gpu;
 #[cfg(feature = "cuda")]
+mod graph;
+#[cfg(feature = "cuda")]
 mod kernels;
 #[cfg(feature = "cuda")]
 mod libraries;
@@ -24,6 +26,7 @@ pub use libraries::{Library, find as find_libraries};
 pub use {
     buffer::{Buffer, Plain, Real, Stored, View, ViewMut},
     gpu::{Facts, Gpu},
+    graph::Graph,
     kernels::{Arg, Launch, Program},
     product::{Matrix, MatrixMut},
 };

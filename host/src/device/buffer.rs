@@ -388,7 +388,7 @@ impl<'a, T> ViewMut<'a, T> {
                 self.pointer,
                 0,
                 self.len * self.size,
-                gpu.stream.cu_stream(),
+                gpu.lane().stream.cu_stream(),
             )
         };
         cleared.map_err(|error| of_driver("clear memory", error))
@@ -413,7 +413,7 @@ impl<'a, T> ViewMut<'a, T> {
                 self.pointer,
                 from.pointer,
                 self.len * self.size,
-                gpu.stream.cu_stream(),
+                gpu.lane().stream.cu_stream(),
             )
         };
         copied.map_err(|error| of_driver("copy memory", error))
@@ -457,7 +457,7 @@ fn copy_in<T: Copy>(gpu: &Gpu, to: sys::CUdeviceptr, values: &[T]) -> Result<()>
     }
     gpu.bind()?;
     // SAFETY: callers give memory of this length; pageable host memory is read before the call returns.
-    let copied = unsafe { result::memcpy_htod_async(to, values, gpu.stream.cu_stream()) };
+    let copied = unsafe { result::memcpy_htod_async(to, values, gpu.lane().stream.cu_stream()) };
     copied.map_err(|error| of_driver("copy to the GPU", error))
 }
 
@@ -467,7 +467,7 @@ fn copy_out<T: Copy + Default>(gpu: &Gpu, from: sys::CUdeviceptr, len: usize) ->
         gpu.bind()?;
         // SAFETY: callers give memory of this length; the stream is waited for before the values are looked at.
         let copied =
-            unsafe { result::memcpy_dtoh_async(&mut values, from, gpu.stream.cu_stream()) };
+            unsafe { result::memcpy_dtoh_async(&mut values, from, gpu.lane().stream.cu_stream()) };
         copied.map_err(|error| of_driver("copy from the GPU", error))?;
         gpu.synchronize()?;
     }

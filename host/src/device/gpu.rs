@@ -4,10 +4,11 @@
     reason = "calls of the CUDA driver; every one has its safety comment"
 )]
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use cudarc::cublas::{CudaBlas, sys as blas};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result, sys};
@@ -23,17 +24,33 @@ use crate::ops::rope::cuda::DeviceTable;
 /// captured in a graph and have the same bits from run to run.
 pub(crate) const WORKSPACE: usize = 32 << 20;
 
-/// An open GPU. Everything is queued on one stream.
+thread_local! {
+    /// Whether this thread records a graph.
+    static RECORDS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A stream and what computes products on it.
+pub(super) struct Lane {
+    pub(super) stream: Arc<CudaStream>,
+    pub(super) blas: CudaBlas,
+    /// cuBLAS' own memory.
+    workspace: sys::CUdeviceptr,
+}
+
+/// An open GPU. Everything is queued on one stream, whichever thread asks for it.
 pub struct Gpu {
     dtype: Dtype,
     pub(super) facts: Facts,
     pub(super) modules: Mutex<HashMap<Program, Arc<CudaModule>>>,
     pub(super) functions: Mutex<HashMap<(Program, &'static str), CudaFunction>>,
-    pub(super) blas: CudaBlas,
     /// Tables of rotations.
     pub(crate) tables: Mutex<Vec<DeviceTable>>,
-    workspace: OnceLock<sys::CUdeviceptr>,
-    pub(super) stream: Arc<CudaStream>,
+    /// Where everything is queued.
+    queue: Lane,
+    /// Where graphs are recorded, so that other threads may go on meanwhile.
+    recorder: Lane,
+    /// Held by the thread that records.
+    pub(super) recording: Mutex<()>,
     pub(super) context: Arc<CudaContext>,
     in_use: AtomicUsize,
     peak: AtomicUsize,
@@ -84,44 +101,42 @@ impl Gpu {
             )));
         }
         keep_freed_memory(&context).map_err(opening)?;
-        let stream = context.new_stream().map_err(opening)?;
-        let blas = CudaBlas::new(stream.clone())
-            .map_err(|error| Error::internal(format!("cuBLAS: {error}")))?;
-        let gpu = Self {
+        let queue = Lane::open(&context)?;
+        Ok(Arc::new(Self {
             dtype: config.dtype,
             facts,
             modules: Mutex::default(),
             functions: Mutex::default(),
-            blas,
             tables: Mutex::default(),
-            workspace: OnceLock::new(),
-            stream,
+            queue,
+            recorder: Lane::open(&context)?,
+            recording: Mutex::new(()),
             context,
-            in_use: AtomicUsize::new(0),
-            peak: AtomicUsize::new(0),
-        };
-        gpu.give_workspace()?;
-        Ok(Arc::new(gpu))
+            in_use: AtomicUsize::new(2 * WORKSPACE),
+            peak: AtomicUsize::new(2 * WORKSPACE),
+        }))
     }
 
-    fn give_workspace(&self) -> Result<()> {
-        let pointer = self.allocate(WORKSPACE)?;
-        self.workspace.get_or_init(|| pointer);
-        let handle = *self.blas.handle();
-        // SAFETY: the handle is live, the memory is this long and freed after the handle's last use.
-        let given = unsafe {
-            blas::cublasSetWorkspace_v2(handle, pointer as *mut _, WORKSPACE)
-                .result()
-                .and_then(|()| {
-                    // Partial sums of a product stay f32.
-                    blas::cublasSetMathMode(
-                        handle,
-                        blas::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION,
-                    )
-                    .result()
-                })
-        };
-        given.map_err(|error| Error::internal(format!("cuBLAS: {error}")))
+    /// Where this thread's work goes.
+    pub(super) fn lane(&self) -> &Lane {
+        if RECORDS.get() {
+            &self.recorder
+        } else {
+            &self.queue
+        }
+    }
+
+    /// Sends what `work` queues to the recorder.
+    pub(super) fn on_recorder<T>(&self, work: impl FnOnce(&Lane) -> T) -> T {
+        RECORDS.set(true);
+        let done = work(&self.recorder);
+        RECORDS.set(false);
+        done
+    }
+
+    /// The stream that everything is queued on.
+    pub(super) fn queue(&self) -> &Arc<CudaStream> {
+        &self.queue.stream
     }
 
     /// What it is.
@@ -158,7 +173,8 @@ impl Gpu {
     /// # Errors
     /// Work that failed.
     pub fn synchronize(&self) -> Result<()> {
-        self.stream
+        self.queue
+            .stream
             .synchronize()
             .map_err(|error| of_driver("compute", error))
     }
@@ -172,9 +188,14 @@ impl Gpu {
 
     /// Device memory of any content, in stream order.
     pub(super) fn allocate(&self, bytes: usize) -> Result<sys::CUdeviceptr> {
+        if RECORDS.get() {
+            return Err(Error::internal(
+                "memory cannot be allocated while a graph is recorded",
+            ));
+        }
         self.bind()?;
         // SAFETY: the stream is live; the memory is written before it is read, which is the callers' to see to.
-        let pointer = unsafe { result::malloc_async(self.stream.cu_stream(), bytes) };
+        let pointer = unsafe { result::malloc_async(self.queue.stream.cu_stream(), bytes) };
         let pointer = pointer.map_err(|error| self.cannot_allocate(bytes, error))?;
         let now = self.in_use.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.peak.fetch_max(now, Ordering::Relaxed);
@@ -202,7 +223,7 @@ impl Gpu {
         // A failure here follows one that was reported, and the driver frees everything with the context.
         if self.bind().is_ok() {
             // SAFETY: the pointer came from `allocate` on this stream and is given back once.
-            let _ = unsafe { result::free_async(pointer, self.stream.cu_stream()) };
+            let _ = unsafe { result::free_async(pointer, self.queue.stream.cu_stream()) };
         }
     }
 
@@ -214,12 +235,43 @@ impl Gpu {
     }
 }
 
-impl Drop for Gpu {
+impl Lane {
+    fn open(context: &Arc<CudaContext>) -> Result<Self> {
+        let opening = |error| of_driver("open the GPU", error);
+        let cublas = |error| Error::internal(format!("cuBLAS: {error}"));
+        let stream = context.new_stream().map_err(opening)?;
+        let blas = CudaBlas::new(stream.clone()).map_err(cublas)?;
+        // SAFETY: the context is bound, for a stream was just made in it; the memory is freed with the lane.
+        let workspace = unsafe { result::malloc_sync(WORKSPACE) }.map_err(opening)?;
+        let handle = *blas.handle();
+        // SAFETY: the handle is live, and the memory is this long.
+        let given = unsafe {
+            let memory = workspace as *mut std::ffi::c_void;
+            blas::cublasSetWorkspace_v2(handle, memory, WORKSPACE)
+                .result()
+                .and_then(|()| {
+                    // Partial sums of a product stay f32.
+                    blas::cublasSetMathMode(
+                        handle,
+                        blas::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION,
+                    )
+                    .result()
+                })
+        };
+        given.map_err(cublas)?;
+        Ok(Self {
+            stream,
+            blas,
+            workspace,
+        })
+    }
+}
+
+impl Drop for Lane {
     fn drop(&mut self) {
         let _ = self.stream.synchronize();
-        if let Some(&pointer) = self.workspace.get() {
-            self.free(pointer, WORKSPACE);
-        }
+        // SAFETY: it came from `malloc_sync`, and nothing is under way that uses it.
+        let _ = unsafe { result::free_sync(self.workspace) };
     }
 }
 

@@ -139,6 +139,8 @@ pub enum Arg {
     Long(i64),
     /// `float`.
     Float(f32),
+    /// `double`.
+    Double(f64),
 }
 
 impl<T> From<View<'_, T>> for Arg {
@@ -196,6 +198,7 @@ impl Gpu {
                 Arg::Int(value) => std::ptr::from_ref(value).cast_mut().cast(),
                 Arg::Long(value) => std::ptr::from_ref(value).cast_mut().cast(),
                 Arg::Float(value) => std::ptr::from_ref(value).cast_mut().cast(),
+                Arg::Double(value) => std::ptr::from_ref(value).cast_mut().cast(),
             })
             .collect();
         let [x, y, z] = launch.blocks.map(|count| count as u32);
@@ -207,7 +210,7 @@ impl Gpu {
                 (x, y, z),
                 (launch.threads, 1, 1),
                 launch.shared as u32,
-                self.stream.cu_stream(),
+                self.lane().stream.cu_stream(),
                 &mut pointers,
             )
         };

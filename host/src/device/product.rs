@@ -190,7 +190,7 @@ impl Gpu {
         // is borrowed mutably, so it overlaps with neither.
         let done = unsafe {
             result::gemm_ex(
-                *self.blas.handle(),
+                *self.lane().blas.handle(),
                 operation(&b),
                 operation(&a),
                 int(n),

@@ -7,12 +7,14 @@
 //! network.rs   parameters as matrices; linear maps with their adapters
 //! block.rs     a layer forwards      block_backward.rs   and back
 //! pass.rs      all layers
+//! decoder/     sampling: KV cache, the state of rows, a step as a graph
 //! policy.rs    log-probabilities and entropies, and their way back     scores.rs   scores and values, and theirs
 //! ```
 //! Legend: N tokens that go through, M tokens that are read, C channels, V vocabulary.
 
 mod block;
 mod block_backward;
+pub(super) mod decoder;
 mod network;
 mod pass;
 pub(super) mod policy;

@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::ops::rope::{self, Direction, Table};
 
 /// The weights of a model for generation. Building one copies them, so later updates of the model do not reach it.
-pub struct Decoder {
+pub(super) struct HostDecoder {
     config: LlamaConfig,
     weights: SamplingWeights,
     /// (V, C); `None` where the rows of the head are the embedding.
@@ -59,9 +59,9 @@ pub(super) struct Scratch {
     logits: Vec<f32>,
 }
 
-impl Decoder {
+impl HostDecoder {
     /// Copies the weights of a model into the format `weights`; an adapter is merged into them.
-    pub fn new(model: &Llama, weights: SamplingWeights) -> Result<Self> {
+    pub(super) fn new(model: &Llama, weights: SamplingWeights) -> Result<Self> {
         let model = &model.merged()?;
         let config = model.config().clone();
         let c = config.hidden_size;
@@ -98,12 +98,12 @@ impl Decoder {
     }
 
     /// The model's sizes.
-    pub fn config(&self) -> &LlamaConfig {
+    pub(super) fn config(&self) -> &LlamaConfig {
         &self.config
     }
 
     /// The format of the weights.
-    pub fn weights(&self) -> SamplingWeights {
+    pub(super) fn weights(&self) -> SamplingWeights {
         self.weights
     }
 
@@ -183,7 +183,7 @@ impl Decoder {
         }
     }
 
-    /// Logits of the chosen entries of the last [`Decoder::forward`], in their order: rows of V.
+    /// Logits of the chosen entries of the last [`HostDecoder::forward`], in their order: rows of V.
     pub(super) fn logits<'s>(
         &self,
         chosen: impl Iterator<Item = usize>,
@@ -231,7 +231,7 @@ mod tests {
             batch.push(&ids, &[]);
             let expected = model.logits(&batch, Read::All)?;
 
-            let decoder = Decoder::new(&model, SamplingWeights::F32)?;
+            let decoder = HostDecoder::new(&model, SamplingWeights::F32)?;
             let mut caches = [KvCache::new(model.config(), ids.len())];
             let mut scratch = Scratch::default();
             let mut logits: Vec<Vec<f32>> = Vec::new();

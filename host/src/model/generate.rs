@@ -1,6 +1,6 @@
-//! Sampling responses from a model, many rows at a time, on the CPU.
+//! Sampling responses from a model, many rows at a time.
 //!
-//! Each thread keeps a number of rows going: a step feeds the next token of every row that is being answered and as
+//! On the processor each thread keeps a number of rows going: a step feeds the next token of every row that is being answered and as
 //! many prompt tokens of new rows as fit, and a row that ends makes room for the next one. A row's tokens depend on its
 //! prompt, the weights and its own random stream alone, to the bit; not on the batch, the threads or their timing.
 
@@ -10,11 +10,16 @@ use finegrain_sdk::rng::{ChaCha8Rng, Stream};
 use rand::RngExt as _;
 use rayon::prelude::*;
 
-use super::decoder::{Decoder, Entry, Scratch};
+#[cfg(feature = "cuda")]
+use super::cuda::decoder::DeviceDecoder;
+use super::decoder::{Entry, HostDecoder, Scratch};
+use super::config::LlamaConfig;
 use super::kv_cache::KvCache;
 use super::llama::{Llama, check_row};
 use super::sampler::Sampler;
 use super::sampling::Sampling;
+use super::sampling_weights::SamplingWeights;
+use crate::device::Device;
 use crate::error::{Error, Result};
 
 /// Rows that a thread keeps going at most: enough that a product's weights are read once for many rows.
@@ -53,7 +58,50 @@ pub fn generate(
     Decoder::new(model, sampling.weights)?.generate(prompts, sampling, stream, cancel)
 }
 
+/// A model laid out for sampling, for several calls. Later updates of the model do not reach it.
+pub struct Decoder(Kind);
+
+enum Kind {
+    Host(HostDecoder),
+    #[cfg(feature = "cuda")]
+    Cuda(DeviceDecoder),
+}
+
 impl Decoder {
+    /// Lays a model out where it is. On the processor its weights are copied into the format `weights`, an adapter merged into
+    /// them; on a GPU they are read as they are, in `device.dtype`.
+    ///
+    /// # Errors
+    /// Another format than f32 on a GPU.
+    pub fn new(model: &Llama, weights: SamplingWeights) -> Result<Self> {
+        match model.device() {
+            Device::Cpu => Ok(Self(Kind::Host(HostDecoder::new(model, weights)?))),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(_) if weights.rounds() => Err(Error::input(format!(
+                "sampling.weights = \"{weights}\" is for the processor; on a GPU weights are kept as device.dtype says"
+            ))
+            .hint("leave out sampling.weights")),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(gpu) => Ok(Self(Kind::Cuda(DeviceDecoder::new(model, gpu)))),
+        }
+    }
+
+    fn config(&self) -> &LlamaConfig {
+        match &self.0 {
+            Kind::Host(decoder) => decoder.config(),
+            #[cfg(feature = "cuda")]
+            Kind::Cuda(decoder) => decoder.model().config(),
+        }
+    }
+
+    fn weights(&self) -> SamplingWeights {
+        match &self.0 {
+            Kind::Host(decoder) => decoder.weights(),
+            #[cfg(feature = "cuda")]
+            Kind::Cuda(_) => SamplingWeights::F32,
+        }
+    }
+
     /// [`generate`] with weights that are laid out already, for several calls with the same model. `sampling.weights` is
     /// their format.
     pub fn generate(
@@ -63,6 +111,22 @@ impl Decoder {
         stream: &Stream,
         cancel: &AtomicBool,
     ) -> Result<Vec<Generated>> {
+        self.check(prompts, sampling)?;
+        if sampling.max_new_tokens == 0 || prompts.is_empty() {
+            return Ok(vec![Generated::default(); prompts.len()]);
+        }
+        let eos = match sampling.eos.as_slice() {
+            [] => &self.config().eos_token_id,
+            eos => eos,
+        };
+        match &self.0 {
+            Kind::Host(decoder) => on_host(decoder, prompts, (sampling, eos), stream, cancel),
+            #[cfg(feature = "cuda")]
+            Kind::Cuda(decoder) => decoder.generate(prompts, (sampling, eos), stream, cancel),
+        }
+    }
+
+    fn check(&self, prompts: &[Vec<u32>], sampling: &Sampling) -> Result<()> {
         sampling.validate("sampling")?;
         if sampling.weights != self.weights() {
             return Err(Error::input(format!(
@@ -87,46 +151,50 @@ impl Decoder {
                 ))
             })?;
         }
-        let mut rows = vec![Generated::default(); prompts.len()];
-        if sampling.max_new_tokens == 0 || prompts.is_empty() {
-            return Ok(rows);
-        }
-        let shared = self.bytes() > SHARED_BYTES;
-        let workers = if shared {
-            1
-        } else {
-            rayon::current_num_threads()
-        };
-        let workers = workers.min(prompts.len());
-        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-        let work = Work {
-            decoder: self,
-            prompts,
-            sampling,
-            eos: match sampling.eos.as_slice() {
-                [] => &self.config().eos_token_id,
-                eos => eos,
-            },
-            stream,
-            cancel,
-            next: AtomicUsize::new(0),
-            slots: prompts.len().div_ceil(workers).min(MAX_SLOTS),
-            room: longest + sampling.max_new_tokens,
-        };
-        let parts: Vec<Vec<(usize, Generated)>> = (0..workers)
-            .into_par_iter()
-            .map(|_| work.run())
-            .collect::<Result<_>>()?;
-        for (row, generated) in parts.into_iter().flatten() {
-            rows[row] = generated;
-        }
-        Ok(rows)
+        Ok(())
     }
+}
+
+/// A response to each prompt, by workers that keep rows of their own going or share each product.
+fn on_host(
+    decoder: &HostDecoder,
+    prompts: &[Vec<u32>],
+    (sampling, eos): (&Sampling, &[u32]),
+    stream: &Stream,
+    cancel: &AtomicBool,
+) -> Result<Vec<Generated>> {
+    let workers = if decoder.bytes() > SHARED_BYTES {
+        1
+    } else {
+        rayon::current_num_threads()
+    };
+    let workers = workers.min(prompts.len());
+    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+    let work = Work {
+        decoder,
+        prompts,
+        sampling,
+        eos,
+        stream,
+        cancel,
+        next: AtomicUsize::new(0),
+        slots: prompts.len().div_ceil(workers).min(MAX_SLOTS),
+        room: longest + sampling.max_new_tokens,
+    };
+    let parts: Vec<Vec<(usize, Generated)>> = (0..workers)
+        .into_par_iter()
+        .map(|_| work.run())
+        .collect::<Result<_>>()?;
+    let mut rows = vec![Generated::default(); prompts.len()];
+    for (row, generated) in parts.into_iter().flatten() {
+        rows[row] = generated;
+    }
+    Ok(rows)
 }
 
 /// What the workers of one call share.
 struct Work<'a> {
-    decoder: &'a Decoder,
+    decoder: &'a HostDecoder,
     prompts: &'a [Vec<u32>],
     sampling: &'a Sampling,
     eos: &'a [u32],

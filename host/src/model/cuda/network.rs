@@ -48,8 +48,22 @@ impl<'a> Projection<'a> {
         &self,
         gpu: &Arc<Gpu>,
         x: View<'_, Real>,
+        out: ViewMut<'_, Real>,
+        add: bool,
+    ) -> Result<()> {
+        let rank = self.adapters.iter().map(|adapter| adapter.a.rows()).max();
+        let mut low = Buffer::new(gpu, self.tokens(x) * rank.unwrap_or(0))?;
+        self.forward_with(gpu, x, out, add, &mut low)
+    }
+
+    /// The same with room for what adapters need on the way, (n, r) at least.
+    pub(super) fn forward_with(
+        &self,
+        gpu: &Gpu,
+        x: View<'_, Real>,
         mut out: ViewMut<'_, Real>,
         add: bool,
+        low: &mut Buffer<Real>,
     ) -> Result<()> {
         let (inputs, outputs) = (self.weight.columns(), self.weight.rows());
         let n = self.tokens(x);
@@ -58,11 +72,10 @@ impl<'a> Projection<'a> {
         gpu.multiply(all, x, self.weight.t(), 1.0, add)?;
         for adapter in &self.adapters {
             let rank = adapter.a.rows();
-            let mut low = Buffer::<Real>::new(gpu, n * rank)?;
-            let low_out = MatrixMut::new(low.view_mut(), n, rank);
+            let low_out = MatrixMut::new(low.part_mut(0..n * rank), n, rank);
             gpu.multiply(low_out, x, adapter.a.t(), 1.0, false)?;
             let part = MatrixMut::new(out.again(), n, outputs).part(adapter.first, adapter.b.rows());
-            let low = Matrix::new(low.view(), n, rank);
+            let low = Matrix::new(low.part(0..n * rank), n, rank);
             gpu.multiply(part, low, adapter.b.t(), adapter.scale, true)?;
         }
         Ok(())

@@ -11,7 +11,7 @@ use crate::data::ragged::TokenBatch;
 use crate::device::{Buffer, Gpu, Real, View, ViewMut};
 use crate::error::Result;
 use crate::model::pass::{Read, Rows};
-use crate::model::{Llama, pass};
+use crate::model::{Llama, LlamaConfig, pass};
 use crate::ops::{embedding, rms_norm};
 
 /// What a pass keeps for the way back.
@@ -57,7 +57,17 @@ pub(super) fn prepare<'a>(
 impl Pass {
     /// Takes a batch through a model; `keep` says whether there will be a way back.
     pub(super) fn forward(prepared: &Prepared<'_>, keep: bool) -> Result<Self> {
-        let Prepared { network, rows } = prepared;
+        Self::through(&prepared.network, &prepared.rows, keep, |_, _, _| Ok(()))
+    }
+
+    /// The same, and `look` gets what each layer has made: its number, the tokens' positions (N,), and their keys and values
+    /// (N, 2·K·D).
+    fn through(
+        network: &Network<'_>,
+        rows: &Rows,
+        keep: bool,
+        mut look: impl FnMut(usize, View<'_, i32>, &Buffer<Real>) -> Result<()>,
+    ) -> Result<Self> {
         let (gpu, of) = (&network.gpu, &network.dimensions);
         let (n, m, c) = (rows.tokens(), rows.read(), of.channels);
         let depth = network.layers.len();
@@ -80,6 +90,7 @@ impl Pass {
             let mut out = Buffer::<Real>::new(gpu, asking * c)?;
             let x = streams[streams.len() - 1].view();
             block::forward(network, layer, seen, x, &mut kept, Some(out.view_mut()))?;
+            look(index, rows.positions(), &kept.key_value)?;
             if keep && !network.recompute {
                 layers.push(kept);
             } else {
@@ -180,6 +191,21 @@ impl Pass {
         let table = gradients.into_part(0..table);
         embedding::cuda::backward(gpu, d_out.view(), rows.by_id(), table, c)
     }
+}
+
+/// Takes a batch through a model without a way back; returns the hidden states after the final norm at the tokens that are
+/// read, (M, C), and shows `look` what each layer makes.
+///
+/// # Errors
+/// Those of `look`; no memory.
+pub(super) fn forward_through(
+    network: &Network<'_>,
+    (batch, read, config): (&TokenBatch, Read, &LlamaConfig),
+    mut look: impl FnMut(usize, View<'_, i32>, View<'_, Real>) -> Result<()>,
+) -> Result<Buffer<Real>> {
+    let rows = pass::prepare(batch, read, config)?.into_rows();
+    let look = |layer, positions: View<'_, i32>, made: &Buffer<Real>| look(layer, positions, made.view());
+    Ok(Pass::through(network, &rows, false, look)?.hidden)
 }
 
 /// Hidden states after the final norm at the tokens that are read, (M, C).
