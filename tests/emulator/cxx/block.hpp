@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "copies.hpp"
 #include "fiber.hpp"
 #include "lane.hpp"
 #include "memory.hpp"
@@ -32,6 +33,7 @@ struct Fiber {
     int barrier_line = 0;
     Vote vote = Vote::none;
     unsigned predicate = 0;  // given to the barrier, then the barrier's result
+    Copies copies;
 };
 
 // One OS thread's place to run blocks in. Stacks are handed to lanes as they start and come back as they end, so a kernel
@@ -62,12 +64,13 @@ public:
         for (unsigned i = 0; i < threads_; ++i) {
             Fiber& fiber = fibers_[i];
             fiber.state = State::fresh;
+            fiber.copies.reset(order, mix(seed + 2) + i * 0x10000u);
             fiber.lane = {{i % block.size.x, i / block.size.x % block.size.y, i / block.size.x / block.size.y}, i, &block_};
         }
         const unsigned warps = (threads_ + warp_size - 1) / warp_size;
         for (std::uint64_t phase = 0; live_ != 0 && problem.empty(); ++phase) {
-            const Permutation permutation(order, warps, mix(seed) + phase);
-            for (unsigned i = 0; i < warps && problem.empty(); ++i) run_warp(static_cast<unsigned>(permutation(i)), order, mix(seed + 1) + phase);
+            Permutation permutation(order, warps, mix(seed) + phase);
+            for (unsigned i = 0; i < warps && problem.empty(); ++i) run_warp(permutation.next(), order, mix(seed + 1) + phase);
             if (live_ != 0 && problem.empty()) pass_barrier();
         }
         // Lanes of a launch that is given up are abandoned where they wait.
@@ -89,6 +92,7 @@ public:
         leave(State::at_barrier);
         return fiber.predicate;
     }
+    Copies& copies() { return current_->copies; }
     [[noreturn]] void fail(const char* message, int line) {
         describe("%s: %s, line %d", name_of(*current_).c_str(), message, line);
         leave(State::done);
@@ -99,9 +103,8 @@ public:
     const Block& block() const { return block_; }
     const Fiber* current() const { return current_; }
     bool is_guard(std::uintptr_t address) const {  // of some lane's stack
-        for (unsigned char* stack : stacks_) {
-            const auto end = reinterpret_cast<std::uintptr_t>(stack);
-            if (address < end - stack_bytes && address >= end - stack_bytes - stack_guard) return true;
+        for (const unsigned char* stack : stacks_) {
+            if (in_stack_guard(stack, address)) return true;
         }
         return false;
     }
@@ -119,7 +122,7 @@ private:
     void resume(Fiber& fiber) {
         if (fiber.state == State::fresh) {
             if (free_stacks_.empty()) {
-                stacks_.push_back(new_stack());
+                stacks_.push_back(new_stack(stacks_.size()));
                 free_stacks_.push_back(stacks_.back());
             }
             fiber.stack = free_stacks_.back();
@@ -147,9 +150,9 @@ private:
         const unsigned first = warp * warp_size;
         const unsigned lanes = std::min(warp_size, threads_ - first);
         for (;; ++seed) {
-            const Permutation permutation(order, lanes, seed);
+            Permutation permutation(order, lanes, mix(seed) + warp);
             for (unsigned i = 0; i < lanes; ++i) {
-                Fiber& fiber = fibers_[first + static_cast<unsigned>(permutation(i))];
+                Fiber& fiber = fibers_[first + permutation.next()];
                 if (fiber.state != State::ready && fiber.state != State::fresh) continue;
                 resume(fiber);
                 if (!problem.empty()) return;

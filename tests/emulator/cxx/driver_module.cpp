@@ -9,6 +9,7 @@
 #include "driver.hpp"
 #include "grid.hpp"
 #include "image.hpp"
+#include "process.hpp"
 
 namespace emulator {
 namespace {
@@ -84,8 +85,8 @@ CUresult check_shape(const Function& function, const Index& grid, const Index& b
 }
 
 CUresult load(void** handle, const ImageHeader& header, const char* library_bytes) {
-    char path[] = "/tmp/finegrain-emulator-XXXXXX";
-    const int file = mkstemp(path);
+    std::string path = temporary_template();
+    const int file = mkstemp(path.data());
     if (file < 0) return refuse(CUDA_ERROR_INVALID_IMAGE, "cuModuleLoadData: no temporary file");
     std::size_t written = 0;
     while (written < header.bytes) {
@@ -94,9 +95,9 @@ CUresult load(void** handle, const ImageHeader& header, const char* library_byte
         written += static_cast<std::size_t>(count);
     }
     close(file);
-    void* library = written == header.bytes ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
+    void* library = written == header.bytes ? dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL) : nullptr;
     const char* reason = written == header.bytes ? dlerror() : "the disk is full";
-    unlink(path);
+    unlink(path.c_str());
     if (library == nullptr) return refuse(CUDA_ERROR_INVALID_IMAGE, "cuModuleLoadData: %s", reason == nullptr ? "cannot be loaded" : reason);
     const auto* kernels = static_cast<const Kernel*>(dlsym(library, "finegrain_emulator_kernels"));
     const auto* count = static_cast<const std::size_t*>(dlsym(library, "finegrain_emulator_kernel_count"));

@@ -10,7 +10,8 @@
 #include <cstdio>
 #include <cstdlib>
 
-#if !defined(__x86_64__)
+#if !defined(__x86_64__) || defined(FINEGRAIN_EMULATOR_UCONTEXT)
+#define FINEGRAIN_EMULATOR_UCONTEXT 1  // may be asked for anywhere, to try it
 #include <ucontext.h>
 #endif
 
@@ -18,8 +19,9 @@ namespace emulator {
 
 constexpr std::size_t stack_bytes = 256 << 10;  // of address space: memory is taken as it is touched
 constexpr std::size_t stack_guard = 4096 * 16;  // no smaller than a page anywhere
+constexpr std::size_t stack_stagger = 4096;     // see new_stack
 
-#if defined(__x86_64__)
+#if !defined(FINEGRAIN_EMULATOR_UCONTEXT)
 
 using Context = void*;  // the stack pointer, below which the saved registers lie
 
@@ -74,19 +76,27 @@ inline void prepare_context(Context* context, unsigned char* stack_end, void (*e
 
 #endif
 
-// A region [guard | stack]; returns the stack's end. Never given back: workers keep their stacks.
-inline unsigned char* new_stack() {
-    void* region = mmap(nullptr, stack_guard + stack_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+// A region [guard | stack]; returns the stack's end. Never given back: workers keep their stacks. Ends are staggered by the
+// stack's number, because equal lanes use equal depths, and addresses that are equal modulo 4096 fight for the cache.
+inline unsigned char* new_stack(std::size_t number) {
+    constexpr std::size_t bytes = stack_bytes + stack_stagger;
+    void* region = mmap(nullptr, stack_guard + bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (region == MAP_FAILED) {
         std::perror("finegrain emulator: no address space for a thread's stack");
         std::abort();
     }
     auto* start = static_cast<unsigned char*>(region) + stack_guard;
-    if (mprotect(start, stack_bytes, PROT_READ | PROT_WRITE) != 0) {
+    if (mprotect(start, bytes, PROT_READ | PROT_WRITE) != 0) {
         std::perror("finegrain emulator: no memory for a thread's stack");
         std::abort();
     }
-    return start + stack_bytes;
+    return start + stack_bytes + number * 320 % stack_stagger / 64 * 64;
+}
+
+// Whether an address is in the guard of the stack that ends here.
+inline bool in_stack_guard(const unsigned char* stack_end, std::uintptr_t address) {
+    const std::uintptr_t start = (reinterpret_cast<std::uintptr_t>(stack_end) - stack_bytes) / stack_stagger * stack_stagger;
+    return address < start && address >= start - stack_guard;
 }
 
 }  // namespace emulator

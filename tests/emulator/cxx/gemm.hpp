@@ -39,12 +39,15 @@ inline float round_mantissa(float value, int bits) {
     return value;
 }
 
-inline float load(const Matrix& matrix, std::int64_t index) {
-    if (matrix.type == Type::f32) return static_cast<const float*>(matrix.data)[index];
-    const std::uint32_t word = static_cast<std::uint32_t>(static_cast<const std::uint16_t*>(matrix.data)[index]) << 16;
+inline float widen(float value) { return value; }
+inline float widen(std::uint16_t bits) {
+    const std::uint32_t word = std::uint32_t{bits} << 16;
     float value;
     std::memcpy(&value, &word, 4);
     return value;
+}
+inline float load(const Matrix& matrix, std::int64_t index) {
+    return matrix.type == Type::f32 ? static_cast<const float*>(matrix.data)[index] : widen(static_cast<const std::uint16_t*>(matrix.data)[index]);
 }
 
 inline void store(const Matrix& matrix, std::int64_t index, double value) {
@@ -64,7 +67,7 @@ constexpr std::int64_t tile_m = 64, tile_n = 64, tile_k = 256;
 constexpr std::int64_t strip_m = 32, strip_n = 4;  // what the inner loop keeps in registers: 32 rows, 4 columns
 
 #if defined(__x86_64__) && defined(__gnu_linux__)
-__attribute__((target_clones("avx512f", "avx2", "default")))
+__attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
 #endif
 inline void multiply_strip(const float* a, const float* b, std::int64_t depth, float* sums) {
     // a: depth × strip_m, b: depth × strip_n. The loop over rows becomes vector instructions without any reordering of sums.
@@ -78,23 +81,38 @@ inline void multiply_strip(const float* a, const float* b, std::int64_t depth, f
     std::memcpy(sums, local, sizeof local);
 }
 
-// Strips of `width` rows of op(A) (or columns of op(B)) along k, padded with zeros to whole strips.
-inline void pack(const Matrix& matrix, std::int64_t base, bool k_is_contiguous, std::int64_t first, std::int64_t count, std::int64_t first_k, std::int64_t depth,
-                 std::int64_t width, int mantissa_bits, float* packed) {
-    const std::int64_t strips = (count + width - 1) / width;
-    for (std::int64_t strip = 0; strip < strips; ++strip) {
-        for (std::int64_t k = 0; k < depth; ++k) {
-            for (std::int64_t i = 0; i < width; ++i) {
-                const std::int64_t row = strip * width + i;
-                float value = 0.0f;
-                if (row < count) {
-                    const std::int64_t index = k_is_contiguous ? (first + row) * matrix.leading + first_k + k : (first_k + k) * matrix.leading + first + row;
-                    value = round_mantissa(load(matrix, base + index), mantissa_bits);
-                }
-                packed[(strip * depth + k) * width + i] = value;
+// Strips of `width` rows of op(A) (or columns of op(B)) along k, padded with zeros to whole strips. `row_step` and
+// `k_step` are the distances in memory from row to row and from k to k.
+template <class Element, std::int64_t width>
+void pack(const Element* from, std::int64_t count, std::int64_t depth, std::int64_t row_step, std::int64_t k_step, int mantissa_bits, float* packed) {
+    for (std::int64_t strip = 0; strip < count; strip += width) {
+        const std::int64_t rows = std::min(width, count - strip);
+        if (rows < width) std::fill(packed, packed + depth * width, 0.0f);
+        const Element* elements = from + strip * row_step;
+        if (row_step == 1) {  // along the memory
+            for (std::int64_t k = 0; k < depth; ++k) {
+                for (std::int64_t row = 0; row < rows; ++row) packed[k * width + row] = widen(elements[k * k_step + row]);
+            }
+        } else {
+            for (std::int64_t row = 0; row < rows; ++row) {
+                for (std::int64_t k = 0; k < depth; ++k) packed[k * width + row] = widen(elements[row * row_step + k * k_step]);
             }
         }
+        if (mantissa_bits < 23) {
+            for (std::int64_t i = 0; i < depth * width; ++i) packed[i] = round_mantissa(packed[i], mantissa_bits);
+        }
+        packed += depth * width;
     }
+}
+
+// Rows from `first`, k from `first_k`; `k_is_contiguous` where the matrix in memory has k along its columns.
+template <std::int64_t width>
+void pack_matrix(const Matrix& matrix, std::int64_t batch, bool k_is_contiguous, std::int64_t first, std::int64_t count, std::int64_t first_k, std::int64_t depth,
+                 int mantissa_bits, float* packed) {
+    const std::int64_t row_step = k_is_contiguous ? matrix.leading : 1, k_step = k_is_contiguous ? 1 : matrix.leading;
+    const std::int64_t start = batch * matrix.stride + first * row_step + first_k * k_step;
+    if (matrix.type == Type::f32) pack<float, width>(static_cast<const float*>(matrix.data) + start, count, depth, row_step, k_step, mantissa_bits, packed);
+    else pack<std::uint16_t, width>(static_cast<const std::uint16_t*>(matrix.data) + start, count, depth, row_step, k_step, mantissa_bits, packed);
 }
 
 inline void multiply_tile(const Gemm& gemm, std::int64_t batch, std::int64_t first_m, std::int64_t first_n, double alpha, double beta) {
@@ -104,8 +122,8 @@ inline void multiply_tile(const Gemm& gemm, std::int64_t batch, std::int64_t fir
     std::fill(sums.begin(), sums.end(), 0.0);
     for (std::int64_t first_k = 0; first_k < gemm.k; first_k += tile_k) {
         const std::int64_t depth = std::min(tile_k, gemm.k - first_k);
-        pack(gemm.a, batch * gemm.a.stride, gemm.a.transposed, first_m, rows, first_k, depth, strip_m, gemm.mantissa_bits, a.data());
-        pack(gemm.b, batch * gemm.b.stride, !gemm.b.transposed, first_n, columns, first_k, depth, strip_n, gemm.mantissa_bits, b.data());
+        pack_matrix<strip_m>(gemm.a, batch, gemm.a.transposed, first_m, rows, first_k, depth, gemm.mantissa_bits, a.data());
+        pack_matrix<strip_n>(gemm.b, batch, !gemm.b.transposed, first_n, columns, first_k, depth, gemm.mantissa_bits, b.data());
         for (std::int64_t j = 0; j < columns; j += strip_n) {
             for (std::int64_t i = 0; i < rows; i += strip_m) {
                 float partial[strip_n * strip_m];

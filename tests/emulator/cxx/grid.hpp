@@ -101,7 +101,7 @@ inline bool run_grid(const Launch& launch) {
         Worker& worker = *workers[index];
         current_worker = &worker;
         for (std::uint64_t position = next++; position < blocks && !failed; position = next++) {
-            const std::uint64_t i = permutation(position);
+            const std::uint64_t i = permutation.at(position);
             const Block block{{static_cast<unsigned>(i % launch.grid.x), static_cast<unsigned>(i / launch.grid.x % launch.grid.y),
                                static_cast<unsigned>(i / launch.grid.x / launch.grid.y)},
                               launch.size,

@@ -48,6 +48,10 @@ EMULATOR_EXPORT void finegrain_emulator_collective(const emulator::Collective* c
 EMULATOR_EXPORT unsigned finegrain_emulator_barrier(const char* name, int line, emulator::Vote vote, unsigned predicate);
 // Ends the launch with CUDA_ERROR_LAUNCH_FAILED and this message; does not return.
 [[noreturn]] EMULATOR_EXPORT void finegrain_emulator_fail(const char* message, int line);
+// cp.async: a copy of 16 bytes that is done at some time between its start and the wait for its group.
+EMULATOR_EXPORT void finegrain_emulator_copy_start(void* shared, const void* global);
+EMULATOR_EXPORT void finegrain_emulator_copy_commit();
+EMULATOR_EXPORT void finegrain_emulator_copy_wait(unsigned groups_under_way);
 // Whether an address is global memory of the device (which shared memory is not).
 EMULATOR_EXPORT bool finegrain_emulator_is_global(const void* address);
 }

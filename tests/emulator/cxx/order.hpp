@@ -29,24 +29,32 @@ inline std::uint64_t mix(std::uint64_t x) {
     return x ^ (x >> 31);
 }
 
-// A permutation of 0..count: position → item. A random start and a random stride that shares no factor with `count`
-// costs nothing to set up and puts every pair of neighbours in either order.
+// A permutation of 0..count. A random start and a random stride that shares no factor with `count` cost little to set up
+// and put every pair of neighbours in either order.
 class Permutation {
 public:
-    Permutation(Order order, std::uint64_t count, std::uint64_t seed) : order_(order), count_(count) {
-        if (order != Order::shuffle || count < 2) return;
-        start_ = mix(seed) % count;
-        stride_ = mix(seed + 1) % count;
-        while (greatest_common_divisor(stride_, count) != 1) stride_ = (stride_ + 1) % count;
-    }
-    std::uint64_t operator()(std::uint64_t position) const {
-        switch (order_) {
-            case Order::forward: return position;
-            case Order::backward: return count_ - 1 - position;
-            // 128 bits: a grid may have more than 2³² blocks.
-            case Order::shuffle: break;
+    Permutation(Order order, std::uint64_t count, std::uint64_t seed) : count_(count) {
+        if (order == Order::backward) {
+            start_ = count - 1;
+            stride_ = count - 1;  // −1 modulo count
+        } else if (order == Order::shuffle && count > 1) {
+            const std::uint64_t random = mix(seed);
+            start_ = (random >> 32) % count;
+            stride_ = 1 + static_cast<std::uint32_t>(random) % (count - 1);
+            while (greatest_common_divisor(stride_, count) != 1) stride_ = stride_ + 1 == count ? 1 : stride_ + 1;
         }
+        next_ = start_;
+    }
+    // The item at a position. 128 bits, because a grid may have more than 2³² blocks.
+    std::uint64_t at(std::uint64_t position) const {
         return static_cast<std::uint64_t>((static_cast<unsigned __int128>(position) * stride_ + start_) % count_);
+    }
+    // The items one after another: quicker, because lanes are counted here.
+    unsigned next() {
+        const std::uint64_t item = next_;
+        next_ += stride_;
+        if (next_ >= count_) next_ -= count_;
+        return static_cast<unsigned>(item);
     }
 
 private:
@@ -58,10 +66,10 @@ private:
         }
         return a;
     }
-    Order order_;
     std::uint64_t count_;
     std::uint64_t start_ = 0;
     std::uint64_t stride_ = 1;
+    std::uint64_t next_ = 0;
 };
 
 }  // namespace emulator

@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -32,12 +33,18 @@ inline bool write_file(const std::string& path, const std::string& text) {
     return file.good();
 }
 
+// A template for mkstemp and mkdtemp in the folder for temporary files.
+inline std::string temporary_template() {
+    const char* folder = std::getenv("TMPDIR");
+    return std::string(folder == nullptr || *folder == 0 ? "/tmp" : folder) + "/finegrain-emulator-XXXXXX";
+}
+
 // A folder that is removed, with the files in it, when its owner goes.
 class TemporaryFolder {
 public:
     TemporaryFolder() {
-        char path[] = "/tmp/finegrain-emulator-XXXXXX";
-        if (mkdtemp(path) != nullptr) path_ = path;
+        std::string path = temporary_template();
+        if (mkdtemp(path.data()) != nullptr) path_ = path;
     }
     TemporaryFolder(const TemporaryFolder&) = delete;
     TemporaryFolder& operator=(const TemporaryFolder&) = delete;

@@ -21,27 +21,27 @@ struct Mma {
 };
 
 // A tensor core keeps more bits in the sum of 16 products than f32 has; f64 stands for that. One rounding at the end.
-inline void mma(void* const* operands, unsigned) {
-    float a[16][16];
-    float b[8][16];  // column by column
+__attribute__((no_sanitize("alignment", "bounds"))) inline void mma(void* const* operands, unsigned) {
+    double a[16][16];
+    double b[16][8];
     for (unsigned lane = 0; lane < 32; ++lane) {
         const auto* mine = static_cast<const Mma*>(operands[lane]);
         const unsigned g = lane / 4;
         const unsigned t = lane % 4;
         for (unsigned half = 0; half < 2; ++half) {
-            for (unsigned i = 0; i < 4; ++i) a[g + 8 * (i & 1)][2 * t + 8 * (i >> 1) + half] = bf16_to_float(mine->a[i] >> (16 * half) & 0xFFFFu);
-            for (unsigned i = 0; i < 2; ++i) b[g][2 * t + 8 * i + half] = bf16_to_float(mine->b[i] >> (16 * half) & 0xFFFFu);
+            for (unsigned i = 0; i < 4; ++i) a[g + 8 * (i & 1)][2 * t + 8 * (i >> 1) + half] = static_cast<double>(bf16_to_float(mine->a[i] >> (16 * half) & 0xFFFFu));
+            for (unsigned i = 0; i < 2; ++i) b[2 * t + 8 * i + half][g] = static_cast<double>(bf16_to_float(mine->b[i] >> (16 * half) & 0xFFFFu));
+        }
+    }
+    double sums[16][8] = {};
+    for (unsigned row = 0; row < 16; ++row) {
+        for (unsigned k = 0; k < 16; ++k) {
+            for (unsigned column = 0; column < 8; ++column) sums[row][column] += a[row][k] * b[k][column];
         }
     }
     for (unsigned lane = 0; lane < 32; ++lane) {
         float* d = static_cast<const Mma*>(operands[lane])->d;
-        for (unsigned i = 0; i < 4; ++i) {
-            const float* row = a[lane / 4 + 8 * (i >> 1)];
-            const float* column = b[2 * (lane % 4) + (i & 1)];
-            double sum = 0.0;
-            for (unsigned k = 0; k < 16; ++k) sum += static_cast<double>(row[k]) * static_cast<double>(column[k]);
-            d[i] = static_cast<float>(static_cast<double>(d[i]) + sum);
-        }
+        for (unsigned i = 0; i < 4; ++i) d[i] = static_cast<float>(static_cast<double>(d[i]) + sums[lane / 4 + 8 * (i >> 1)][2 * (lane % 4) + (i & 1)]);
     }
 }
 
@@ -99,16 +99,18 @@ inline void ldmatrix_x2_trans(unsigned (&r)[2], const void* shared_address, int 
     emulator::load_matrices<2, true>("ldmatrix_x2_trans", line, r, shared_address);
 }
 
-// The copy is made at once. A kernel that reads before it has waited is therefore not found out.
+// When the copy is made depends on the order (order.hpp): at once, at the wait, or now and then, so that neither a read
+// before the wait nor a copy over what is still being read goes unnoticed.
 inline void copy_async_16(void* shared, const void* global, int line = __builtin_LINE()) {
     emulator::check_shared_row(shared, "copy_async_16: the shared address is no multiple of 16 bytes", line);
     if ((reinterpret_cast<unsigned long long>(global) & 15u) != 0) {
         finegrain_emulator_fail("copy_async_16: the global address is no multiple of 16 bytes", line);
     }
-    __builtin_memcpy(shared, global, 16);
+    finegrain_emulator_copy_start(shared, global);
 }
-inline void copy_async_commit() {}
+inline void copy_async_commit() { finegrain_emulator_copy_commit(); }
 template <int N>
 void copy_async_wait() {
     static_assert(N >= 0, "a number of groups that may still be under way");
+    finegrain_emulator_copy_wait(N);
 }

@@ -49,6 +49,9 @@ struct dim3 {
     constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
 
+#define __builtin_assume(condition)
+#define __nanosleep(nanoseconds)
+
 // What device code may call without a header.
 #define __trap() finegrain_emulator_fail("__trap()", __LINE__)
 #undef assert

@@ -34,6 +34,25 @@ extern "C" __global__ void multiply(const unsigned short* a, const unsigned shor
     for (int i = 0; i < 4; ++i) d[(lane / 4 + 8 * (i / 2)) * 8 + 2 * (lane % 4) + i % 2] = sums[i];
 }
 
+// Two stages of copies: sums what the first brought while the second is under way. `waits` = false forgets to wait.
+extern "C" __global__ void staged(const float4* x, float* sums, int waits) {
+    __shared__ float4 stage[2][32];
+    const int lane = threadIdx.x;
+    float sum = 0.0f;
+    copy_async_16(&stage[0][lane], x + lane);
+    copy_async_commit();
+    for (int i = 0; i < 8; ++i) {
+        if (i + 1 < 8) copy_async_16(&stage[(i + 1) % 2][lane], x + (i + 1) * 32 + lane);
+        copy_async_commit();
+        if (waits) copy_async_wait<1>();
+        __syncthreads();
+        const float4 other = stage[i % 2][31 - lane];
+        sum += other.x + other.y + other.z + other.w;
+        __syncthreads();
+    }
+    sums[lane] = sum;
+}
+
 extern "C" __global__ void diverging(int* out) {
     if (threadIdx.x < 7) __syncthreads();
     else out[threadIdx.x] = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x), 0);
@@ -81,6 +100,17 @@ int main() {
             expect(d[row * 8 + column] == expected, "a product by ldmatrix and mma, exact in small integers");
         }
     }
+
+    std::vector<float4> chunks(256);
+    for (int i = 0; i < 256; ++i) chunks[i] = float4{i / 32 + 1.0f, i / 32 + 1.0f, i / 32 + 1.0f, i / 32 + 1.0f};
+    emulator::Buffer<float4> values(chunks);
+    emulator::Buffer<float> staged_sums(32);
+    expect(EMULATOR_LAUNCH(staged, 1, 32, 0, values.data(), staged_sums.data(), 1), "staged copies run");
+    for (int lane = 0; lane < 32; ++lane) expect(staged_sums[lane] == 144.0f, "a sum over copies in two stages");
+    EMULATOR_LAUNCH(staged, 1, 32, 0, values.data(), staged_sums.data(), 0);
+    bool seen = false;
+    for (int lane = 0; lane < 32; ++lane) seen = seen || staged_sums[lane] != 144.0f;
+    expect(seen == (emulator::order_from_environment() != emulator::Order::forward), "a wait that is missing shows, except where copies are made at once");
 
     emulator::Buffer<unsigned> out(128);
     expect(EMULATOR_LAUNCH(votes, 1, 32, 0, out.data()), "votes runs");
