@@ -5,7 +5,9 @@
 //! `LD_LIBRARY_PATH`: each has its SONAME, so the loader takes it for the real one.
 
 use std::{
-    env, fs, io,
+    env,
+    fmt::Write,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
@@ -125,12 +127,10 @@ fn build() -> Result<PathBuf, String> {
         hash.update(format!("{name} {}\n{text}", text.len()));
     }
     hash.update(include_str!("lib.rs")); // the options
-    let digest = hash
-        .finalize()
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<String>();
+    let mut digest = String::new();
+    for byte in hash.finalize().iter().take(8) {
+        let _ = write!(digest, "{byte:02x}"); // a String takes all
+    }
     let parent = target_folder().unwrap_or_else(env::temp_dir);
     let folder = parent.join(format!("finegrain-cuda-emulator-{digest}"));
     if !folder.is_dir() {
@@ -210,6 +210,7 @@ fn compile(folder: &Path, library: &Library) -> Result<(), String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::print_stderr)] // why a test is skipped
 mod tests {
     use super::*;
 
@@ -230,7 +231,7 @@ mod tests {
     #[test]
     fn several_threads_build_one_folder() {
         if let Err(reason) = compiler() {
-            println!("skipped: {reason}");
+            eprintln!("skipped: {reason}");
             return;
         }
         // Beside `libraries`, which builds once: both come to the same whole folder.

@@ -43,7 +43,7 @@ pub(crate) struct Gpu {
 /// The device, or nothing, with the reason printed, where no compiler is installed.
 pub(crate) fn gpu() -> Option<Gpu> {
     if let Err(reason) = finegrain_cuda_emulator::compiler() {
-        println!("skipped: {reason}");
+        eprintln!("skipped: {reason}");
         return None;
     }
     let folder = finegrain_cuda_emulator::libraries().unwrap();
@@ -85,7 +85,7 @@ arguments!(i32, u32, i64, u64, f32, f64);
 pub(crate) struct Shape(pub(crate) u32, pub(crate) u32, pub(crate) u32);
 
 impl Gpu {
-    /// Compiles: the status, the log, and the image for sm_90.
+    /// Compiles: the status, the log, and the image for `sm_90`.
     pub(crate) fn compile(&self, source: &str, options: &[&str]) -> (c_int, String, Vec<u8>) {
         let source = CString::new(source).unwrap();
         let options = options
@@ -164,10 +164,7 @@ impl Gpu {
             .iter()
             .map(|argument| argument.bytes())
             .collect::<Vec<_>>();
-        let mut pointers = bytes
-            .iter_mut()
-            .map(|value| value.as_mut_ptr())
-            .collect::<Vec<_>>();
+        let mut pointers = bytes.iter_mut().map(Vec::as_mut_ptr).collect::<Vec<_>>();
         call!(self.cuda, cuLaunchKernel(
             function => *mut c_void, grid => c_uint, 1 => c_uint, 1 => c_uint, block => c_uint, 1 => c_uint, 1 => c_uint,
             shared => c_uint, self.stream => *mut c_void, pointers.as_mut_ptr() => *mut *mut u8, ptr::null_mut() => *mut *mut c_void))
