@@ -5,8 +5,10 @@
 #include <sys/mman.h>
 
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <map>
 #include <mutex>
 
@@ -36,8 +38,14 @@ public:
         const std::size_t rounded = (bytes + 15) / 16 * 16;
         const std::size_t pages = (rounded + page - 1) / page * page;
         if (!on_host && (rounded > total_ || live_bytes_ > total_ - rounded)) return nullptr;
-        if (pages + page > static_cast<std::size_t>(arena_end_ - next_)) return nullptr;
-        if (mprotect(reinterpret_cast<void*>(next_), pages, PROT_READ | PROT_WRITE) != 0) return nullptr;
+        if (pages + page > static_cast<std::size_t>(arena_end_ - next_)) {
+            std::fprintf(stderr, "finegrain emulator: no address is left, because none is used twice\n");
+            return nullptr;
+        }
+        if (mprotect(reinterpret_cast<void*>(next_), pages, PROT_READ | PROT_WRITE) != 0) {
+            std::perror("finegrain emulator: no memory (a process has room for vm.max_map_count / 2 allocations)");
+            return nullptr;
+        }
         const std::uintptr_t address = next_ + pages - rounded;
         std::memset(reinterpret_cast<void*>(next_), poison, pages);
         next_ += pages + page;

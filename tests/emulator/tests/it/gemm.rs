@@ -194,6 +194,34 @@ fn products_in_f32_and_bf16() {
 }
 
 #[test]
+fn tf32_rounds_the_inputs_to_ten_bits() {
+    let Some(gpu) = gpu() else { return };
+    let handle = handle(&gpu);
+    let case = Case(1, 1, 2, false, false);
+    let half_a_step = 1.0 + 2.0_f32.powi(-11); // a tie: to the even 1
+    let above = 1.0 + 2.0_f32.powi(-11) + 2.0_f32.powi(-20);
+    let (a, b, c) = (
+        gpu.upload(&[half_a_step, above]),
+        gpu.upload(&[1.0_f32, 1.0]),
+        gpu.allocate(4),
+    );
+    let product = Product {
+        types: (F32, F32),
+        alpha: 1.0,
+        beta: 0.0,
+        pad: 0,
+    };
+    assert_eq!(multiply(&gpu, handle, case, (a, b, c), &product), 0);
+    assert_eq!(gpu.read::<f32>(c, 1), [half_a_step + above]);
+    assert_eq!(
+        call!(gpu.cublas, cublasSetMathMode(handle => *mut c_void, 3 => c_int)),
+        0
+    );
+    assert_eq!(multiply(&gpu, handle, case, (a, b, c), &product), 0);
+    assert_eq!(gpu.read::<f32>(c, 1), [2.0 + 2.0_f32.powi(-10)]);
+}
+
+#[test]
 fn a_batch_of_products_is_captured_and_replayed() {
     let Some(gpu) = gpu() else { return };
     let handle = handle(&gpu);

@@ -69,6 +69,31 @@ fn waiting_for_a_stream_that_is_captured_ends_the_capture() {
 }
 
 #[test]
+fn a_captured_stream_does_not_wait_for_an_event_from_outside() {
+    let Some(gpu) = gpu() else { return };
+    let mut event = std::ptr::null_mut::<c_void>();
+    assert_eq!(
+        call!(gpu.cuda, cuEventCreate(&raw mut event => *mut *mut c_void, 2 => c_uint)),
+        0
+    );
+    let wait = || call!(gpu.cuda, cuStreamWaitEvent(gpu.stream => *mut c_void, event => *mut c_void, 0 => c_uint));
+    let record = || call!(gpu.cuda, cuEventRecord(event => *mut c_void, gpu.stream => *mut c_void));
+    gpu.begin_capture();
+    assert_eq!(wait(), 0); // never recorded: nothing to wait for
+    assert_eq!(record(), 0);
+    assert_eq!(wait(), 0);
+    assert_eq!(
+        call!(gpu.cuda, cuEventSynchronize(event => *mut c_void)),
+        907
+    );
+    gpu.end_capture().unwrap();
+    assert_eq!(record(), 0);
+    gpu.begin_capture();
+    assert_eq!(wait(), 905);
+    assert_eq!(gpu.end_capture().unwrap_err(), CAPTURE_INVALIDATED);
+}
+
+#[test]
 fn events_measure_time_if_they_were_made_for_it() {
     let Some(gpu) = gpu() else { return };
     let event = |flags: c_uint| {
