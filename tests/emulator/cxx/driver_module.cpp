@@ -149,6 +149,9 @@ EMULATOR_API CUresult cuModuleLoadData(void** module, const void* image) {
     return refuse(CUDA_ERROR_INVALID_IMAGE, "cuModuleLoadData: the image does not come from the emulated NVRTC");
   }
   std::memcpy(&header, image, sizeof header);
+  if (std::strncmp(header.build, FINEGRAIN_EMULATOR_BUILD, sizeof header.build) != 0) {
+    return refuse(CUDA_ERROR_INVALID_IMAGE, "cuModuleLoadData: the image comes from another build of the emulator");
+  }
   if (header.is_ptx != 0 ? header.architecture > 90 : header.architecture / 10 != 9) {
     return refuse(CUDA_ERROR_NO_BINARY_FOR_GPU, "cuModuleLoadData: compiled for %s%u, but the device is sm_90",
                   header.is_ptx != 0 ? "compute_" : "sm_", header.architecture);

@@ -150,6 +150,7 @@ nvrtcResult compile(Program& program) {
 std::string image(const Program& program, bool as_ptx) {
   ImageHeader header{};
   std::memcpy(header.magic, image_magic, sizeof image_magic);
+  std::snprintf(header.build, sizeof header.build, "%s", FINEGRAIN_EMULATOR_BUILD);
   header.bytes = program.library.size();
   header.architecture = static_cast<std::uint32_t>(program.options.architecture);
   header.is_ptx = as_ptx ? 1 : 0;

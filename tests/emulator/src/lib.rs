@@ -134,7 +134,7 @@ fn build() -> Result<PathBuf, String> {
     let parent = target_folder().unwrap_or_else(env::temp_dir);
     let folder = parent.join(format!("finegrain-cuda-emulator-{digest}"));
     if !folder.is_dir() {
-        build_in(&parent, &folder)?;
+        build_in(&parent, &folder, &digest)?;
     }
     Ok(folder)
 }
@@ -149,7 +149,7 @@ fn target_folder() -> Option<PathBuf> {
 }
 
 /// Builds in a folder of its own, which gets its name when it is whole. Of several processes at once, one wins.
-fn build_in(parent: &Path, folder: &Path) -> Result<(), String> {
+fn build_in(parent: &Path, folder: &Path, digest: &str) -> Result<(), String> {
     let failed = |error: io::Error| {
         format!(
             "building the CUDA emulator in {}: {error}",
@@ -164,9 +164,9 @@ fn build_in(parent: &Path, folder: &Path) -> Result<(), String> {
         fs::write(temporary.path().join(name), text).map_err(failed)?;
     }
     thread::scope(|scope| {
-        let nvrtc = scope.spawn(|| compile(temporary.path(), &NVRTC));
-        compile(temporary.path(), &CUDA)?;
-        compile(temporary.path(), &CUBLAS)?;
+        let nvrtc = scope.spawn(|| compile(temporary.path(), &NVRTC, digest));
+        compile(temporary.path(), &CUDA, digest)?;
+        compile(temporary.path(), &CUBLAS, digest)?;
         nvrtc
             .join()
             .map_err(|_| "building libnvrtc.so.13 panicked".to_string())?
@@ -178,7 +178,7 @@ fn build_in(parent: &Path, folder: &Path) -> Result<(), String> {
     }
 }
 
-fn compile(folder: &Path, library: &Library) -> Result<(), String> {
+fn compile(folder: &Path, library: &Library, digest: &str) -> Result<(), String> {
     let output = Command::new("c++")
         .current_dir(folder)
         .args([
@@ -192,6 +192,7 @@ fn compile(folder: &Path, library: &Library) -> Result<(), String> {
             "-pthread",
         ])
         .args(["-ffp-contract=off", "-Wl,--no-undefined", "-Wl,-z,nodelete"])
+        .arg(format!("-DFINEGRAIN_EMULATOR_BUILD=\"{digest}\""))
         .arg(format!("-Wl,-soname,{}", library.name))
         .args(["-o", library.name])
         .args(library.sources)

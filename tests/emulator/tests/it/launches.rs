@@ -1,6 +1,9 @@
 //! Kernels from source to result, and the launches that a GPU does not take.
 
-use std::ffi::{c_int, c_void};
+use std::{
+    ffi::{c_int, c_void},
+    ptr,
+};
 
 use crate::support::{
     Argument, ILLEGAL_ADDRESS, INVALID_VALUE, LAUNCH_FAILED, OUT_OF_MEMORY, OUT_OF_RESOURCES,
@@ -248,6 +251,25 @@ fn sources_that_nvrtc_does_not_take() {
         .2
         .is_empty()
     );
+}
+
+#[test]
+fn images_of_others_are_refused() {
+    let Some(gpu) = gpu() else { return };
+    let source = "extern \"C\" __global__ void k() {}\n";
+    let (_, _, image) = gpu.compile(source, &["-arch=sm_90"]);
+    let load = |image: &[u8]| {
+        let mut module = ptr::null_mut::<c_void>();
+        call!(gpu.cuda, cuModuleLoadData(&raw mut module => *mut *mut c_void, image.as_ptr() => *const u8))
+    };
+    assert_eq!(load(&image), 0);
+    // By another NVRTC, by another build of this one (whose name follows the first eight bytes), for another GPU.
+    for byte in [0, 8] {
+        let mut other = image.clone();
+        other[byte] ^= 1;
+        assert_eq!(load(&other), 200);
+    }
+    assert_eq!(load(&gpu.compile(source, &["-arch=sm_100"]).2), 209);
 }
 
 #[test]
