@@ -21,16 +21,16 @@
 #define gridDim (finegrain_emulator_lane->block->grid)
 #define warpSize 32
 
-#define EMULATOR_VECTOR2(T, name)                              \
-    struct alignas(2 * sizeof(T)) name##2 { T x, y; };         \
-    inline name##2 make_##name##2(T x, T y) { return {x, y}; }
-#define EMULATOR_VECTOR3(T, name)                                   \
-    struct name##3 { T x, y, z; };                                  \
-    inline name##3 make_##name##3(T x, T y, T z) { return {x, y, z}; }
+#define EMULATOR_VECTOR2(T, name)                    \
+  struct alignas(2 * sizeof(T)) name##2 { T x, y; }; \
+  inline name##2 make_##name##2(T x, T y) { return {x, y}; }
+#define EMULATOR_VECTOR3(T, name) \
+  struct name##3 { T x, y, z; };  \
+  inline name##3 make_##name##3(T x, T y, T z) { return {x, y, z}; }
 // A vector's alignment is what a GPU demands of the address of a vector load; 16 bytes at most.
-#define EMULATOR_VECTOR4(T, name)                                                             \
-    struct alignas(4 * sizeof(T) > 16 ? 16 : 4 * sizeof(T)) name##4 { T x, y, z, w; };        \
-    inline name##4 make_##name##4(T x, T y, T z, T w) { return {x, y, z, w}; }
+#define EMULATOR_VECTOR4(T, name)                                                    \
+  struct alignas(4 * sizeof(T) > 16 ? 16 : 4 * sizeof(T)) name##4 { T x, y, z, w; }; \
+  inline name##4 make_##name##4(T x, T y, T z, T w) { return {x, y, z, w}; }
 #define EMULATOR_VECTORS(T, name) EMULATOR_VECTOR2(T, name) EMULATOR_VECTOR3(T, name) EMULATOR_VECTOR4(T, name)
 
 EMULATOR_VECTORS(float, float)
@@ -45,9 +45,12 @@ EMULATOR_VECTORS(long long, longlong)
 EMULATOR_VECTORS(unsigned long long, ulonglong)
 
 struct dim3 {
-    unsigned x, y, z;
-    constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+  unsigned x, y, z;
+  constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
+
+#define __builtin_assume(condition)
+#define __nanosleep(nanoseconds)
 
 // What device code may call without a header.
 #define __trap() finegrain_emulator_fail("__trap()", __LINE__)

@@ -19,7 +19,10 @@ fn the_device_header_keeps_its_promises_in_every_order() {
         .unwrap();
     assert!(compiled.success());
     for order in ["forward", "backward", "shuffle"] {
-        let run = Command::new(&program).env("FINEGRAIN_EMULATOR_ORDER", order).output().unwrap();
+        let run = Command::new(&program)
+            .env("FINEGRAIN_EMULATOR_ORDER", order)
+            .output()
+            .unwrap();
         let said = String::from_utf8_lossy(&run.stderr).into_owned();
         assert!(run.status.success(), "{order}: {said}");
         let expected = "kernel diverging, block (0, 0, 0): thread (7, 0, 0) waits at __shfl_sync";

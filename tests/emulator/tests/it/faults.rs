@@ -53,25 +53,46 @@ fn one_fault() {
 
 #[test]
 fn a_write_behind_the_end() {
-    let Some(said) = faulting("behind") else { return };
+    let Some(said) = faulting("behind") else {
+        return;
+    };
     let expected = "kernel write_at, block (0, 0, 0), thread (3, 0, 0): illegal access";
-    assert!(said.contains(expected) && said.contains("0 bytes behind the end of the live allocation of 32 bytes"), "{said}");
+    assert!(
+        said.contains(expected)
+            && said.contains("0 bytes behind the end of the live allocation of 32 bytes"),
+        "{said}"
+    );
 }
 
 #[test]
 fn a_write_in_front_of_the_first_allocation() {
-    let Some(said) = faulting("before") else { return };
-    assert!(said.contains("4096 bytes in front of the live allocation of 32 bytes"), "{said}");
+    let Some(said) = faulting("before") else {
+        return;
+    };
+    assert!(
+        said.contains("4096 bytes in front of the live allocation of 32 bytes"),
+        "{said}"
+    );
 }
 
 #[test]
 fn a_write_behind_dynamic_shared_memory() {
-    let Some(said) = faulting("shared") else { return };
-    assert!(said.contains("0 bytes behind the end of the block's dynamic shared memory"), "{said}");
+    let Some(said) = faulting("shared") else {
+        return;
+    };
+    assert!(
+        said.contains("0 bytes behind the end of the block's dynamic shared memory"),
+        "{said}"
+    );
 }
 
 #[test]
 fn a_stack_that_is_too_deep() {
-    let Some(said) = faulting("stack") else { return };
-    assert!(said.contains("kernel recurse") && said.contains("beyond its stack"), "{said}");
+    let Some(said) = faulting("stack") else {
+        return;
+    };
+    assert!(
+        said.contains("kernel recurse") && said.contains("beyond its stack"),
+        "{said}"
+    );
 }

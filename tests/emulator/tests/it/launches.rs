@@ -1,9 +1,13 @@
 //! Kernels from source to result, and the launches that a GPU does not take.
 
-use std::ffi::{c_int, c_void};
+use std::{
+    ffi::{c_int, c_void},
+    ptr,
+};
 
 use crate::support::{
-    Argument, ILLEGAL_ADDRESS, INVALID_VALUE, LAUNCH_FAILED, OUT_OF_MEMORY, OUT_OF_RESOURCES, Shape, call, gpu,
+    Argument, ILLEGAL_ADDRESS, INVALID_VALUE, LAUNCH_FAILED, OUT_OF_MEMORY, OUT_OF_RESOURCES,
+    Shape, call, gpu,
 };
 
 const SAXPY: &str = r#"
@@ -20,8 +24,14 @@ fn saxpy() {
     let n = 1000_usize;
     let x = gpu.upload(&(0..n).map(|i| i as f32).collect::<Vec<_>>());
     let y = gpu.upload(&vec![1.0_f32; n]);
-    assert_eq!(gpu.launch(kernel, Shape(4, 256, 0), &[&2.0_f32, &x, &y, &(n as i32)]), 0);
-    assert_eq!(gpu.read::<f32>(y, n), (0..n).map(|i| 2.0 * i as f32 + 1.0).collect::<Vec<_>>());
+    assert_eq!(
+        gpu.launch(kernel, Shape(4, 256, 0), &[&2.0_f32, &x, &y, &(n as i32)]),
+        0
+    );
+    assert_eq!(
+        gpu.read::<f32>(y, n),
+        (0..n).map(|i| 2.0 * i as f32 + 1.0).collect::<Vec<_>>()
+    );
 }
 
 /// Sums of blocks by way of dynamic shared memory, whose size is the launch's, with macros that make the kernels.
@@ -60,17 +70,27 @@ fn sums_of_blocks_by_dynamic_shared_memory() {
     let x = gpu.upload(&values);
     let sums = gpu.allocate(16);
     assert_eq!(gpu.launch(kernel, Shape(4, 256, 32), &[&x, &sums]), 0);
-    let expected = values.chunks(256).map(|block| block.iter().sum()).collect::<Vec<i32>>();
+    let expected = values
+        .chunks(256)
+        .map(|block| block.iter().sum())
+        .collect::<Vec<i32>>();
     assert_eq!(gpu.read::<i32>(sums, 4), expected);
     // Launch bounds of 256 threads, given by an expression behind `void`.
-    assert_eq!(gpu.launch(kernel, Shape(1, 512, 64), &[&x, &sums]), OUT_OF_RESOURCES);
+    assert_eq!(
+        gpu.launch(kernel, Shape(1, 512, 64), &[&x, &sums]),
+        OUT_OF_RESOURCES
+    );
 }
 
 #[test]
 fn memory_holds_nan_until_it_is_written_and_is_limited() {
     let Some(gpu) = gpu() else { return };
     let address = gpu.allocate(40);
-    assert!(gpu.read::<f32>(address, 10).iter().all(|value| value.is_nan()));
+    assert!(
+        gpu.read::<f32>(address, 10)
+            .iter()
+            .all(|value| value.is_nan())
+    );
     let mut huge = 0_u64;
     let status = call!(gpu.cuda, cuMemAllocAsync(&raw mut huge => *mut u64, 3 << 30 => usize, gpu.stream => *mut c_void));
     assert_eq!(status, OUT_OF_MEMORY);
@@ -104,9 +124,18 @@ fn launches_that_a_gpu_does_not_take() {
     let kernel = gpu.kernel(SAXPY, "saxpy");
     let x = gpu.upload(&[0.0_f32; 32]);
     let arguments: [&dyn Argument; 4] = [&1.0_f32, &x, &x, &32_i32];
-    assert_eq!(gpu.launch(kernel, Shape(0, 32, 0), &arguments), INVALID_VALUE);
-    assert_eq!(gpu.launch(kernel, Shape(1, 1025, 0), &arguments), INVALID_VALUE);
-    assert_eq!(gpu.launch(kernel, Shape(1, 32, (48 << 10) + 1), &arguments), INVALID_VALUE);
+    assert_eq!(
+        gpu.launch(kernel, Shape(0, 32, 0), &arguments),
+        INVALID_VALUE
+    );
+    assert_eq!(
+        gpu.launch(kernel, Shape(1, 1025, 0), &arguments),
+        INVALID_VALUE
+    );
+    assert_eq!(
+        gpu.launch(kernel, Shape(1, 32, (48 << 10) + 1), &arguments),
+        INVALID_VALUE
+    );
     let set = |bytes: c_int| call!(gpu.cuda, cuFuncSetAttribute(kernel => *mut c_void, 8 => c_int, bytes => c_int));
     assert_eq!(set((227 << 10) + 1), INVALID_VALUE);
     assert_eq!(set(227 << 10), 0);
@@ -119,7 +148,10 @@ fn a_pointer_of_the_host_is_found_out() {
     let kernel = gpu.kernel(SAXPY, "saxpy");
     let x = gpu.upload(&[0.0_f32; 32]);
     let host = [0.0_f32; 32].as_ptr() as u64;
-    assert_eq!(gpu.launch(kernel, Shape(1, 32, 0), &[&1.0_f32, &x, &host, &32_i32]), ILLEGAL_ADDRESS);
+    assert_eq!(
+        gpu.launch(kernel, Shape(1, 32, 0), &[&1.0_f32, &x, &host, &32_i32]),
+        ILLEGAL_ADDRESS
+    );
     assert_eq!(gpu.write(host, &[0.0_f32; 32]), INVALID_VALUE);
     assert_eq!(gpu.write(x, &[0.0_f32; 33]), INVALID_VALUE); // beyond the end
 }
@@ -138,7 +170,10 @@ extern "C" __global__ void neighbour(int* out) {
     let kernel = gpu.kernel(source, "neighbour");
     let out = gpu.allocate(256);
     assert_eq!(gpu.launch(kernel, Shape(1, 64, 0), &[&out]), 0);
-    assert_ne!(gpu.read::<i32>(out, 64), (1..65).map(|i| i % 64).collect::<Vec<i32>>());
+    assert_ne!(
+        gpu.read::<i32>(out, 64),
+        (1..65).map(|i| i % 64).collect::<Vec<i32>>()
+    );
 }
 
 #[test]
@@ -177,7 +212,11 @@ extern "C" __global__ void shift(int* y, int i) { y[0] = 1u << i; }
     for (name, good, bad) in [("element", 7, 8), ("divide", 1, 0), ("shift", 31, 32)] {
         let kernel = gpu.kernel(source, name);
         assert_eq!(gpu.launch(kernel, one, &[&y, &good]), 0, "{name}");
-        assert_eq!(gpu.launch(kernel, one, &[&y, &bad]), LAUNCH_FAILED, "{name}");
+        assert_eq!(
+            gpu.launch(kernel, one, &[&y, &bad]),
+            LAUNCH_FAILED,
+            "{name}"
+        );
     }
 }
 
@@ -190,26 +229,64 @@ fn sources_that_nvrtc_does_not_take() {
     assert!(log.contains("test.cu(1)"), "{log}");
     let (status, log, _) = gpu.compile(&format!("\n{kernel}int x = y;\n"), &[]);
     assert_eq!(status, 6);
-    assert!(log.contains("test.cu:3") && log.contains("'y' was not declared") || log.contains("‘y’ was not declared"), "{log}");
+    assert!(
+        log.contains("test.cu:3") && log.contains("'y' was not declared")
+            || log.contains("‘y’ was not declared"),
+        "{log}"
+    );
     let (status, log, _) = gpu.compile(kernel, &["--no-such-option"]);
     assert_eq!(status, 5);
     assert!(log.contains("--no-such-option"), "{log}");
     // A virtual architecture has PTX only.
-    assert!(gpu.compile(kernel, &["--gpu-architecture=compute_90"]).2.is_empty());
-    assert!(!gpu.compile(kernel, &["-arch=sm_90", "--use_fast_math", "-DX=1", "-default-device"]).2.is_empty());
+    assert!(
+        gpu.compile(kernel, &["--gpu-architecture=compute_90"])
+            .2
+            .is_empty()
+    );
+    assert!(
+        !gpu.compile(
+            kernel,
+            &["-arch=sm_90", "--use_fast_math", "-DX=1", "-default-device"]
+        )
+        .2
+        .is_empty()
+    );
+}
+
+#[test]
+fn images_of_others_are_refused() {
+    let Some(gpu) = gpu() else { return };
+    let source = "extern \"C\" __global__ void k() {}\n";
+    let (_, _, image) = gpu.compile(source, &["-arch=sm_90"]);
+    let load = |image: &[u8]| {
+        let mut module = ptr::null_mut::<c_void>();
+        call!(gpu.cuda, cuModuleLoadData(&raw mut module => *mut *mut c_void, image.as_ptr() => *const u8))
+    };
+    assert_eq!(load(&image), 0);
+    // By another NVRTC, by another build of this one (whose name follows the first eight bytes), for another GPU.
+    for byte in [0, 8] {
+        let mut other = image.clone();
+        other[byte] ^= 1;
+        assert_eq!(load(&other), 200);
+    }
+    assert_eq!(load(&gpu.compile(source, &["-arch=sm_100"]).2), 209);
 }
 
 #[test]
 fn peak_and_launches_are_counted() {
     let Some(gpu) = gpu() else { return };
     // Other tests of this process allocate as well, so only lower bounds hold.
-    let peak = |reset: c_int| call!(gpu.cuda, finegrain_emulator_peak_bytes(reset => c_int)) as usize;
+    let peak =
+        |reset: c_int| call!(gpu.cuda, finegrain_emulator_peak_bytes(reset => c_int)) as usize;
     let address = gpu.allocate(1 << 20);
     assert!(peak(0) >= 1 << 20);
     gpu.free(address);
     let before = call!(gpu.cuda, finegrain_emulator_launches());
     let kernel = gpu.kernel(SAXPY, "saxpy");
     let x = gpu.upload(&[0.0_f32; 32]);
-    assert_eq!(gpu.launch(kernel, Shape(1, 32, 0), &[&1.0_f32, &x, &x, &32_i32]), 0);
+    assert_eq!(
+        gpu.launch(kernel, Shape(1, 32, 0), &[&1.0_f32, &x, &x, &32_i32]),
+        0
+    );
     assert!(call!(gpu.cuda, finegrain_emulator_launches()) > before);
 }

@@ -43,20 +43,32 @@ pub(crate) struct Gpu {
 /// The device, or nothing, with the reason printed, where no compiler is installed.
 pub(crate) fn gpu() -> Option<Gpu> {
     if let Err(reason) = finegrain_cuda_emulator::compiler() {
-        println!("skipped: {reason}");
+        eprintln!("skipped: {reason}");
         return None;
     }
     let folder = finegrain_cuda_emulator::libraries().unwrap();
     // SAFETY: the libraries' initialisers only set up their own tables.
-    let [cuda, nvrtc, cublas] =
-        ["libcuda.so.1", "libnvrtc.so.13", "libcublas.so.13"].map(|name| unsafe { Library::new(folder.join(name)).unwrap() });
+    let [cuda, nvrtc, cublas] = ["libcuda.so.1", "libnvrtc.so.13", "libcublas.so.13"]
+        .map(|name| unsafe { Library::new(folder.join(name)).unwrap() });
     assert_eq!(call!(cuda, cuInit(0 => c_uint)), 0);
     let mut context = ptr::null_mut();
-    assert_eq!(call!(cuda, cuDevicePrimaryCtxRetain(&raw mut context => *mut *mut c_void, 0 => c_int)), 0);
+    assert_eq!(
+        call!(cuda, cuDevicePrimaryCtxRetain(&raw mut context => *mut *mut c_void, 0 => c_int)),
+        0
+    );
     assert_eq!(call!(cuda, cuCtxSetCurrent(context => *mut c_void)), 0);
     let mut stream = ptr::null_mut();
-    assert_eq!(call!(cuda, cuStreamCreate(&raw mut stream => *mut *mut c_void, 1 => c_uint)), 0);
-    Some(Gpu { cuda, nvrtc, cublas, stream, folder })
+    assert_eq!(
+        call!(cuda, cuStreamCreate(&raw mut stream => *mut *mut c_void, 1 => c_uint)),
+        0
+    );
+    Some(Gpu {
+        cuda,
+        nvrtc,
+        cublas,
+        stream,
+        folder,
+    })
 }
 
 /// A kernel's argument: its bytes.
@@ -73,11 +85,17 @@ arguments!(i32, u32, i64, u64, f32, f64);
 pub(crate) struct Shape(pub(crate) u32, pub(crate) u32, pub(crate) u32);
 
 impl Gpu {
-    /// Compiles: the status, the log, and the image for sm_90.
+    /// Compiles: the status, the log, and the image for `sm_90`.
     pub(crate) fn compile(&self, source: &str, options: &[&str]) -> (c_int, String, Vec<u8>) {
         let source = CString::new(source).unwrap();
-        let options = options.iter().map(|option| CString::new(*option).unwrap()).collect::<Vec<_>>();
-        let options = options.iter().map(|option| option.as_ptr()).collect::<Vec<_>>();
+        let options = options
+            .iter()
+            .map(|option| CString::new(*option).unwrap())
+            .collect::<Vec<_>>();
+        let options = options
+            .iter()
+            .map(|option| option.as_ptr())
+            .collect::<Vec<_>>();
         let mut program = ptr::null_mut();
         let none = ptr::null::<*const c_char>();
         let created = call!(self.nvrtc, nvrtcCreateProgram(
@@ -87,26 +105,48 @@ impl Gpu {
         let count = options.len() as c_int;
         let status = call!(self.nvrtc, nvrtcCompileProgram(program => *mut c_void, count => c_int, options.as_ptr() => *const *const c_char));
         let mut size = 0_usize;
-        assert_eq!(call!(self.nvrtc, nvrtcGetProgramLogSize(program => *mut c_void, &raw mut size => *mut usize)), 0);
+        assert_eq!(
+            call!(self.nvrtc, nvrtcGetProgramLogSize(program => *mut c_void, &raw mut size => *mut usize)),
+            0
+        );
         let mut log = vec![0_u8; size];
-        assert_eq!(call!(self.nvrtc, nvrtcGetProgramLog(program => *mut c_void, log.as_mut_ptr() => *mut u8)), 0);
-        let log = CStr::from_bytes_until_nul(&log).unwrap().to_string_lossy().into_owned();
+        assert_eq!(
+            call!(self.nvrtc, nvrtcGetProgramLog(program => *mut c_void, log.as_mut_ptr() => *mut u8)),
+            0
+        );
+        let log = CStr::from_bytes_until_nul(&log)
+            .unwrap()
+            .to_string_lossy()
+            .into_owned();
         let mut image = Vec::new();
         if status == 0 {
-            assert_eq!(call!(self.nvrtc, nvrtcGetCUBINSize(program => *mut c_void, &raw mut size => *mut usize)), 0);
+            assert_eq!(
+                call!(self.nvrtc, nvrtcGetCUBINSize(program => *mut c_void, &raw mut size => *mut usize)),
+                0
+            );
             image = vec![0_u8; size];
-            assert_eq!(call!(self.nvrtc, nvrtcGetCUBIN(program => *mut c_void, image.as_mut_ptr() => *mut u8)), 0);
+            assert_eq!(
+                call!(self.nvrtc, nvrtcGetCUBIN(program => *mut c_void, image.as_mut_ptr() => *mut u8)),
+                0
+            );
         }
-        assert_eq!(call!(self.nvrtc, nvrtcDestroyProgram(&raw mut program => *mut *mut c_void)), 0);
+        assert_eq!(
+            call!(self.nvrtc, nvrtcDestroyProgram(&raw mut program => *mut *mut c_void)),
+            0
+        );
         (status, log, image)
     }
 
     /// A kernel of a source.
     pub(crate) fn kernel(&self, source: &str, name: &str) -> *mut c_void {
-        let (status, log, image) = self.compile(source, &["--gpu-architecture=sm_90", "--std=c++17"]);
+        let (status, log, image) =
+            self.compile(source, &["--gpu-architecture=sm_90", "--std=c++17"]);
         assert_eq!(status, 0, "{log}");
         let mut module = ptr::null_mut();
-        assert_eq!(call!(self.cuda, cuModuleLoadData(&raw mut module => *mut *mut c_void, image.as_ptr() => *const u8)), 0);
+        assert_eq!(
+            call!(self.cuda, cuModuleLoadData(&raw mut module => *mut *mut c_void, image.as_ptr() => *const u8)),
+            0
+        );
         let name = CString::new(name).unwrap();
         let mut function = ptr::null_mut();
         let found = call!(self.cuda, cuModuleGetFunction(&raw mut function => *mut *mut c_void, module => *mut c_void, name.as_ptr() => *const c_char));
@@ -114,9 +154,17 @@ impl Gpu {
         function
     }
 
-    pub(crate) fn launch(&self, function: *mut c_void, Shape(grid, block, shared): Shape, arguments: &[&dyn Argument]) -> c_int {
-        let mut bytes = arguments.iter().map(|argument| argument.bytes()).collect::<Vec<_>>();
-        let mut pointers = bytes.iter_mut().map(|value| value.as_mut_ptr()).collect::<Vec<_>>();
+    pub(crate) fn launch(
+        &self,
+        function: *mut c_void,
+        Shape(grid, block, shared): Shape,
+        arguments: &[&dyn Argument],
+    ) -> c_int {
+        let mut bytes = arguments
+            .iter()
+            .map(|argument| argument.bytes())
+            .collect::<Vec<_>>();
+        let mut pointers = bytes.iter_mut().map(Vec::as_mut_ptr).collect::<Vec<_>>();
         call!(self.cuda, cuLaunchKernel(
             function => *mut c_void, grid => c_uint, 1 => c_uint, 1 => c_uint, block => c_uint, 1 => c_uint, 1 => c_uint,
             shared => c_uint, self.stream => *mut c_void, pointers.as_mut_ptr() => *mut *mut u8, ptr::null_mut() => *mut *mut c_void))
@@ -124,12 +172,18 @@ impl Gpu {
 
     pub(crate) fn allocate(&self, bytes: usize) -> u64 {
         let mut address = 0;
-        assert_eq!(call!(self.cuda, cuMemAllocAsync(&raw mut address => *mut u64, bytes => usize, self.stream => *mut c_void)), 0);
+        assert_eq!(
+            call!(self.cuda, cuMemAllocAsync(&raw mut address => *mut u64, bytes => usize, self.stream => *mut c_void)),
+            0
+        );
         address
     }
 
     pub(crate) fn free(&self, address: u64) {
-        assert_eq!(call!(self.cuda, cuMemFreeAsync(address => u64, self.stream => *mut c_void)), 0);
+        assert_eq!(
+            call!(self.cuda, cuMemFreeAsync(address => u64, self.stream => *mut c_void)),
+            0
+        );
     }
 
     pub(crate) fn write<T: Copy>(&self, address: u64, values: &[T]) -> c_int {
@@ -146,30 +200,46 @@ impl Gpu {
     pub(crate) fn read<T: Copy + Default>(&self, address: u64, count: usize) -> Vec<T> {
         let mut values = vec![T::default(); count];
         let bytes = size_of_val(values.as_slice());
-        assert_eq!(call!(self.cuda, cuMemcpyDtoHAsync_v2(
-            values.as_mut_ptr() => *mut T, address => u64, bytes => usize, self.stream => *mut c_void)), 0);
-        assert_eq!(call!(self.cuda, cuStreamSynchronize(self.stream => *mut c_void)), 0);
+        assert_eq!(
+            call!(self.cuda, cuMemcpyDtoHAsync_v2(
+            values.as_mut_ptr() => *mut T, address => u64, bytes => usize, self.stream => *mut c_void)),
+            0
+        );
+        assert_eq!(
+            call!(self.cuda, cuStreamSynchronize(self.stream => *mut c_void)),
+            0
+        );
         values
     }
 
     pub(crate) fn begin_capture(&self) {
-        assert_eq!(call!(self.cuda, cuStreamBeginCapture_v2(self.stream => *mut c_void, 1 => c_int)), 0);
+        assert_eq!(
+            call!(self.cuda, cuStreamBeginCapture_v2(self.stream => *mut c_void, 1 => c_int)),
+            0
+        );
     }
 
     /// The graph of the capture, ready to be launched, or the error.
     pub(crate) fn end_capture(&self) -> Result<*mut c_void, c_int> {
         let mut graph = ptr::null_mut();
-        match call!(self.cuda, cuStreamEndCapture(self.stream => *mut c_void, &raw mut graph => *mut *mut c_void)) {
+        match call!(self.cuda, cuStreamEndCapture(self.stream => *mut c_void, &raw mut graph => *mut *mut c_void))
+        {
             0 => {}
             error => return Err(error),
         }
         let mut executable = ptr::null_mut();
-        assert_eq!(call!(self.cuda, cuGraphInstantiateWithFlags(&raw mut executable => *mut *mut c_void, graph => *mut c_void, 0 => u64)), 0);
+        assert_eq!(
+            call!(self.cuda, cuGraphInstantiateWithFlags(&raw mut executable => *mut *mut c_void, graph => *mut c_void, 0 => u64)),
+            0
+        );
         assert_eq!(call!(self.cuda, cuGraphDestroy(graph => *mut c_void)), 0);
         Ok(executable)
     }
 
     pub(crate) fn replay(&self, executable: *mut c_void) {
-        assert_eq!(call!(self.cuda, cuGraphLaunch(executable => *mut c_void, self.stream => *mut c_void)), 0);
+        assert_eq!(
+            call!(self.cuda, cuGraphLaunch(executable => *mut c_void, self.stream => *mut c_void)),
+            0
+        );
     }
 }
