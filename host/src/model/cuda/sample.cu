@@ -219,10 +219,10 @@ __device__ __forceinline__ void keep_nucleus(SampleRow& row, float top_p, Sample
 //     will be no more: the newest is one of `eos` (eos_count,), or there are max_new
 //   temperature 0 takes the first likeliest token and no uniform; top_k 0 and top_p 1 cut nothing
 //   invalid (1,): becomes s + 1 where the logits of slot s are not finite; the slot is done then
-extern "C" __global__ void __launch_bounds__(1024) sample(const float* logits, const int* active, const double* uniforms, int* tokens,
-                                  int* positions, int* lengths, int* done, int* out_ids, float* out_logprobs,
-                                  const int* eos, int eos_count, int max_new, int vocabulary, float temperature,
-                                  int top_k, float top_p, int* invalid) {
+extern "C" __global__ void __launch_bounds__(1024)
+    sample(const float* logits, const int* active, const double* uniforms, int* tokens, int* positions, int* lengths,
+           int* done, int* out_ids, float* out_logprobs, const int* eos, int eos_count, int max_new, int vocabulary,
+           float temperature, int top_k, float top_p, int* invalid) {
   __shared__ SampleShared shared;
   int slot = active[blockIdx.x];
   if (done[slot]) return;

@@ -3,9 +3,9 @@
 //
 // Launch, with `threads` = a multiple of 32 near C / PACK, at most 256:
 //   rms_norm_forward    grid rows, block threads, no dynamic shared memory
-//   rms_norm_backward   grid any (at most rows; about 4 a multiprocessor), block threads, 4·C bytes of dynamic shared
+//   rms_norm_backward   grid any (at most rows; about 8 a multiprocessor), block threads, 4·C bytes of dynamic shared
 //                       memory where `partial` is wanted, otherwise 0
-//   sum_rows            grid any (⌈columns / 32⌉ at most is of use), block 256 (any multiple of 32 up to 1024), none
+//   sum_rows            grid any (⌈columns / 32⌉ at most is of use), block 1024 (any multiple of 32), none
 
 template <int N>
 __device__ __forceinline__ void rms_norm_row(const real* x, const real* weight, real* out, int channels, float eps,
