@@ -99,6 +99,7 @@ pub(crate) fn sum_rows(
         rows.into(),
         columns.into(),
     ];
-    let launch = Launch::new(columns.div_ceil(32), THREADS);
+    // Few blocks, and many rows for each.
+    let launch = Launch::new(columns.div_ceil(32), 1024);
     gpu.launch(Program::Common, "sum_rows", launch, &args)
 }

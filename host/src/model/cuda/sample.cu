@@ -100,6 +100,7 @@ __device__ __forceinline__ unsigned search_key(const SampleRow& row, double want
 __device__ __forceinline__ int walk(double sum, double target, double& reached) {
   int found = -1;
   double before = reached;
+#pragma unroll 8
   for (int i = 0; i < 32; i++) {
     double here = __shfl_sync(FULL_WARP, sum, i);
     if (here > 0.0 && reached <= target) {
@@ -137,6 +138,7 @@ __device__ __forceinline__ int locate(const SampleRow& row, double target, Sampl
     if (!TIES) {
       // In the order of the walk, which then reaches it exactly.
       double total = 0.0;
+#pragma unroll 8
       for (int i = 0; i < 32; i++) total += __shfl_sync(FULL_WARP, own, i);
       target *= total;
     }
@@ -185,14 +187,16 @@ __device__ __forceinline__ void keep_likeliest(SampleRow& row, int top_k, Sample
 }
 
 // Cuts what is kept to the smallest set that has `top_p` of its probability.
-__device__ __forceinline__ void keep_nucleus(SampleRow& row, double top_p, SampleShared& shared) {
+__device__ __forceinline__ void keep_nucleus(SampleRow& row, float top_p, SampleShared& shared) {
   double mass[1] = {0.0}, beyond;
   for (int id = threadIdx.x; id < row.vocabulary; id += blockDim.x) {
     float logit = row.logits[id];
     if (is_kept(row, id, order_key(logit))) mass[0] += (double)weight_of(row, logit);
   }
   block_sums_double(mass, shared);
-  double wanted = top_p * mass[0];
+  // A share such as 0.1 may have been rounded up to a float, and one of ten equal tokens still has it: half a unit in the last
+  // place is left out.
+  double wanted = (double)top_p * (1.0 - 0x1p-24) * mass[0];
   unsigned key = search_key<true>(row, wanted, beyond, shared);
   // Where rounding lets no cut reach what is wanted, all that is kept stays.
   if (key == 0) return;
@@ -215,10 +219,10 @@ __device__ __forceinline__ void keep_nucleus(SampleRow& row, double top_p, Sampl
 //     will be no more: the newest is one of `eos` (eos_count,), or there are max_new
 //   temperature 0 takes the first likeliest token and no uniform; top_k 0 and top_p 1 cut nothing
 //   invalid (1,): becomes s + 1 where the logits of slot s are not finite; the slot is done then
-extern "C" __global__ void __launch_bounds__(1024) sample(const float* logits, const int* active, const double* uniforms, int* tokens,
-                                  int* positions, int* lengths, int* done, int* out_ids, float* out_logprobs,
-                                  const int* eos, int eos_count, int max_new, int vocabulary, float temperature,
-                                  int top_k, double top_p, int* invalid) {
+extern "C" __global__ void __launch_bounds__(1024)
+    sample(const float* logits, const int* active, const double* uniforms, int* tokens, int* positions, int* lengths,
+           int* done, int* out_ids, float* out_logprobs, const int* eos, int eos_count, int max_new, int vocabulary,
+           float temperature, int top_k, float top_p, int* invalid) {
   __shared__ SampleShared shared;
   int slot = active[blockIdx.x];
   if (done[slot]) return;
@@ -246,7 +250,7 @@ extern "C" __global__ void __launch_bounds__(1024) sample(const float* logits, c
     id = first_largest(row, shared);
   } else {
     if (top_k > 0 && top_k < vocabulary) keep_likeliest(row, top_k, shared);
-    if (top_p < 1.0) keep_nucleus(row, top_p, shared);
+    if (top_p < 1.0f) keep_nucleus(row, top_p, shared);
     id = locate<false>(row, uniforms[(long long)slot * max_new + length], shared);
   }
   if (threadIdx.x == 0) {

@@ -3,7 +3,7 @@
 // Launch, none with dynamic shared memory:
 //   scalar_head_forward           grid ⌈rows / 8⌉, block 256; a warp has a row
 //   scalar_head_backward_hidden   grid ⌈rows / 8⌉ or fewer, block 256; a warp has a row
-//   scalar_head_backward_head     grid ⌈(C + 1) / 32⌉, block 1024 (any multiple of 32)
+//   scalar_head_backward_head     grid ⌈(C + 1) / 32⌉ or fewer, block 1024 (any multiple of 32)
 
 template <int N>
 __device__ __forceinline__ float dot_by_warp(const real* hidden, const float* head, int channels) {
@@ -63,19 +63,22 @@ extern "C" __global__ void scalar_head_backward_head(const real* hidden, const f
                                                      int channels) {
   __shared__ float parts[32][33];
   int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
-  int channel = blockIdx.x * 32 + lane;
-  float sum = 0.0f;
-  if (channel < channels) {
+  for (long long first = (long long)blockIdx.x * 32; first <= channels; first += (long long)gridDim.x * 32) {
+    long long channel = first + lane;
+    float sum = 0.0f;
+    if (channel < channels) {
 #pragma unroll 4
-    for (long long row = warp; row < rows; row += warps) sum += grad[row] * to_float(hidden[row * channels + channel]);
-  } else if (channel == channels) {
-    for (long long row = warp; row < rows; row += warps) sum += grad[row];
-  }
-  parts[warp][lane] = sum;
-  __syncthreads();
-  if (warp == 0 && channel <= channels) {
-    float total = 0.0f;
-    for (int i = 0; i < warps; i++) total += parts[i][lane];
-    sums[channel] += total;
+      for (long long row = warp; row < rows; row += warps) sum += grad[row] * to_float(hidden[row * channels + channel]);
+    } else if (channel == channels) {
+      for (long long row = warp; row < rows; row += warps) sum += grad[row];
+    }
+    parts[warp][lane] = sum;
+    __syncthreads();
+    if (warp == 0 && channel <= channels) {
+      float total = 0.0f;
+      for (int i = 0; i < warps; i++) total += parts[i][lane];
+      sums[channel] += total;
+    }
+    __syncthreads();
   }
 }

@@ -21,18 +21,28 @@ struct bf16 {
 __device__ __forceinline__ float to_float(bf16 x) { return __uint_as_float((unsigned)x.bits << 16); }
 __device__ __forceinline__ float to_float(float x) { return x; }
 
-// To the nearest, ties to even; NaN stays NaN.
+// To the nearest, ties to even; any NaN becomes 0x7fff, as by the GPU's instruction.
 __device__ __forceinline__ bf16 to_bf16(float x) {
-  unsigned bits = __float_as_uint(x);
   bf16 result;
+#ifdef FINEGRAIN_EMULATOR
+  unsigned bits = __float_as_uint(x);
   result.bits = (bits & 0x7fffffffu) > 0x7f800000u ? (unsigned short)0x7fff
                                                    : (unsigned short)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+#else
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(result.bits) : "f"(x));
+#endif
   return result;
 }
 
 // Two floats as two bf16 in one register, `low` in the lower half.
 __device__ __forceinline__ unsigned pack_bf16(float low, float high) {
+#ifdef FINEGRAIN_EMULATOR
   return (unsigned)to_bf16(low).bits | ((unsigned)to_bf16(high).bits << 16);
+#else
+  unsigned result;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
+  return result;
+#endif
 }
 
 #if REAL_BF16
@@ -110,6 +120,15 @@ __device__ __forceinline__ void store(float* to, const float (&from)[N]) {
   }
 }
 
+// One store. The compiler splits an assignment into four where the same loop has loaded from there.
+__device__ __forceinline__ void store_16(uint4* to, uint4 value) {
+#ifdef FINEGRAIN_EMULATOR
+  *to = value;
+#else
+  __stwb(to, value);
+#endif
+}
+
 __device__ __forceinline__ void unpack_bf16(unsigned two, float& low, float& high) {
   low = __uint_as_float(two << 16);
   high = __uint_as_float(two & 0xffff0000u);
@@ -139,7 +158,7 @@ __device__ __forceinline__ void store(bf16* to, const float (&from)[N]) {
     for (int i = 0; i < N / 8; i++) {
       const float* f = from + 8 * i;
       uint4 eight = {pack_bf16(f[0], f[1]), pack_bf16(f[2], f[3]), pack_bf16(f[4], f[5]), pack_bf16(f[6], f[7])};
-      ((uint4*)to)[i] = eight;
+      store_16((uint4*)to + i, eight);
     }
   } else if constexpr (N == 4) {
     uint2 four = {pack_bf16(from[0], from[1]), pack_bf16(from[2], from[3])};

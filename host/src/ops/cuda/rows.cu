@@ -70,12 +70,20 @@ extern "C" __global__ void cast_to_real(const float* from, real* to, long long c
 
 extern "C" __global__ void cast_to_float(const real* from, float* to, long long count) { cast_all(from, to, count); }
 
-// partial[b] = Σ x² over what block b reads; how the sum is cut depends on the launch alone.
+// partial[b] = Σ x² over what block b reads; how the sum is cut depends on the launch and on where x begins.
 extern "C" __global__ void square_sum(const float* x, double* partial, long long count) {
   __shared__ double sums[1024];
   double sum = 0.0;
-  for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += (long long)gridDim.x * blockDim.x)
-    sum += (double)x[i] * x[i];
+  long long first = (long long)blockIdx.x * blockDim.x + threadIdx.x, step = (long long)gridDim.x * blockDim.x;
+  long long whole = on_16_bytes(x) ? count / 4 * 4 : 0;
+#pragma unroll 2
+  for (long long i = first * 4; i < whole; i += step * 4) {
+    float values[4];
+    load(x + i, values);
+#pragma unroll
+    for (int k = 0; k < 4; k++) sum += (double)values[k] * values[k];
+  }
+  for (long long i = whole + first; i < count; i += step) sum += (double)x[i] * x[i];
   sums[threadIdx.x] = sum;
   __syncthreads();
   for (int left = blockDim.x; left > 1;) {

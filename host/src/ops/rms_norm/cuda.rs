@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::ops::cuda::{sum_rows, threads_for};
 
 /// Blocks of the backward pass at most, each of which sums the weight's gradient over its rows.
-const SUMS: usize = 256;
+const SUMS: usize = 1024;
 
 /// x (n, C) → out (n, C).
 ///

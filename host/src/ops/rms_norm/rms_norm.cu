@@ -3,9 +3,9 @@
 //
 // Launch, with `threads` = a multiple of 32 near C / PACK, at most 256:
 //   rms_norm_forward    grid rows, block threads, no dynamic shared memory
-//   rms_norm_backward   grid any (at most rows; about 4 a multiprocessor), block threads, 4·C bytes of dynamic shared
+//   rms_norm_backward   grid any (at most rows; about 8 a multiprocessor), block threads, 4·C bytes of dynamic shared
 //                       memory where `partial` is wanted, otherwise 0
-//   sum_rows            grid ⌈columns / 32⌉, block 256 (any multiple of 32 up to 1024), none
+//   sum_rows            grid any (⌈columns / 32⌉ at most is of use), block 1024 (any multiple of 32), none
 
 template <int N>
 __device__ __forceinline__ void rms_norm_row(const real* x, const real* weight, real* out, int channels, float eps,
@@ -98,20 +98,24 @@ extern "C" __global__ void rms_norm_backward(const real* x, const real* weight, 
   }
 }
 
-// out[c] += Σ over rows of partial[row][c]: partial (rows, columns), out (columns,). A lane has a column, a warp every
-// so-manieth row.
+// out[c] += Σ over rows of partial[row][c]: partial (rows, columns), out (columns,). A block has 32 columns at a time: a lane
+// one of them, a warp every so-manieth row.
 extern "C" __global__ void sum_rows(const float* partial, float* out, int rows, int columns) {
   __shared__ float sums[32][33];
   int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
-  int column = blockIdx.x * 32 + lane;
-  float sum = 0.0f;
-  if (column < columns)
-    for (long long row = warp; row < rows; row += warps) sum += partial[row * columns + column];
-  sums[warp][lane] = sum;
-  __syncthreads();
-  if (warp == 0 && column < columns) {
-    float total = 0.0f;
-    for (int i = 0; i < warps; i++) total += sums[i][lane];
-    out[column] += total;
+  for (long long first = (long long)blockIdx.x * 32; first < columns; first += (long long)gridDim.x * 32) {
+    long long column = first + lane;
+    float sum = 0.0f;
+    if (column < columns)
+#pragma unroll 4
+      for (long long row = warp; row < rows; row += warps) sum += partial[row * columns + column];
+    sums[warp][lane] = sum;
+    __syncthreads();
+    if (warp == 0 && column < columns) {
+      float total = 0.0f;
+      for (int i = 0; i < warps; i++) total += sums[i][lane];
+      out[column] += total;
+    }
+    __syncthreads();
   }
 }
