@@ -40,7 +40,7 @@ extern "C" __global__ void __launch_bounds__(128)
   bf16* shared = (bf16*)memory;  // (2 stages, keys and values, STEP, STRIDE)
   const Tile tile = tile_of(spans, tiles[blockIdx.x], false);
   const int head = blockIdx.y, kv_head = head / (heads / kv_heads);
-  const long long wide = (long long)heads * D, narrow = 2LL * kv_heads * D;
+  const int wide = heads * D, narrow = 2 * kv_heads * D;
   const long long place = (tile.queries + tile.begin) * wide + head * D;
   const bf16* keys = key_value + tile.keys * narrow + kv_head * D;
   const bf16* values = keys + kv_heads * D;
@@ -59,8 +59,8 @@ extern "C" __global__ void __launch_bounds__(128)
   auto fetch = [&](int step) {
     bf16* stage = shared + step % 2 * STAGE;
     const int key = step * STEP, valid = tile.length - key;
-    fetch_rows<STEP>(stage, keys + key * narrow, narrow, valid);
-    fetch_rows<STEP>(stage + STEP * STRIDE, values + key * narrow, narrow, valid);
+    fetch_rows<STEP>(stage, keys + (long long)key * narrow, narrow, valid);
+    fetch_rows<STEP>(stage + STEP * STRIDE, values + (long long)key * narrow, narrow, valid);
     copy_async_commit();
   };
   const int rows = tile.count - warp * 16, position = tile.first + tile.begin + warp * 16;
@@ -124,7 +124,7 @@ extern "C" __global__ void __launch_bounds__(128)
   float* statistics = (float*)(shared + 2 * STAGE);                      // (2 stages, log-sums and Δ, STEP)
   const Tile tile = tile_of(spans, tiles[blockIdx.x], true);
   const int kv_head = blockIdx.y, group = heads / kv_heads;
-  const long long wide = (long long)heads * D, narrow = 2LL * kv_heads * D;
+  const int wide = heads * D, narrow = 2 * kv_heads * D;
   const long long place = (tile.keys + tile.begin) * narrow + kv_head * D;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   // The first query that sees the tile's first key, and steps for the queries from there on, for each head of the group.
@@ -237,7 +237,7 @@ extern "C" __global__ void __launch_bounds__(128)
   float* shared_scores = step_values + STEP * STRIDE;  // dS (TILE, WEIGHTS_STRIDE)
   const Tile tile = tile_of(spans, tiles[blockIdx.x], false);
   const int head = blockIdx.y, kv_head = head / (heads / kv_heads);
-  const long long wide = (long long)heads * D, narrow = 2LL * kv_heads * D;
+  const int wide = heads * D, narrow = 2 * kv_heads * D;
   const long long place = (tile.queries + tile.begin) * wide + head * D;
   const real* keys = key_value + tile.keys * narrow + kv_head * D;
   const real* values = keys + kv_heads * D;
@@ -259,8 +259,8 @@ extern "C" __global__ void __launch_bounds__(128)
   const int seen = tile.first + tile.begin + tile.count;
   for (int key = 0; key < seen; key += STEP) {
     __syncthreads();
-    load_rows<STEP>(step_keys, keys + key * narrow, narrow, tile.length - key);
-    load_rows<STEP>(step_values, values + key * narrow, narrow, tile.length - key);
+    load_rows<STEP>(step_keys, keys + (long long)key * narrow, narrow, tile.length - key);
+    load_rows<STEP>(step_values, values + (long long)key * narrow, narrow, tile.length - key);
     __syncthreads();
     Products scores, d_weights;
     products_of(scores, queries, step_keys);
@@ -296,7 +296,7 @@ extern "C" __global__ void __launch_bounds__(128)
   float* d_scores = weights + TILE * WEIGHTS_STRIDE;    // dSᵀ (TILE, WEIGHTS_STRIDE)
   const Tile tile = tile_of(spans, tiles[blockIdx.x], true);
   const int kv_head = blockIdx.y, group = heads / kv_heads;
-  const long long wide = (long long)heads * D, narrow = 2LL * kv_heads * D;
+  const int wide = heads * D, narrow = 2 * kv_heads * D;
   const long long place = (tile.keys + tile.begin) * narrow + kv_head * D;
   const float scale_2 = scale * LOG2_E;
   Sums d_keys, d_values;

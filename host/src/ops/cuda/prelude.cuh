@@ -21,18 +21,28 @@ struct bf16 {
 __device__ __forceinline__ float to_float(bf16 x) { return __uint_as_float((unsigned)x.bits << 16); }
 __device__ __forceinline__ float to_float(float x) { return x; }
 
-// To the nearest, ties to even; NaN stays NaN.
+// To the nearest, ties to even; any NaN becomes 0x7fff, as by the GPU's instruction.
 __device__ __forceinline__ bf16 to_bf16(float x) {
-  unsigned bits = __float_as_uint(x);
   bf16 result;
+#ifdef FINEGRAIN_EMULATOR
+  unsigned bits = __float_as_uint(x);
   result.bits = (bits & 0x7fffffffu) > 0x7f800000u ? (unsigned short)0x7fff
                                                    : (unsigned short)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+#else
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(result.bits) : "f"(x));
+#endif
   return result;
 }
 
 // Two floats as two bf16 in one register, `low` in the lower half.
 __device__ __forceinline__ unsigned pack_bf16(float low, float high) {
+#ifdef FINEGRAIN_EMULATOR
   return (unsigned)to_bf16(low).bits | ((unsigned)to_bf16(high).bits << 16);
+#else
+  unsigned result;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
+  return result;
+#endif
 }
 
 #if REAL_BF16
@@ -172,11 +182,8 @@ __device__ __forceinline__ void mma_m16n8k16_bf16(float (&d)[4], const unsigned 
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-__device__ __forceinline__ unsigned shared_address(const void* pointer) {
-  unsigned long long address;
-  asm("cvta.to.shared.u64 %0, %1;" : "=l"(address) : "l"(pointer));
-  return (unsigned)address;
-}
+// By the intrinsic, not by inline PTX: the compiler sees through it and folds constant offsets into the instruction.
+__device__ __forceinline__ unsigned shared_address(const void* pointer) { return (unsigned)__cvta_generic_to_shared(pointer); }
 
 // Four (two) matrices of 8 × 8 bf16 from shared memory; each lane names a row, lanes 0 to 7 those of the first matrix.
 __device__ __forceinline__ void ldmatrix_x4(unsigned (&r)[4], const void* row) {
