@@ -22,14 +22,6 @@ extern "C" __global__ void __launch_bounds__(128)
   const bf16* values = keys + kv_heads * D;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 
-  Operand queries;
-  fetch_rows<TILE>(shared, query + place, wide, tile.count);
-  copy_async_commit();
-  copy_async_wait<0>();
-  __syncthreads();
-  read_operand(queries, shared + warp * 16 * STRIDE);
-  __syncthreads();
-
   auto fetch = [&](int step) {
     bf16* stage = shared + step % 2 * STAGE;
     const int key = step * STEP, valid = tile.length - key;
@@ -47,10 +39,15 @@ extern "C" __global__ void __launch_bounds__(128)
 
   const int seen = tile.first + tile.begin + tile.count;  // keys that the tile's last query sees
   const int steps = (seen + STEP - 1) / STEP;
+  fetch_rows<TILE>(shared + STAGE, query + place, wide, tile.count);  // until the second stage is needed
   fetch(0);
+  copy_async_wait<0>();
+  __syncthreads();
+  Operand queries;
+  read_operand(queries, shared + STAGE + warp * 16 * STRIDE);
   for (int step = 0; step < steps; ++step) {
     copy_async_wait<0>();
-    __syncthreads();  // this stage is there, and nobody reads the other any more
+    __syncthreads();  // the step's stage is there, and nobody reads the other any more
     if (step + 1 < steps) fetch(step + 1);
     const int key = step * STEP;
     if (rows <= 0 || key > position + 15) continue;
