@@ -37,34 +37,33 @@ extern "C" __global__ void __launch_bounds__(128)
   using namespace attention;
   constexpr int CHUNK = 32;  // keys of which scores are in registers
   DYNAMIC_SHARED(memory);
-  bf16* shared = (bf16*)memory;  // (2 stages, keys and values, STEP, STRIDE)
+  // (2 stages, keys and values, STEP, STRIDE). Before the second is needed, the tile's queries and grads lie there, for
+  // which it is too short by TILE rows where D > 64.
+  bf16* shared = (bf16*)memory;
   const Tile tile = tile_of(spans, tiles[blockIdx.x], false);
   const int head = blockIdx.y, kv_head = head / (heads / kv_heads);
-  const long long wide = (long long)heads * D, narrow = 2LL * kv_heads * D;
+  const int wide = heads * D, narrow = 2 * kv_heads * D;
   const long long place = (tile.queries + tile.begin) * wide + head * D;
   const bf16* keys = key_value + tile.keys * narrow + kv_head * D;
   const bf16* values = keys + kv_heads * D;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 
-  Operand queries, grads;
-  fetch_rows<TILE>(shared, query + place, wide, tile.count);
-  fetch_rows<TILE>(shared + TILE * STRIDE, grad + place, wide, tile.count);
-  copy_async_commit();
-  copy_async_wait<0>();
-  __syncthreads();
-  read_operand(queries, shared + warp * 16 * STRIDE);
-  read_operand(grads, shared + (TILE + warp * 16) * STRIDE);
-  __syncthreads();
-
   auto fetch = [&](int step) {
     bf16* stage = shared + step % 2 * STAGE;
     const int key = step * STEP, valid = tile.length - key;
-    fetch_rows<STEP>(stage, keys + key * narrow, narrow, valid);
-    fetch_rows<STEP>(stage + STEP * STRIDE, values + key * narrow, narrow, valid);
+    fetch_rows<STEP>(stage, keys + (long long)key * narrow, narrow, valid);
+    fetch_rows<STEP>(stage + STEP * STRIDE, values + (long long)key * narrow, narrow, valid);
     copy_async_commit();
   };
   const int rows = tile.count - warp * 16, position = tile.first + tile.begin + warp * 16;
   const float scale_2 = scale * LOG2_E;
+  Sums d_queries;
+  clear(d_queries);
+
+  const int seen = tile.first + tile.begin + tile.count, steps = (seen + STEP - 1) / STEP;
+  fetch_rows<TILE>(shared + STAGE, query + place, wide, tile.count);
+  fetch_rows<TILE>(shared + STAGE + TILE * STRIDE, grad + place, wide, tile.count);
+  fetch(0);
   float log_sum[2], shift[2];  // of the lane's two rows; a row that is not there weighs nothing
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -73,11 +72,11 @@ extern "C" __global__ void __launch_bounds__(128)
     log_sum[half] = row < tile.count ? log_sums[at] * LOG2_E : INFINITY;
     shift[half] = row < tile.count ? delta[at] : 0.0f;
   }
-  Sums d_queries;
-  clear(d_queries);
-
-  const int seen = tile.first + tile.begin + tile.count, steps = (seen + STEP - 1) / STEP;
-  fetch(0);
+  copy_async_wait<0>();
+  __syncthreads();
+  Operand queries, grads;
+  read_operand(queries, shared + STAGE + warp * 16 * STRIDE);
+  read_operand(grads, shared + STAGE + (TILE + warp * 16) * STRIDE);
   for (int step = 0; step < steps; ++step) {
     copy_async_wait<0>();
     __syncthreads();
@@ -111,7 +110,7 @@ extern "C" __global__ void __launch_bounds__(128)
 }
 
 // The same → d_key_value (n, 2·K·D). Grid (key tiles, K). Scores stand the other way round here: rows are keys.
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, HEAD_DIM <= 64 ? 3 : 2)
     attention_backward_key_value(const real* query, const real* key_value, const real* grad, const float* log_sums,
                                  const float* delta, const int* spans, const int2* tiles, real* d_key_value, int heads, int kv_heads,
                                  float scale) {
@@ -124,28 +123,39 @@ extern "C" __global__ void __launch_bounds__(128)
   float* statistics = (float*)(shared + 2 * STAGE);                      // (2 stages, log-sums and Δ, STEP)
   const Tile tile = tile_of(spans, tiles[blockIdx.x], true);
   const int kv_head = blockIdx.y, group = heads / kv_heads;
-  const long long wide = (long long)heads * D, narrow = 2LL * kv_heads * D;
+  const int wide = heads * D, narrow = 2 * kv_heads * D;
   const long long place = (tile.keys + tile.begin) * narrow + kv_head * D;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  // The first query that sees the tile's first key, and steps for the queries from there on, for each head of the group.
+  // From the first query that sees the tile's first key on, for each head of the group.
   const int start = max(0, tile.begin - tile.first);
-  const int steps = max(0, tile.asking - start + STEP - 1) / STEP, all_steps = steps * group;
+  const bool looked_at = start < tile.asking;
 
-  auto fetch = [&](int step) {
-    bf16* stage = shared + step % 2 * STAGE;
-    const int head = kv_head * group + step / steps, begin = start + step % steps * STEP;
-    const long long from = (tile.queries + begin) * wide + head * D;
-    fetch_rows<STEP>(stage, query + from, wide, tile.asking - begin);
-    fetch_rows<STEP>(stage + STEP * STRIDE, grad + from, wide, tile.asking - begin);
+  // Where a step begins: its head and its first query.
+  struct Place {
+    int head, begin;
+  };
+  Place now = {kv_head * group, start};
+  auto advance = [&](Place& at) {
+    at.begin += STEP;
+    if (at.begin >= tile.asking) ++at.head, at.begin = start;
+  };
+  auto fetch = [&](Place at, int stage) {
+    const long long from = (tile.queries + at.begin) * wide + at.head * D;
+    bf16* to = shared + stage * STAGE;
+    fetch_rows<STEP>(to, query + from, wide, tile.asking - at.begin);
+    fetch_rows<STEP>(to + STEP * STRIDE, grad + from, wide, tile.asking - at.begin);
     copy_async_commit();
   };
   // What one thread fetches of the statistics. Queries after the last weigh nothing: e^(score − ∞) = 0.
-  auto statistic = [&](int step) {
-    const int head = kv_head * group + step / steps, at = start + step % steps * STEP + threadIdx.x % STEP;
+  auto statistic = [&](Place at) {
+    const int own = at.begin + threadIdx.x % STEP;
     const bool is_delta = threadIdx.x >= STEP;
-    if (threadIdx.x >= 2 * STEP || at >= tile.asking) return is_delta ? 0.0f : INFINITY;
-    const long long place = (tile.queries + at) * heads + head;
-    return is_delta ? delta[place] : log_sums[place] * LOG2_E;
+    if (threadIdx.x >= 2 * STEP || own >= tile.asking) return is_delta ? 0.0f : INFINITY;
+    const long long from = (tile.queries + own) * heads + at.head;
+    return is_delta ? delta[from] : log_sums[from] * LOG2_E;
+  };
+  auto put_statistic = [&](float value, int stage) {
+    if (threadIdx.x < 2 * STEP) statistics[stage * 2 * STEP + threadIdx.x] = value;
   };
 
   const float scale_2 = scale * LOG2_E;
@@ -153,47 +163,48 @@ extern "C" __global__ void __launch_bounds__(128)
   Sums d_keys, d_values;
   clear(d_keys);
   clear(d_values);
-  if (all_steps > 0) {
-    bf16* resident = IN_REGISTERS ? shared : kept;
-    fetch_rows<TILE>(resident, key_value + place, narrow, tile.count);
-    fetch_rows<TILE>(resident + TILE * STRIDE, key_value + place + kv_heads * D, narrow, tile.count);
-    copy_async_commit();
+  if (looked_at) {
+    bf16* own = IN_REGISTERS ? shared + STAGE : kept;  // in the former case until the second stage is needed
+    fetch_rows<TILE>(own, key_value + place, narrow, tile.count);
+    fetch_rows<TILE>(own + TILE * STRIDE, key_value + place + kv_heads * D, narrow, tile.count);
+    fetch(now, 0);
+    put_statistic(statistic(now), 0);
     if (IN_REGISTERS) {
       copy_async_wait<0>();
       __syncthreads();
-      read_operand(keys, shared + warp * 16 * STRIDE);
-      read_operand(values, shared + (TILE + warp * 16) * STRIDE);
-      __syncthreads();
+      read_operand(keys, own + warp * 16 * STRIDE);
+      read_operand(values, own + (TILE + warp * 16) * STRIDE);
     }
-    fetch(0);
-    if (threadIdx.x < 2 * STEP) statistics[threadIdx.x] = statistic(0);
   }
-  const bf16* own = kept + warp * 16 * STRIDE;
-  const int key = tile.begin + warp * 16;  // the warp's first
-  for (int step = 0; step < all_steps; ++step) {
+  const bf16* own_keys = kept + warp * 16 * STRIDE;
+  const bf16* own_values = own_keys + TILE * STRIDE;
+  // The warp's first key; one that nobody sees where there is none.
+  const int key = warp * 16 < tile.count ? tile.begin + warp * 16 : 1 << 30;
+  const int last_head = kv_head * group + group - 1;
+  for (int stage = 0; looked_at && now.head <= last_head; stage ^= 1) {
     copy_async_wait<0>();
     __syncthreads();
-    const bool more = step + 1 < all_steps;
-    float next = 0.0f;
-    if (more) {
-      fetch(step + 1);
-      next = statistic(step + 1);
+    Place next = now;
+    advance(next);
+    float next_statistic = 0.0f;
+    if (next.head <= last_head) {
+      fetch(next, stage ^ 1);
+      next_statistic = statistic(next);
     }
-    const bf16* stage = shared + step % 2 * STAGE;
-    const float* log_sum = statistics + step % 2 * 2 * STEP;
+    const float* log_sum = statistics + stage * 2 * STEP;
     for (int chunk = 0; chunk < STEP; chunk += CHUNK) {
-      const int position = tile.first + start + step % steps * STEP + chunk;  // of the chunk's first query
-      if (warp * 16 >= tile.count) break;
+      const int position = tile.first + now.begin + chunk;  // of the chunk's first query
+      if (now.begin + chunk >= tile.asking) break;
       if (key > position + CHUNK - 1) continue;
-      const bf16* chunk_queries = stage + chunk * STRIDE;
+      const bf16* chunk_queries = shared + stage * STAGE + chunk * STRIDE;
       const bf16* chunk_grads = chunk_queries + STEP * STRIDE;
       float weights[CHUNK / 8][4], d_scores[CHUNK / 8][4];
       if constexpr (IN_REGISTERS) {
         products_of(weights, InRegisters{keys}, chunk_queries);
         products_of(d_scores, InRegisters{values}, chunk_grads);
       } else {
-        products_of(weights, InSharedMemory{own}, chunk_queries);
-        products_of(d_scores, InSharedMemory{own + TILE * STRIDE}, chunk_grads);
+        products_of(weights, InSharedMemory{own_keys}, chunk_queries);
+        products_of(d_scores, InSharedMemory{own_values}, chunk_grads);
       }
       const bool masked = key + 15 > position;
 #pragma unroll
@@ -214,7 +225,8 @@ extern "C" __global__ void __launch_bounds__(128)
       as_left(left, d_scores);
       accumulate(d_keys, left, chunk_queries);
     }
-    if (more && threadIdx.x < 2 * STEP) statistics[(step + 1) % 2 * 2 * STEP + threadIdx.x] = next;
+    put_statistic(next_statistic, stage ^ 1);
+    advance(now);
   }
   __syncthreads();
   const float scales[2] = {scale, scale}, ones[2] = {1.0f, 1.0f};
@@ -237,7 +249,7 @@ extern "C" __global__ void __launch_bounds__(128)
   float* shared_scores = step_values + STEP * STRIDE;  // dS (TILE, WEIGHTS_STRIDE)
   const Tile tile = tile_of(spans, tiles[blockIdx.x], false);
   const int head = blockIdx.y, kv_head = head / (heads / kv_heads);
-  const long long wide = (long long)heads * D, narrow = 2LL * kv_heads * D;
+  const int wide = heads * D, narrow = 2 * kv_heads * D;
   const long long place = (tile.queries + tile.begin) * wide + head * D;
   const real* keys = key_value + tile.keys * narrow + kv_head * D;
   const real* values = keys + kv_heads * D;
@@ -259,8 +271,8 @@ extern "C" __global__ void __launch_bounds__(128)
   const int seen = tile.first + tile.begin + tile.count;
   for (int key = 0; key < seen; key += STEP) {
     __syncthreads();
-    load_rows<STEP>(step_keys, keys + key * narrow, narrow, tile.length - key);
-    load_rows<STEP>(step_values, values + key * narrow, narrow, tile.length - key);
+    load_rows<STEP>(step_keys, keys + (long long)key * narrow, narrow, tile.length - key);
+    load_rows<STEP>(step_values, values + (long long)key * narrow, narrow, tile.length - key);
     __syncthreads();
     Products scores, d_weights;
     products_of(scores, queries, step_keys);
@@ -296,7 +308,7 @@ extern "C" __global__ void __launch_bounds__(128)
   float* d_scores = weights + TILE * WEIGHTS_STRIDE;    // dSᵀ (TILE, WEIGHTS_STRIDE)
   const Tile tile = tile_of(spans, tiles[blockIdx.x], true);
   const int kv_head = blockIdx.y, group = heads / kv_heads;
-  const long long wide = (long long)heads * D, narrow = 2LL * kv_heads * D;
+  const int wide = heads * D, narrow = 2 * kv_heads * D;
   const long long place = (tile.keys + tile.begin) * narrow + kv_head * D;
   const float scale_2 = scale * LOG2_E;
   Sums d_keys, d_values;

@@ -16,11 +16,12 @@
 //   attention_forward             (query tiles, H)      8·S·W                 4·(T·W + 2·S·W + T·(S + 4))
 //   attention_delta               (⌈m·H / 16⌉)          0                     0
 //   attention_backward_query      (query tiles, H)      8·S·W                 4·(2·T·W + 2·S·W + T·(S + 4))
+//                                                       + (D > 64: 2·T·W)
 //   attention_backward_key_value  (key tiles, K)        8·S·W + 16·S          4·(2·T·W + 2·S·W + 2·T·(S + 4))
 //                                                       + (D > 64: 4·T·W)
 //   attention_decode              (R, K)                4·(16·D + 32)         the same
 //
-// For D = 64: 36864, 36864, 37888 with tensor cores; 44032, 61440, 70656 plain. For D = 128: 34816, 34816, 70144; 55808,
+// For D = 64: 36864, 36864, 37888 with tensor cores; 44032, 61440, 70656 plain. For D = 128: 34816, 52224, 70144; 55808,
 // 89600, 94720. For D = 256: 69120, 102400, 104960, which needs a GPU with 163 KB of shared memory a block (8.0, 9.0).
 // More than 48 KB must be asked for (CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES). A grid of no blocks is not launched.
 

@@ -16,25 +16,17 @@ extern "C" __global__ void __launch_bounds__(128)
   bf16* shared = (bf16*)memory;  // (2 stages, keys and values, STEP, STRIDE)
   const Tile tile = tile_of(spans, tiles[blockIdx.x], false);
   const int head = blockIdx.y, kv_head = head / (heads / kv_heads);
-  const long long wide = (long long)heads * D, narrow = 2LL * kv_heads * D;
+  const int wide = heads * D, narrow = 2 * kv_heads * D;
   const long long place = (tile.queries + tile.begin) * wide + head * D;
   const bf16* keys = key_value + tile.keys * narrow + kv_head * D;
   const bf16* values = keys + kv_heads * D;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 
-  Operand queries;
-  fetch_rows<TILE>(shared, query + place, wide, tile.count);
-  copy_async_commit();
-  copy_async_wait<0>();
-  __syncthreads();
-  read_operand(queries, shared + warp * 16 * STRIDE);
-  __syncthreads();
-
   auto fetch = [&](int step) {
     bf16* stage = shared + step % 2 * STAGE;
     const int key = step * STEP, valid = tile.length - key;
-    fetch_rows<STEP>(stage, keys + key * narrow, narrow, valid);
-    fetch_rows<STEP>(stage + STEP * STRIDE, values + key * narrow, narrow, valid);
+    fetch_rows<STEP>(stage, keys + (long long)key * narrow, narrow, valid);
+    fetch_rows<STEP>(stage + STEP * STRIDE, values + (long long)key * narrow, narrow, valid);
     copy_async_commit();
   };
   // A lane has parts of two rows, eight apart: entries 0 and 1 of a fragment are the upper one's, 2 and 3 the lower's.
@@ -47,10 +39,15 @@ extern "C" __global__ void __launch_bounds__(128)
 
   const int seen = tile.first + tile.begin + tile.count;  // keys that the tile's last query sees
   const int steps = (seen + STEP - 1) / STEP;
+  fetch_rows<TILE>(shared + STAGE, query + place, wide, tile.count);  // until the second stage is needed
   fetch(0);
+  copy_async_wait<0>();
+  __syncthreads();
+  Operand queries;
+  read_operand(queries, shared + STAGE + warp * 16 * STRIDE);
   for (int step = 0; step < steps; ++step) {
     copy_async_wait<0>();
-    __syncthreads();  // this stage is there, and nobody reads the other any more
+    __syncthreads();  // the step's stage is there, and nobody reads the other any more
     if (step + 1 < steps) fetch(step + 1);
     const int key = step * STEP;
     if (rows <= 0 || key > position + 15) continue;
@@ -123,7 +120,7 @@ extern "C" __global__ void __launch_bounds__(128)
   float* weights = step_values + STEP * STRIDE;     // (TILE, WEIGHTS_STRIDE)
   const Tile tile = tile_of(spans, tiles[blockIdx.x], false);
   const int head = blockIdx.y, kv_head = head / (heads / kv_heads);
-  const long long wide = (long long)heads * D, narrow = 2LL * kv_heads * D;
+  const int wide = heads * D, narrow = 2 * kv_heads * D;
   const long long place = (tile.queries + tile.begin) * wide + head * D;
   const real* keys = key_value + tile.keys * narrow + kv_head * D;
   const real* values = keys + kv_heads * D;
@@ -138,8 +135,8 @@ extern "C" __global__ void __launch_bounds__(128)
   const int seen = tile.first + tile.begin + tile.count;
   for (int key = 0; key < seen; key += STEP) {
     __syncthreads();
-    load_rows<STEP>(step_keys, keys + key * narrow, narrow, tile.length - key);
-    load_rows<STEP>(step_values, values + key * narrow, narrow, tile.length - key);
+    load_rows<STEP>(step_keys, keys + (long long)key * narrow, narrow, tile.length - key);
+    load_rows<STEP>(step_values, values + (long long)key * narrow, narrow, tile.length - key);
     __syncthreads();
     Products scores;
     products_of(scores, queries, step_keys);

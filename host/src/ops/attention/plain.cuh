@@ -25,15 +25,20 @@ __device__ __forceinline__ int thread_y() { return threadIdx.x / 16; }
 // COUNT rows of a head into shared memory, columns from D on zero. Rows after the last of `valid` repeat it: what is
 // computed from them is masked or never written, but it must be finite where the row's data are.
 template <int COUNT>
-__device__ __forceinline__ void load_rows(float* to, const real* from, long long width, int valid) {
+__device__ __forceinline__ void load_rows(float* to, const real* from, int width, int valid) {
   constexpr int PARTS = D / VECTOR;
 #pragma unroll 4
   for (int i = threadIdx.x; i < COUNT * PARTS; i += THREADS) {
-    int row = i / PARTS, part = i % PARTS * VECTOR;
+    const int row = i / PARTS, part = i % PARTS * VECTOR;
     float values[VECTOR];
-    to_floats(read_raw(from + min(row, valid - 1) * width + part), values);
+    to_floats(read_raw(from + (unsigned)(min(row, valid - 1) * width + part)), values);
+    float* place = to + row * STRIDE + part;
+    if constexpr (VECTOR % 4 == 0) {
 #pragma unroll
-    for (int c = 0; c < VECTOR; ++c) to[row * STRIDE + part + c] = values[c];
+      for (int c = 0; c < VECTOR; c += 4) *(float4*)(place + c) = make_float4(values[c], values[c + 1], values[c + 2], values[c + 3]);
+    } else {
+      place[0] = values[0], place[1] = values[1];
+    }
   }
   if (D < PADDED) {
     for (int row = threadIdx.x; row < COUNT; row += THREADS) to[row * STRIDE + D] = to[row * STRIDE + D + 1] = 0.0f;
@@ -133,7 +138,7 @@ __device__ __forceinline__ float row_max(float x) {
 }
 
 // Writes the first `valid` rows of the tile, each times its factor.
-__device__ __forceinline__ void write_rows(real* to, long long width, int valid, const Sums& sums, const float (&factors)[ROWS]) {
+__device__ __forceinline__ void write_rows(real* to, int width, int valid, const Sums& sums, const float (&factors)[ROWS]) {
 #pragma unroll
   for (int i = 0; i < ROWS; ++i) {
     int row = thread_y() + 8 * i;

@@ -19,12 +19,16 @@ constexpr int STAGE = 2 * STEP * STRIDE;
 // Begins to fetch ROWS rows of a head. Rows after the last of `valid` repeat it: what is computed from them is masked or
 // never written, but it must be finite where the row's data are.
 template <int ROWS>
-__device__ __forceinline__ void fetch_rows(bf16* to, const bf16* from, long long width, int valid) {
-  constexpr int PARTS = D / 8;
+__device__ __forceinline__ void fetch_rows(bf16* to, const bf16* from, int width, int valid) {
+  constexpr int PARTS = D / 8, ROWS_A_TURN = THREADS / PARTS, TURNS = (ROWS + ROWS_A_TURN - 1) / ROWS_A_TURN;
+  const int first = threadIdx.x / PARTS, part = threadIdx.x % PARTS * 8;
+  if (THREADS % PARTS != 0 && first >= ROWS_A_TURN) return;
+  to += first * STRIDE + part;
 #pragma unroll
-  for (int i = threadIdx.x; i < ROWS * PARTS; i += THREADS) {
-    int row = i / PARTS, part = i % PARTS * 8;
-    copy_async_16(to + row * STRIDE + part, from + min(row, valid - 1) * width + part);
+  for (int turn = 0; turn < TURNS; ++turn) {
+    const int row = first + turn * ROWS_A_TURN;
+    if (ROWS % ROWS_A_TURN != 0 && row >= ROWS) return;
+    copy_async_16(to + turn * ROWS_A_TURN * STRIDE, from + (unsigned)(min(row, valid - 1) * width + part));
   }
 }
 
@@ -122,7 +126,7 @@ __device__ __forceinline__ void accumulate(Sums& sums, const unsigned (&left)[CO
 
 // Writes the first `valid` of a warp's sixteen rows, the upper eight times factors[0], the lower times factors[1], by way
 // of sixteen rows of shared memory that nobody else uses: 16 bytes a lane instead of four.
-__device__ __forceinline__ void write_rows(bf16* to, long long width, int valid, const Sums& sums, const float (&factors)[2],
+__device__ __forceinline__ void write_rows(bf16* to, int width, int valid, const Sums& sums, const float (&factors)[2],
                                            bf16* shared) {
   constexpr int PARTS = D / 8;
   int lane = threadIdx.x & 31;
@@ -135,8 +139,8 @@ __device__ __forceinline__ void write_rows(bf16* to, long long width, int valid,
   }
   __syncwarp();
 #pragma unroll
-  for (int i = lane; i < 16 * PARTS; i += 32) {
-    int row = i / PARTS, part = i % PARTS * 8;
+  for (int turn = 0; turn < PARTS / 2; ++turn) {
+    int i = turn * 32 + lane, row = i / PARTS, part = i % PARTS * 8;
     if (row < valid) *(uint4*)(to + row * width + part) = *(const uint4*)(shared + row * STRIDE + part);
   }
 }

@@ -191,11 +191,8 @@ __device__ __forceinline__ void mma_m16n8k16_bf16(float (&d)[4], const unsigned 
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-__device__ __forceinline__ unsigned shared_address(const void* pointer) {
-  unsigned long long address;
-  asm("cvta.to.shared.u64 %0, %1;" : "=l"(address) : "l"(pointer));
-  return (unsigned)address;
-}
+// By the intrinsic, not by inline PTX: the compiler sees through it and folds constant offsets into the instruction.
+__device__ __forceinline__ unsigned shared_address(const void* pointer) { return (unsigned)__cvta_generic_to_shared(pointer); }
 
 // Four (two) matrices of 8 × 8 bf16 from shared memory; each lane names a row, lanes 0 to 7 those of the first matrix.
 __device__ __forceinline__ void ldmatrix_x4(unsigned (&r)[4], const void* row) {
