@@ -139,8 +139,6 @@ pub enum Arg {
     Long(i64),
     /// `float`.
     Float(f32),
-    /// `double`.
-    Double(f64),
 }
 
 impl<T> From<View<'_, T>> for Arg {
@@ -198,7 +196,6 @@ impl Gpu {
                 Arg::Int(value) => std::ptr::from_ref(value).cast_mut().cast(),
                 Arg::Long(value) => std::ptr::from_ref(value).cast_mut().cast(),
                 Arg::Float(value) => std::ptr::from_ref(value).cast_mut().cast(),
-                Arg::Double(value) => std::ptr::from_ref(value).cast_mut().cast(),
             })
             .collect();
         let [x, y, z] = launch.blocks.map(|count| count as u32);

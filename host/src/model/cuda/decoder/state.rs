@@ -132,7 +132,7 @@ impl State {
             vocabulary.into(),
             (sampling.temperature as f32).into(),
             sampling.top_k.min(vocabulary).into(),
-            Arg::Double(sampling.top_p),
+            (sampling.top_p as f32).into(),
             Arg::from(&mut self.invalid.view_mut()),
         ];
         let launch = Launch::new(self.rows, THREADS);
