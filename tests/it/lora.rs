@@ -79,7 +79,7 @@ fn peft_reads_our_adapters_and_we_read_its() -> Result<()> {
     }
 
     let head = ScalarHead::random(base.config().hidden_size, &Stream::new(2))?;
-    let scored = ScoredModel::new(policy, head);
+    let scored = ScoredModel::new(policy, head).unwrap();
     let dir = tempfile::tempdir().unwrap();
     scored.save(dir.path())?;
     let ours = scored.scores(&batch())?;
@@ -97,7 +97,7 @@ fn four_roles_share_one_copy_of_the_weights() -> Result<()> {
     let Some(base) = stories() else { return Ok(()) };
     let policy = base.with_lora(&LoraConfig::default(), &Stream::new(1))?;
     let head = ScalarHead::random(base.config().hidden_size, &Stream::new(2))?;
-    let scored = ScoredModel::new(policy.clone(), head);
+    let scored = ScoredModel::new(policy.clone(), head).unwrap();
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     policy.save(first.path())?;
     scored.save(second.path())?;

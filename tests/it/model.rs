@@ -235,7 +235,7 @@ fn a_fresh_model_and_a_reward_model_load_in_transformers() -> Result<()> {
     }
 
     let head = ScalarHead::random(config.hidden_size, &Stream::new(3))?;
-    let scored = ScoredModel::new(model, head);
+    let scored = ScoredModel::new(model, head).unwrap();
     scored.save(copy.path())?;
     // All but the first token as a response: a score for each.
     let mut batch = TokenBatch::new();

@@ -79,7 +79,7 @@ pub(super) fn run(plan: &Plan, cancel: &AtomicBool) -> Result<Vec<f64>> {
     // The critic is made from the reward model by the trainer.
     let (policy, reward_model) = (
         llama("model")?,
-        ScoredModel::new(llama("reward model")?, head),
+        ScoredModel::new(llama("reward model")?, head)?,
     );
     let reference = policy.clone();
     let registry = Registry::built_in()?;

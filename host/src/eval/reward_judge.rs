@@ -187,7 +187,7 @@ mod tests {
         let tokenizer = Tokenizer::new(file.parse().unwrap(), "<s>", "</s>").unwrap();
         let template = PromptTemplate::new(template).unwrap();
         RewardJudge::new(
-            ScoredModel::new(backbone, head),
+            ScoredModel::new(backbone, head).unwrap(),
             tokenizer,
             template,
             scheme,

@@ -129,9 +129,14 @@ enum Way {
 }
 
 impl ScoredModel {
-    /// A model from its two parts.
-    pub fn new(backbone: Llama, head: ScalarHead) -> Self {
-        Self { backbone, head }
+    /// A model from its two parts; the head goes where the backbone is.
+    ///
+    /// # Errors
+    /// No memory on the device.
+    pub fn new(backbone: Llama, head: ScalarHead) -> Result<Self> {
+        let parameters = head.parameters.to(&backbone.device())?;
+        let head = ScalarHead { parameters };
+        Ok(Self { backbone, head })
     }
 
     /// A score for every response token, read at the token itself, (M,).
@@ -200,7 +205,7 @@ impl ScoredModel {
                 .hint("name the folder of a reward model"));
             };
             let backbone = base.with_adapter(adapter)?;
-            return Ok(Self::new(backbone, ScalarHead::from_values(weight, bias)?));
+            return Self::new(backbone, ScalarHead::from_values(weight, bias)?);
         }
         let checkpoint = Checkpoint::open(dir)?;
         let backbone = Llama::from_checkpoint(&checkpoint)?;
@@ -210,7 +215,7 @@ impl ScoredModel {
         } else {
             0.0
         };
-        Ok(Self::new(backbone, ScalarHead::from_values(weight, bias)?))
+        Self::new(backbone, ScalarHead::from_values(weight, bias)?)
     }
 
     /// Saves config.json and model.safetensors, or an adapter with the head, into `dir` as [`Llama::save`] does.
@@ -229,7 +234,7 @@ impl ScoredModel {
 
     /// The same model with the backbone's adapter added to its weights, where it has one.
     pub fn merged(&self) -> Result<Self> {
-        Ok(Self::new(self.backbone.merged()?, self.head.clone()))
+        Self::new(self.backbone.merged()?, self.head.clone())
     }
 }
 
@@ -308,7 +313,7 @@ mod tests {
 
     fn scored(tied: bool) -> Result<ScoredModel> {
         let head = ScalarHead::random(12, &Stream::new(3))?;
-        Ok(ScoredModel::new(fixture::model(tied)?, head))
+        ScoredModel::new(fixture::model(tied)?, head)
     }
 
     #[test]
@@ -331,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_zero_head_scores_zero_until_its_bias_moves() -> Result<()> {
-        let mut model = ScoredModel::new(fixture::model(true)?, ScalarHead::zero(12)?);
+        let mut model = ScoredModel::new(fixture::model(true)?, ScalarHead::zero(12)?)?;
         assert_eq!(model.values(&fixture::batch())?, [0.0; 5]);
         model.head.parameters_mut().get_mut(BIAS)?[0] = 0.5;
         assert_eq!(model.values(&fixture::batch())?, [0.5; 5]);

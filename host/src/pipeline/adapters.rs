@@ -29,7 +29,7 @@ pub fn ready_scored(
     stream: &Stream,
 ) -> Result<ScoredModel> {
     let backbone = ready(model.backbone, config, stream)?;
-    Ok(ScoredModel::new(backbone, model.head))
+    ScoredModel::new(backbone, model.head)
 }
 
 /// Puts weights that were never saved beside the folder `dir`, where the adapter on them will be saved.

@@ -160,7 +160,7 @@ pub fn run(
     }
     let backbone = inputs.backbone.clone();
     let head = ScalarHead::random(backbone.config().hidden_size, &context.stream.child("head"))?;
-    let mut model = ScoredModel::new(backbone, head);
+    let mut model = ScoredModel::new(backbone, head)?;
     let mut optimizer = AdamW::new(&model, &config.optimizer)?;
     let steps_per_epoch = inputs.train.len().div_ceil(config.batch_pairs) as u64;
     let steps = steps_per_epoch * config.epochs;

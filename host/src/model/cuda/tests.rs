@@ -89,7 +89,7 @@ fn scores_values_and_their_gradients_are_the_processors() -> Result<()> {
         };
         for (name, backbone) in models()? {
             let head = ScalarHead::random(backbone.config().hidden_size, &Stream::new(3))?;
-            let model = ScoredModel::new(backbone, head);
+            let model = ScoredModel::new(backbone, head)?;
             let on_gpu = model.to(&Device::Cuda(gpu.clone()))?;
             let scores = distance(&on_gpu.scores(&batch)?, &model.scores(&batch)?);
             assert!(scores < tolerance, "{name} {dtype:?}: {scores}");

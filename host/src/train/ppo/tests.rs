@@ -203,7 +203,7 @@ fn one_update(config: &PpoConfig, reuse: bool) -> (Vec<f32>, Vec<f32>) {
     let policy = model(1);
     let reference = model(2);
     let head = ScalarHead::random(16, &Stream::new(5)).unwrap();
-    let critic = ScoredModel::new(model(3), head);
+    let critic = ScoredModel::new(model(3), head).unwrap();
     let scheme = reward("test-fives", &json!({}));
     let sources = [WeightedSource {
         weight: 1.0,
@@ -303,7 +303,7 @@ fn stacked_schemes_stay_channels_of_their_own() {
         reward("sequence", &json!({})),
     );
     let head = ScalarHead::random(16, &Stream::new(5)).unwrap();
-    let reward_model = ScoredModel::new(model(4), head);
+    let reward_model = ScoredModel::new(model(4), head).unwrap();
     let rewards = [
         WeightedSource {
             weight: 2.0,

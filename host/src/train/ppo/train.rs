@@ -163,7 +163,7 @@ fn critic(policy: &Llama, rewards: &[WeightedSource<'_>], head: CriticHead) -> R
         (CriticHead::RewardModel, Some(model)) => model.head.clone(),
         _ => ScalarHead::zero(backbone.config().hidden_size)?,
     };
-    Ok(ScoredModel::new(backbone, head))
+    ScoredModel::new(backbone, head)
 }
 
 /// What changes from step to step: all of it goes into a checkpoint.

@@ -87,7 +87,7 @@ fn micro_batches_add_up_to_the_mean_of_the_batch() {
             config: &config,
         };
         let head = ScalarHead::random(16, &Stream::new(3)).unwrap();
-        let mut model = ScoredModel::new(backbone.clone(), head);
+        let mut model = ScoredModel::new(backbone.clone(), head).unwrap();
         let constants = OptimizerConfig {
             eps: 1.0,
             ..OptimizerConfig::default()
