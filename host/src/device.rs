@@ -59,6 +59,33 @@ impl Device {
         !matches!(self, Self::Cpu)
     }
 
+    /// The GPU's name, or `cpu`.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Cpu => "cpu".to_owned(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(gpu) => gpu.facts().name.clone(),
+        }
+    }
+
+    /// The dtype of weights and activations.
+    pub fn dtype(&self) -> Dtype {
+        match self {
+            Self::Cpu => Dtype::F32,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(gpu) => gpu.dtype(),
+        }
+    }
+
+    /// The most bytes of a GPU's memory that buffers held since the last call ([`Gpu::take_peak`]); `None` on the processor.
+    pub fn take_peak(&self) -> Option<u64> {
+        match self {
+            Self::Cpu => None,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(gpu) => Some(gpu.take_peak() as u64),
+        }
+    }
+
     /// Waits for everything that was asked of the device; what took long is then known to have taken it.
     ///
     /// # Errors
