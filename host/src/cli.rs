@@ -91,6 +91,12 @@ pub enum Command {
     /// Show a resolved configuration, or the reference of all keys.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Say what this machine has of what runs need: processor, memory, plugins, the store, CUDA's libraries, GPUs. Exit code 2
+    /// where something that is needed is missing.
+    #[command(
+        after_help = "Examples:\n  finegrain doctor\n  finegrain doctor --require cuda --json"
+    )]
+    Doctor(DoctorArgs),
     /// Print completions for a shell.
     #[command(
         after_help = "Example:\n  finegrain completions bash > ~/.local/share/bash-completion/completions/finegrain"
@@ -456,6 +462,23 @@ fn age(text: &str) -> Result<Duration, String> {
         .to_duration(SpanRelativeTo::days_are_24_hours())
         .map_err(|error| format!("{error}; {accepted}"))?;
     Duration::try_from(length).map_err(|_| format!("an age is not negative; {accepted}"))
+}
+
+/// `finegrain doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// What runs shall use: with cuda, what is missing for a GPU is a failure.
+    #[arg(long, value_enum, value_name = "DEVICE")]
+    pub require: Option<DeviceKind>,
+    /// Load plugins from this library or folder too. May be repeated.
+    #[arg(long = "plugin", value_name = "PATH")]
+    pub plugins: Vec<PathBuf>,
+    /// Where finished stages lie.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_STORE)]
+    pub store: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `finegrain config`.

@@ -13,6 +13,8 @@ mod kernels;
 #[cfg(feature = "cuda")]
 mod libraries;
 #[cfg(feature = "cuda")]
+mod present;
+#[cfg(feature = "cuda")]
 mod product;
 #[cfg(all(test, feature = "cuda"))]
 pub(crate) mod testing;
@@ -25,6 +27,7 @@ pub use {
     buffer::{Buffer, Plain, Real, Stored, View, ViewMut},
     gpu::{Facts, Gpu},
     kernels::{Arg, Launch, Program},
+    present::{Present, present},
     product::{Matrix, MatrixMut},
 };
 
@@ -122,6 +125,7 @@ fn cuda(_: &DeviceConfig) -> Result<Device> {
     )
 }
 
+#[cfg(feature = "cuda")]
 /// Both sides of a computation must lie on one device.
 pub(crate) fn mixed(what: &str) -> Error {
     Error::internal(format!("{what} lie on different devices"))
