@@ -14,14 +14,14 @@ pub mod sweep;
 mod train;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use finegrain_sdk::rng::{ChaCha8Rng, Stream};
 use rand::RngExt as _;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::SamplingWeights;
+use crate::model::{Llama, LoraConfig, SamplingWeights};
 
 pub use report::{BenchReport, Floor, Spread};
 pub use shape::{Batch, Shape};
@@ -31,7 +31,7 @@ pub use shape::{Batch, Shape};
 pub enum Workload {
     /// Forward, backward and an AdamW step of the next-token loss over all positions.
     Train,
-    /// Sampling the second half of every row with a KV cache.
+    /// Sampling what follows the prompts, with a KV cache.
     Generate,
     /// One iteration of PPO with four models of one shape.
     Ppo,
@@ -63,12 +63,25 @@ pub struct Plan {
     pub seed: u64,
     /// In which format `generate` keeps the weights; the other workloads are f32.
     pub weights: SamplingWeights,
-    /// Whether `train` keeps layer inputs alone and computes the other activations again.
+    /// Whether training keeps layer inputs alone and computes the other activations again.
     pub recompute: bool,
     /// Where the models live.
     pub device: Device,
-    /// The rank of the adapters that `train` trains on all maps; all weights are trained where there is none.
+    /// The rank of the adapters that are trained on all maps of one frozen set of weights, which in `ppo` all four roles
+    /// share; all weights are trained where there is none.
     pub lora: Option<usize>,
+    /// Tokens that `ppo` takes through a model together; 0 is all.
+    pub micro_batch_tokens: usize,
+}
+
+impl Plan {
+    /// What decides the cost beside sizes.
+    fn form(&self) -> cost::Form {
+        cost::Form {
+            element: self.device.dtype().size() as u64,
+            adapters: self.lora.is_some(),
+        }
+    }
 }
 
 /// Runs a workload on the threads of the current pool.
@@ -82,6 +95,7 @@ pub fn run(workload: Workload, plan: &Plan, cancel: &AtomicBool) -> Result<Bench
         ));
     }
     let start_bytes = memory::peak_bytes();
+    plan.device.take_peak();
     let seconds = match workload {
         Workload::Train => train::run(plan, cancel)?,
         Workload::Generate => generate::run(plan, cancel)?,
@@ -89,14 +103,23 @@ pub fn run(workload: Workload, plan: &Plan, cancel: &AtomicBool) -> Result<Bench
     };
     // Before the buffers of the rates and the model's own pass.
     let peak_bytes = memory::peak_bytes();
+    let device_peak_bytes = plan.device.take_peak();
     let rounding = match workload {
         Workload::Generate if plan.weights.rounds() => generate::rounding(plan, cancel)?,
         _ => None,
     };
+    let form = plan.form();
     let cost = match workload {
-        Workload::Train => cost::train(&plan.shape, plan.batch),
-        Workload::Generate => cost::generate(&plan.shape, plan.batch, plan.weights),
-        Workload::Ppo => cost::ppo(&plan.shape, plan.batch),
+        Workload::Train => cost::train(&plan.shape, plan.batch, form),
+        Workload::Generate => {
+            let bits = match &plan.device {
+                Device::Cpu => plan.weights.bits() as u64,
+                #[cfg(feature = "cuda")]
+                Device::Cuda(_) => 8 * form.element,
+            };
+            cost::generate(&plan.shape, plan.batch, bits, form)
+        }
+        Workload::Ppo => cost::ppo(&plan.shape, plan.batch, form),
     };
     Ok(BenchReport {
         workload: workload.name(),
@@ -104,17 +127,22 @@ pub fn run(workload: Workload, plan: &Plan, cancel: &AtomicBool) -> Result<Bench
         parameters: plan.shape.parameters(),
         rows: plan.batch.rows,
         length: plan.batch.length,
+        prompt: plan.batch.prompt,
+        lora: plan.lora,
+        device: plan.device.name(),
+        dtype: plan.device.dtype(),
         threads: rayon::current_num_threads(),
         tokens: match workload {
             Workload::Train => plan.batch.tokens(),
             Workload::Generate | Workload::Ppo => plan.batch.rows * plan.batch.new_tokens(),
         },
-        floor: Floor::new(&cost, rates::measure(&cost)),
+        floor: Floor::new(&cost, rates::measure(&cost, &plan.device)?),
         seconds,
         weights: plan.weights,
         rounding,
         peak_bytes,
         start_bytes,
+        device_peak_bytes,
     })
 }
 
@@ -135,6 +163,44 @@ fn repeat(
         }
     }
     Ok(seconds)
+}
+
+/// What `work` returns, and how long the device took for it.
+fn timed<T>(plan: &Plan, work: impl FnOnce() -> Result<T>) -> Result<(Duration, T)> {
+    plan.device.synchronize()?;
+    let start = Instant::now();
+    let done = work()?;
+    plan.device.synchronize()?;
+    Ok((start.elapsed(), done))
+}
+
+/// A fresh model on the plan's device. A large one is of noise, which all threads draw in seconds.
+fn model(plan: &Plan, stream: &Stream) -> Result<Llama> {
+    /// Parameters.
+    const LARGE: u64 = 1 << 30;
+    let config = plan.shape.config(plan.batch.length);
+    let model = if plan.shape.parameters() < LARGE {
+        Llama::new(config, stream)?
+    } else {
+        Llama::noise(config, plan.seed)?
+    };
+    model.to(&plan.device)
+}
+
+/// The model as the plan trains it: with a fresh adapter, where adapters are trained.
+fn adapted(base: &Llama, plan: &Plan, stream: &Stream) -> Result<Llama> {
+    let mut model = match plan.lora {
+        None => base.clone(),
+        Some(rank) => {
+            let lora = LoraConfig {
+                rank,
+                ..LoraConfig::default()
+            };
+            base.with_lora(&lora, stream)?
+        }
+    };
+    model.set_recompute(plan.recompute);
+    Ok(model)
 }
 
 /// Rows of random ids below `vocabulary`, each of `length` tokens.
@@ -165,7 +231,7 @@ mod tests {
                 feed_forward: 12,
                 tied: true,
             },
-            batch: Batch { rows: 3, length: 6 },
+            batch: Batch::new(3, 6),
             repetitions: 2,
             warm_up: 1,
             seed: 1,
@@ -173,6 +239,7 @@ mod tests {
             recompute: true,
             device: Device::Cpu,
             lora: Some(2),
+            micro_batch_tokens: 8,
         };
         let cancel = AtomicBool::new(false);
         for (workload, tokens) in [

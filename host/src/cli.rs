@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::{Span, SpanRelativeTo};
 
+use crate::device::{DeviceKind, Dtype};
 use crate::inspect::samples::Sort;
 use crate::inspect::tokens::By;
 use crate::model::SamplingWeights;
@@ -76,7 +77,8 @@ pub enum Command {
     #[command(
         subcommand,
         after_help = "Examples:\n  finegrain bench train --shape medium\n  \
-        finegrain bench train --sweep\n  finegrain bench generate --shape 512,128,4,4,2,344 --batch 16x128"
+        finegrain bench train --sweep\n  finegrain bench generate --shape 512,128,4,4,2,344 --batch 16x128\n  \
+        finegrain bench ppo --shape llama-7b --lora 8 --device cuda"
     )]
     Bench(BenchCommand),
     /// Look at the store of finished stages, check it, and remove what no run uses.
@@ -89,6 +91,12 @@ pub enum Command {
     /// Show a resolved configuration, or the reference of all keys.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Say what this machine has of what runs need: processor, memory, plugins, the store, CUDA's libraries, GPUs. Exit code 2
+    /// where something that is needed is missing.
+    #[command(
+        after_help = "Examples:\n  finegrain doctor\n  finegrain doctor --require cuda --json"
+    )]
+    Doctor(DoctorArgs),
     /// Print completions for a shell.
     #[command(
         after_help = "Example:\n  finegrain completions bash > ~/.local/share/bash-completion/completions/finegrain"
@@ -295,7 +303,7 @@ pub struct GenerateArgs {
 /// `finegrain bench`.
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
-    /// Forward, backward and an AdamW step of the next-token loss over all positions, f32.
+    /// Forward, backward and an AdamW step of the next-token loss over all positions.
     Train {
         /// Shared flags.
         #[command(flatten)]
@@ -303,14 +311,11 @@ pub enum BenchCommand {
         /// Time batches of a quarter to twice the rows and half to four times the length instead.
         #[arg(long)]
         sweep: bool,
-        /// Keep layer inputs alone and compute the other activations again: less memory, more time.
-        #[arg(long)]
-        recompute: bool,
-        /// Train adapters of this rank on all maps instead of the weights.
-        #[arg(long, value_name = "RANK")]
-        lora: Option<usize>,
+        /// How training goes.
+        #[command(flatten)]
+        training: BenchTraining,
     },
-    /// Sample the second half of every row at temperature 1 with a KV cache; no token ends a row.
+    /// Sample what follows the prompts at temperature 1 with a KV cache; no token ends a row.
     Generate {
         /// Shared flags.
         #[command(flatten)]
@@ -321,13 +326,35 @@ pub enum BenchCommand {
         weights: SamplingWeights,
     },
     /// One iteration of PPO: sampling, four models of one shape, two epochs over the rollout as one minibatch.
-    Ppo(BenchArgs),
+    Ppo {
+        /// Shared flags.
+        #[command(flatten)]
+        args: BenchArgs,
+        /// How training goes. With --lora, one frozen set of weights serves policy, reference, reward model and critic, each
+        /// with an adapter of its own.
+        #[command(flatten)]
+        training: BenchTraining,
+        /// Tokens that go through a model together; decides memory, not results. 0 takes all.
+        #[arg(long, default_value_t = 4096)]
+        micro_batch_tokens: usize,
+    },
+}
+
+/// How the benches train.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct BenchTraining {
+    /// Keep layer inputs alone and compute the other activations again: less memory, more time.
+    #[arg(long)]
+    pub recompute: bool,
+    /// Train adapters of this rank on all maps instead of the weights.
+    #[arg(long, value_name = "RANK")]
+    pub lora: Option<usize>,
 }
 
 /// What the benches share.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// The model: small, medium, smollm2, or the sizes V,C,LAYERS,HEADS,KV,FFN.
+    /// The model: small, medium, smollm2, llama-7b, or the sizes V,C,LAYERS,HEADS,KV,FFN.
     #[arg(long, default_value = "small")]
     pub shape: String,
     /// With explicit sizes: the output head is the embedding table.
@@ -336,6 +363,18 @@ pub struct BenchArgs {
     /// Rows and tokens a row; a named shape has its own.
     #[arg(long, value_name = "ROWSxLENGTH")]
     pub batch: Option<String>,
+    /// Tokens of a prompt, where there are prompts; the rest of a row is sampled. Half a row where absent.
+    #[arg(long, value_name = "N")]
+    pub prompt: Option<usize>,
+    /// Where the models live.
+    #[arg(long, value_enum, default_value_t)]
+    pub device: DeviceKind,
+    /// Which GPU.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub ordinal: usize,
+    /// The dtype of weights and activations on a GPU, bf16 where absent; the processor computes in f32.
+    #[arg(long, value_enum)]
+    pub dtype: Option<Dtype>,
     /// Repetitions that count.
     #[arg(long, default_value_t = 5)]
     pub repetitions: usize,
@@ -423,6 +462,23 @@ fn age(text: &str) -> Result<Duration, String> {
         .to_duration(SpanRelativeTo::days_are_24_hours())
         .map_err(|error| format!("{error}; {accepted}"))?;
     Duration::try_from(length).map_err(|_| format!("an age is not negative; {accepted}"))
+}
+
+/// `finegrain doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// What runs shall use: with cuda, what is missing for a GPU is a failure.
+    #[arg(long, value_enum, value_name = "DEVICE")]
+    pub require: Option<DeviceKind>,
+    /// Load plugins from this library or folder too. May be repeated.
+    #[arg(long = "plugin", value_name = "PATH")]
+    pub plugins: Vec<PathBuf>,
+    /// Where finished stages lie.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_STORE)]
+    pub store: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `finegrain config`.

@@ -3,6 +3,7 @@
 mod bench;
 mod compare;
 mod config;
+mod doctor;
 mod generate;
 mod inspect;
 mod interrupt;
@@ -38,6 +39,7 @@ pub fn dispatch(cli: Cli) -> Result<()> {
         Command::Generate(args) => generate::generate(&args),
         Command::Bench(command) => bench::bench(&command),
         Command::Store(command) => store::store(&command),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Config(command) => config::config(&command),
         Command::Completions { shell } => {
             let mut out = Vec::new();

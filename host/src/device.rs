@@ -15,6 +15,8 @@ mod kernels;
 #[cfg(feature = "cuda")]
 mod libraries;
 #[cfg(feature = "cuda")]
+mod present;
+#[cfg(feature = "cuda")]
 mod product;
 #[cfg(all(test, feature = "cuda"))]
 pub(crate) mod testing;
@@ -28,6 +30,7 @@ pub use {
     gpu::{Facts, Gpu},
     graph::Graph,
     kernels::{Arg, Launch, Program},
+    present::{Present, present},
     product::{Matrix, MatrixMut},
 };
 
@@ -60,6 +63,33 @@ impl Device {
     /// Whether it is a GPU.
     pub fn is_cuda(&self) -> bool {
         !matches!(self, Self::Cpu)
+    }
+
+    /// The GPU's name, or `cpu`.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Cpu => "cpu".to_owned(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(gpu) => gpu.facts().name.clone(),
+        }
+    }
+
+    /// The dtype of weights and activations.
+    pub fn dtype(&self) -> Dtype {
+        match self {
+            Self::Cpu => Dtype::F32,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(gpu) => gpu.dtype(),
+        }
+    }
+
+    /// The most bytes of a GPU's memory that buffers held since the last call ([`Gpu::take_peak`]); `None` on the processor.
+    pub fn take_peak(&self) -> Option<u64> {
+        match self {
+            Self::Cpu => None,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(gpu) => Some(gpu.take_peak() as u64),
+        }
     }
 
     /// Waits for everything that was asked of the device; what took long is then known to have taken it.
@@ -98,6 +128,7 @@ fn cuda(_: &DeviceConfig) -> Result<Device> {
     )
 }
 
+#[cfg(feature = "cuda")]
 /// Both sides of a computation must lie on one device.
 pub(crate) fn mixed(what: &str) -> Error {
     Error::internal(format!("{what} lie on different devices"))

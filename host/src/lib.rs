@@ -9,6 +9,7 @@ pub mod commands;
 pub mod config;
 pub mod data;
 pub mod device;
+pub mod doctor;
 pub mod error;
 pub mod eval;
 pub mod inspect;

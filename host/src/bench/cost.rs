@@ -7,10 +7,42 @@
 //! elements of a layer's matrices.
 
 use super::shape::{Batch, Shape};
-use crate::model::SamplingWeights;
 
-/// Bytes of an f32.
+/// Bytes of an f32: gradients of weights, moments and master weights, whatever the device.
 const F32: u64 = 4;
+
+/// What decides the cost beside sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// Bytes of a weight that passes read, and of an activation.
+    pub element: u64,
+    /// Whether adapters are trained on frozen weights. Their own products and traffic are small and left out.
+    pub adapters: bool,
+}
+
+impl Form {
+    /// Passes of a training step as multiples of a forward pass: forward, gradients of activations, gradients of weights.
+    fn passes(self) -> u64 {
+        if self.adapters { 2 } else { 3 }
+    }
+
+    /// Bytes that a step moves for a parameter: weights read forward and backward; where they are trained, a gradient
+    /// written, AdamW reading four values and writing three, and beside an f32 master the copy that passes read.
+    fn bytes_of_step(self) -> u64 {
+        let copy = if self.element == F32 { 0 } else { self.element };
+        2 * self.element + if self.adapters { 0 } else { 8 * F32 + copy }
+    }
+
+    /// Bytes that a parameter of a trained model takes: value (and master beside a copy), gradient and moments.
+    fn bytes_held(self) -> u64 {
+        let copy = if self.element == F32 { 0 } else { self.element };
+        if self.adapters {
+            self.element
+        } else {
+            4 * F32 + copy
+        }
+    }
+}
 
 /// Passes over a rollout in the PPO workload.
 pub(super) const PPO_EPOCHS: usize = 2;
@@ -45,26 +77,26 @@ fn kept(shape: &Shape, tokens: usize) -> u64 {
     (tokens * shape.layers * layer) as u64
 }
 
-/// Forward, backward and AdamW step of the next-token loss. Backward is twice the forward; it reads the weights again and
-/// writes a gradient; AdamW reads four values a parameter and writes three.
-pub fn train(shape: &Shape, batch: Batch) -> Cost {
-    let Batch { rows, length } = batch;
+/// Forward, backward and AdamW step of the next-token loss. Backward is twice the forward, or once where the weights are
+/// frozen.
+pub fn train(shape: &Shape, batch: Batch, form: Form) -> Cost {
+    let Batch { rows, length, .. } = batch;
     let (parameters, kept) = (shape.parameters(), kept(shape, batch.tokens()));
     Cost {
-        flops: 3 * forward_flops(shape, rows, length, rows * (length - 1)),
-        bytes: F32 * (10 * parameters + 2 * kept),
-        working_set: F32 * (4 * parameters + kept),
+        flops: form.passes() * forward_flops(shape, rows, length, rows * (length - 1)),
+        bytes: form.bytes_of_step() * parameters + 2 * form.element * kept,
+        working_set: form.bytes_held() * parameters + form.element * kept,
     }
 }
 
-/// Sampling the second half of every row. The last token is sampled and never fed. Every new token reads all matrices and
-/// the head once for all rows together, in their format, and the keys and values of its row, f32.
-pub fn generate(shape: &Shape, batch: Batch, format: SamplingWeights) -> Cost {
-    let (prompt, new) = (batch.prompt() as u64, batch.new_tokens() as u64);
+/// Sampling what follows every row's prompt. The last token is sampled and never fed. Every new token reads all matrices and
+/// the head once for all rows together, with so many `bits` a weight, and the keys and values of its row.
+pub fn generate(shape: &Shape, batch: Batch, bits: u64, form: Form) -> Cost {
+    let (prompt, new) = (batch.prompt as u64, batch.new_tokens() as u64);
     let (rows, fed) = (batch.rows as u64, batch.length as u64 - 1);
     let head = (shape.vocabulary * shape.channels) as u64;
     let weights = shape.layers as u64 * shape.layer_weights() + head;
-    let weight_bytes = weights * format.bits() as u64 / 8;
+    let weight_bytes = weights * bits / 8;
     let cached = (2 * shape.layers * shape.kv_heads * shape.head_size()) as u64; // a token
     // The tokens at positions prompt..fed attend to 1 more than their position.
     let read: u64 = (prompt..fed).map(|position| position + 1).sum();
@@ -75,30 +107,36 @@ pub fn generate(shape: &Shape, batch: Batch, format: SamplingWeights) -> Cost {
             batch.length - 1,
             batch.rows * batch.new_tokens(),
         ),
-        bytes: new * weight_bytes + F32 * rows * cached * (fed + read),
-        working_set: weight_bytes + F32 * rows * cached * fed,
+        bytes: new * weight_bytes + form.element * rows * cached * (fed + read),
+        working_set: weight_bytes + form.element * rows * cached * fed,
     }
 }
 
 /// One iteration: sampling; a pass of the reference, the critic and the reward model each; then, per epoch, forward,
 /// backward and AdamW step of the policy (its head at the sampled tokens alone) and of the critic. The probabilities at
 /// which the tokens were sampled are known from sampling.
-pub fn ppo(shape: &Shape, batch: Batch) -> Cost {
-    let Batch { rows, length } = batch;
+pub fn ppo(shape: &Shape, batch: Batch, form: Form) -> Cost {
+    let Batch { rows, length, .. } = batch;
     let sampled = rows * batch.new_tokens();
     let (policy, scored) = (
         forward_flops(shape, rows, length, sampled),
         forward_flops(shape, rows, length, 0),
     );
-    let sampling = generate(shape, batch, SamplingWeights::F32);
-    let step = train(shape, batch);
-    let parameters = F32 * shape.parameters();
+    let sampling = generate(shape, batch, 8 * form.element, form);
+    let step = train(shape, batch, form);
+    let parameters = form.element * shape.parameters();
     let epochs = PPO_EPOCHS as u64;
+    let updates = epochs * form.passes() * (policy + scored);
     Cost {
-        flops: sampling.flops + policy + 2 * scored + epochs * 3 * (policy + scored),
+        flops: sampling.flops + policy + 2 * scored + updates,
         bytes: sampling.bytes + 3 * parameters + epochs * 2 * step.bytes,
-        // Four models, gradients and moments of two of them, what one backward pass needs.
-        working_set: step.working_set + 6 * parameters,
+        working_set: if form.adapters {
+            // One set of weights for all roles, what one backward pass needs.
+            step.working_set
+        } else {
+            // Four models, gradients and moments of two of them, what one backward pass needs.
+            step.working_set + 2 * parameters + form.bytes_held() * shape.parameters()
+        },
     }
 }
 
@@ -116,6 +154,11 @@ mod tests {
         tied: true,
     };
 
+    const PLAIN: Form = Form {
+        element: 4,
+        adapters: false,
+    };
+
     /// W = q 4·4 + k 4·2 + v 4·2 + o 4·4 + gate, up, down 3·4·3 = 84.
     #[test]
     fn forward_by_hand() {
@@ -127,18 +170,18 @@ mod tests {
     #[test]
     fn workloads_by_hand() {
         // 4 tokens a row: prompt 2, new 2, fed 3.
-        let batch = Batch { rows: 5, length: 4 };
+        let batch = Batch::new(5, 4);
         let forward = |length: u64, pairs: u64, heads: u64| {
             2 * (5 * length * 2 * 84 + 5 * pairs * 16) + heads * 80
         };
-        assert_eq!(train(&SHAPE, batch).flops, 3 * forward(4, 10, 15));
+        assert_eq!(train(&SHAPE, batch, PLAIN).flops, 3 * forward(4, 10, 15));
         // Parameters: 40 + 2·(84 + 8) + 4 = 228; kept: 20 tokens · 2 layers · (16 + 4 + 6).
-        assert_eq!(train(&SHAPE, batch).bytes, 4 * (2280 + 2 * 1040));
-        assert_eq!(train(&SHAPE, batch).working_set, 4 * (912 + 1040));
+        assert_eq!(train(&SHAPE, batch, PLAIN).bytes, 4 * (2280 + 2 * 1040));
+        assert_eq!(train(&SHAPE, batch, PLAIN).working_set, 4 * (912 + 1040));
 
         // Weights 2·84 + 40; 2·2·1·2 = 8 cached a token; the token at position 2 reads 3.
         assert_eq!(
-            generate(&SHAPE, batch, SamplingWeights::F32),
+            generate(&SHAPE, batch, 32, PLAIN),
             Cost {
                 flops: forward(3, 6, 10),
                 bytes: 4 * (2 * 208 + 5 * 8 * (3 + 3)),
@@ -147,17 +190,40 @@ mod tests {
         );
         let (policy, scored) = (forward(4, 10, 10), forward(4, 10, 0));
         // Of the weights, 208 · 9 / 8 bytes.
-        let q8 = generate(&SHAPE, batch, SamplingWeights::Q8);
+        let q8 = generate(&SHAPE, batch, 9, PLAIN);
         assert_eq!(q8.bytes, 2 * 234 + 4 * 5 * 8 * 6);
         assert_eq!(q8.working_set, 234 + 4 * 5 * 8 * 3);
-        let sampling = generate(&SHAPE, batch, SamplingWeights::F32);
+        let sampling = generate(&SHAPE, batch, 32, PLAIN);
         assert_eq!(
-            ppo(&SHAPE, batch),
+            ppo(&SHAPE, batch, PLAIN),
             Cost {
                 flops: sampling.flops + policy + 2 * scored + 6 * (policy + scored),
                 bytes: sampling.bytes + 3 * 912 + 4 * 4 * 4360,
-                working_set: 4 * 1952 + 6 * 912,
+                // Two trained models of 228 · 16 bytes, two that are not, what a backward pass needs.
+                working_set: 4 * 1952 + 4 * 912 + 2 * 912,
             }
         );
+    }
+
+    #[test]
+    fn halves_and_adapters_by_hand() {
+        let batch = Batch::new(5, 4);
+        let half = Form {
+            element: 2,
+            adapters: false,
+        };
+        // 228 parameters: 2·2 read, 4 + 16 + 12 in f32, 2 for the copy; 1040 kept elements written and read.
+        assert_eq!(train(&SHAPE, batch, half).bytes, 38 * 228 + 4 * 1040);
+        assert_eq!(train(&SHAPE, batch, half).working_set, 18 * 228 + 2 * 1040);
+        let lora = Form {
+            element: 2,
+            adapters: true,
+        };
+        let plain = train(&SHAPE, batch, PLAIN);
+        let frozen = train(&SHAPE, batch, lora);
+        assert_eq!(3 * frozen.flops, 2 * plain.flops);
+        assert_eq!(frozen.bytes, 4 * 228 + 4 * 1040);
+        // One copy of the weights for four roles.
+        assert_eq!(ppo(&SHAPE, batch, lora).working_set, 2 * 228 + 2 * 1040);
     }
 }

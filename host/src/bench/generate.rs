@@ -1,11 +1,10 @@
-//! Sampling at temperature 1 from prompts of half the length, with a KV cache; no token ends a row.
+//! Sampling at temperature 1 from prompts, with a KV cache; no token ends a row.
 
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 use finegrain_sdk::rng::Stream;
 
-use super::{Plan, random_rows, repeat};
+use super::{Plan, model, random_rows, repeat, timed};
 use crate::error::{Error, Result};
 use crate::model::{Llama, RoundingEffect, Sampling, generate};
 
@@ -14,9 +13,9 @@ pub(super) fn run(plan: &Plan, cancel: &AtomicBool) -> Result<Vec<f64>> {
     let work = Work::new(plan)?;
     repeat(plan, cancel, |repetition| {
         let (stream, prompts) = work.prompts(repetition);
-        let start = Instant::now();
-        let responses = generate(&work.model, &prompts, &work.sampling, &stream, cancel)?;
-        let elapsed = start.elapsed();
+        let (elapsed, responses) = timed(plan, || {
+            generate(&work.model, &prompts, &work.sampling, &stream, cancel)
+        })?;
         let new = work.sampling.max_new_tokens;
         if responses.iter().all(|response| response.ids.len() == new) {
             Ok(elapsed)
@@ -44,10 +43,9 @@ struct Work<'a> {
 impl<'a> Work<'a> {
     fn new(plan: &'a Plan) -> Result<Self> {
         let stream = Stream::new(plan.seed).child("bench");
-        let config = plan.shape.config(plan.batch.length);
         Ok(Self {
             plan,
-            model: Llama::new(config, &stream.child("model"))?.to(&plan.device)?,
+            model: model(plan, &stream.child("model"))?,
             stream,
             sampling: Sampling {
                 weights: plan.weights,
@@ -61,7 +59,7 @@ impl<'a> Work<'a> {
         let stream = self.stream.index(repetition);
         let batch = self.plan.batch;
         let vocabulary = self.plan.shape.vocabulary;
-        let prompts = random_rows(&stream, batch.rows, batch.prompt(), vocabulary);
+        let prompts = random_rows(&stream, batch.rows, batch.prompt, vocabulary);
         (stream, prompts)
     }
 }

@@ -1,17 +1,18 @@
 //! One iteration of PPO as TRL's trainer does it: four models of one shape, two epochs, one minibatch an epoch.
 
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use finegrain_sdk::rng::Stream;
 use serde_json::{Value, json};
 
 use super::cost::PPO_EPOCHS;
-use super::{Plan, random_rows};
+use super::{Plan, adapted, model, random_rows};
+use crate::device::Device;
 use crate::error::Result;
-use crate::model::{Llama, ScalarHead, ScoredModel};
+use crate::model::{ScalarHead, ScoredModel};
 use crate::pipeline::checkpoints::Checkpoints;
 use crate::pipeline::context::{Observer, StageContext};
 use crate::plugins::Registry;
@@ -20,30 +21,45 @@ use crate::train::rollout_batch::RewardSource;
 use crate::train::sampling::SamplingConfig;
 
 /// Remembers when each iteration ended.
-struct Clock(Mutex<Vec<Instant>>);
+struct Clock<'a> {
+    device: &'a Device,
+    marks: Mutex<Result<Vec<Instant>>>,
+}
 
-impl Clock {
-    fn mark(&self) {
-        let mut marks = self
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        marks.push(Instant::now());
+impl<'a> Clock<'a> {
+    fn start(device: &'a Device) -> Self {
+        let clock = Self {
+            device,
+            marks: Mutex::new(Ok(Vec::new())),
+        };
+        clock.mark();
+        clock
     }
 
-    fn seconds(self) -> Vec<f64> {
+    /// A mark is the time at which the device has done what it was asked, or the first failure of it.
+    fn mark(&self) {
+        let done = self.device.synchronize();
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&mut *marks, done) {
+            (Ok(marks), Ok(())) => marks.push(Instant::now()),
+            (Ok(_), Err(error)) => *marks = Err(error),
+            (Err(_), _) => {}
+        }
+    }
+
+    fn seconds(self) -> Result<Vec<f64>> {
         let marks = self
-            .0
+            .marks
             .into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        marks
-            .windows(2)
+            .unwrap_or_else(PoisonError::into_inner)?;
+        let pairs = marks.windows(2);
+        Ok(pairs
             .map(|pair| (pair[1] - pair[0]).as_secs_f64())
-            .collect()
+            .collect())
     }
 }
 
-impl Observer for Clock {
+impl Observer for Clock<'_> {
     fn metrics(&self, _: u64, _: &[(&str, f64)]) {}
 
     fn progress(&self, _: u64, _: u64, _: &str) {
@@ -60,6 +76,7 @@ fn config(plan: &Plan) -> PpoConfig {
         rollout_rows: plan.batch.rows,
         minibatch_rows: plan.batch.rows,
         epochs: PPO_EPOCHS,
+        micro_batch_tokens: plan.micro_batch_tokens,
         sampling: SamplingConfig {
             temperature: 1.0,
             max_new_tokens: plan.batch.new_tokens(),
@@ -71,17 +88,18 @@ fn config(plan: &Plan) -> PpoConfig {
 
 pub(super) fn run(plan: &Plan, cancel: &AtomicBool) -> Result<Vec<f64>> {
     let stream = Stream::new(plan.seed).child("bench");
-    let llama = |name: &str| {
-        let config = plan.shape.config(plan.batch.length);
-        Llama::new(config, &stream.child(name))?.to(&plan.device)
-    };
     let head = ScalarHead::random(plan.shape.channels, &stream.child("head"))?;
     // The critic is made from the reward model by the trainer.
-    let (policy, reward_model) = (
-        llama("model")?,
-        ScoredModel::new(llama("reward model")?, head)?,
-    );
+    let base = model(plan, &stream.child("model"))?;
+    let policy = adapted(&base, plan, &stream.child("lora"))?;
+    let of_rewards = stream.child("reward model");
+    let scored = match plan.lora {
+        None => model(plan, &of_rewards)?,
+        Some(_) => adapted(&base, plan, &of_rewards)?,
+    };
+    let reward_model = ScoredModel::new(scored, head)?;
     let reference = policy.clone();
+    drop(base);
     let registry = Registry::built_in()?;
     let scheme = registry.reward("sequence", &Value::Null)?;
     let advantage = registry.advantage("gae", &json!({ "gamma": 1.0, "lambda": 0.95 }))?;
@@ -89,11 +107,10 @@ pub(super) fn run(plan: &Plan, cancel: &AtomicBool) -> Result<Vec<f64>> {
     let prompts = random_rows(
         &stream,
         plan.batch.rows * config.steps as usize,
-        plan.batch.prompt(),
+        plan.batch.prompt,
         plan.shape.vocabulary,
     );
-    let clock = Clock(Mutex::default());
-    clock.mark();
+    let clock = Clock::start(&plan.device);
     ppo::run(
         PpoInputs {
             policy,
@@ -124,5 +141,5 @@ pub(super) fn run(plan: &Plan, cancel: &AtomicBool) -> Result<Vec<f64>> {
             checkpoints: Checkpoints::none(),
         },
     )?;
-    Ok(clock.seconds().split_off(plan.warm_up))
+    Ok(clock.seconds()?.split_off(plan.warm_up))
 }

@@ -1,5 +1,8 @@
 //! What this machine can do at most, measured in the same process: operations a second in a matrix product, and bytes a
-//! second when a buffer as large as the workload's working set is read.
+//! second: on the processor when a buffer as large as the workload's working set is read, on a GPU when its memory is copied.
+
+#[cfg(feature = "cuda")]
+mod on_gpu;
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -7,6 +10,8 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::cost::Cost;
+use crate::device::Device;
+use crate::error::Result;
 use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
 
 /// Side of the matrices that are multiplied: large enough for the product's best rate.
@@ -24,16 +29,23 @@ const LANES: usize = 64;
 /// The machine's rates.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rates {
-    /// Of a product of two f32 matrices of [`SIDE`]².
+    /// Of a product of two large matrices.
     pub(super) flops_per_second: f64,
-    /// Of reading.
+    /// Of reading, or of reading and writing.
     pub(super) bytes_per_second: f64,
 }
 
-pub(super) fn measure(cost: &Cost) -> Rates {
-    Rates {
-        flops_per_second: product(),
-        bytes_per_second: reading(cost.working_set.clamp(BUFFER.0, BUFFER.1)),
+pub(super) fn measure(cost: &Cost, device: &Device) -> Result<Rates> {
+    match device {
+        Device::Cpu => Ok(Rates {
+            flops_per_second: product(),
+            bytes_per_second: reading(cost.working_set.clamp(BUFFER.0, BUFFER.1)),
+        }),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(gpu) => Ok(Rates {
+            flops_per_second: on_gpu::product(gpu)?,
+            bytes_per_second: on_gpu::copying(gpu)?,
+        }),
     }
 }
 

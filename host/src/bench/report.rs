@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::cost::Cost;
 use super::rates::Rates;
 use super::shape::Shape;
+use crate::device::Dtype;
 use crate::model::{RoundingEffect, SamplingWeights};
 
 /// Median, least and greatest of several values.
@@ -43,9 +44,11 @@ pub struct Floor {
     pub bytes: u64,
     /// Distinct bytes among them.
     pub working_set: u64,
-    /// Measured in the same process: a product of two f32 matrices of 1024².
+    /// Measured in the same process: on the processor a product of two f32 matrices of 1024², on a GPU of two matrices of
+    /// its dtype, up to 8192².
     pub gemm_flops_per_second: f64,
-    /// Measured in the same process: reading a buffer as large as the working set (1 to 256 MiB).
+    /// Measured in the same process: on the processor reading a buffer as large as the working set (1 to 256 MiB), on a GPU
+    /// copying a large buffer, bytes read and written.
     pub bytes_per_second: f64,
     /// Operations over their rate.
     pub flop_seconds: f64,
@@ -85,6 +88,14 @@ pub struct BenchReport {
     pub rows: usize,
     /// Tokens a row.
     pub length: usize,
+    /// Tokens of a prompt, in `generate` and `ppo`; the rest of a row is sampled.
+    pub prompt: usize,
+    /// The rank of the adapters that are trained; `None` where all weights are.
+    pub lora: Option<usize>,
+    /// The GPU's name, or `cpu`.
+    pub device: String,
+    /// The dtype of weights and activations.
+    pub dtype: Dtype,
     /// Threads.
     pub threads: usize,
     /// Tokens of a repetition by which speed is counted: all of them in training, the sampled ones elsewhere.
@@ -101,6 +112,8 @@ pub struct BenchReport {
     pub peak_bytes: Option<u64>,
     /// The same before the model was made.
     pub start_bytes: Option<u64>,
+    /// The most bytes that buffers on the GPU held during the work, weights included; `None` on the processor.
+    pub device_peak_bytes: Option<u64>,
 }
 
 impl BenchReport {
@@ -142,17 +155,27 @@ impl fmt::Display for BenchReport {
         )?;
         writeln!(
             out,
-            "{} rows of {} tokens, {} threads, {} repetitions{}\n",
+            "{} rows of {} tokens{}, {} threads, {} repetitions{}{}",
             self.rows,
             self.length,
+            if self.workload == "train" {
+                String::new()
+            } else {
+                format!(" (prompts of {})", self.prompt)
+            },
             self.threads,
             self.seconds.len(),
+            match self.lora {
+                Some(rank) => format!(", adapters of rank {rank} on frozen weights"),
+                None => String::new(),
+            },
             if self.weights.rounds() {
                 format!(", {} weights", self.weights)
             } else {
                 String::new()
             }
         )?;
+        writeln!(out, "{}, {}\n", self.device, self.dtype.name())?;
         let (speed, time) = (self.tokens_per_second(), self.time());
         writeln!(
             out,
@@ -188,6 +211,13 @@ impl fmt::Display for BenchReport {
                 "peak MiB     {:>10.0}   of which {:.0} before the model",
                 mib(peak),
                 mib(start)
+            )?;
+        }
+        if let Some(peak) = self.device_peak_bytes {
+            let mib = peak as f64 / f64::from(1 << 20);
+            writeln!(
+                out,
+                "GPU MiB      {mib:>10.0}   at the peak, weights included"
             )?;
         }
         if let Some(rounding) = &self.rounding {

@@ -49,6 +49,17 @@ pub const MEDIUM: Shape = Shape {
     tied: false,
 };
 
+/// LLaMA with 7 billion parameters (Touvron et al. 2023, table 2; vocabulary and F of its config.json).
+pub const LLAMA_7B: Shape = Shape {
+    vocabulary: 32_000,
+    channels: 4096,
+    layers: 32,
+    heads: 32,
+    kv_heads: 32,
+    feed_forward: 11_008,
+    tied: false,
+};
+
 /// `SmolLM2` with 135 million parameters.
 pub const SMOLLM2: Shape = Shape {
     vocabulary: 49_152,
@@ -140,41 +151,68 @@ impl Shape {
 
     /// The batch that a named shape is timed with.
     pub fn batch(&self, workload: Workload) -> Option<Batch> {
-        let (rows, length) = match (*self, workload) {
-            (SMALL, Workload::Ppo) => (64, 64),
-            (SMALL, _) => (32, 64),
-            (MEDIUM, Workload::Ppo) => (32, 128),
-            (MEDIUM, _) => (8, 128),
-            (SMOLLM2, _) => (4, 128),
+        Some(match (*self, workload) {
+            (SMALL, Workload::Ppo) => Batch::new(64, 64),
+            (SMALL, _) => Batch::new(32, 64),
+            (MEDIUM, Workload::Ppo) => Batch::new(32, 128),
+            (MEDIUM, _) => Batch::new(8, 128),
+            (SMOLLM2, _) => Batch::new(4, 128),
+            (LLAMA_7B, Workload::Train) => Batch::new(4, 492),
+            // AlpacaFarm's longest prompts and responses.
+            (LLAMA_7B, _) => Batch {
+                prompt: 192,
+                ..Batch::new(16, 492)
+            },
             _ => return None,
-        };
-        Some(Batch { rows, length })
+        })
     }
 }
 
-/// Rows of one length.
+/// Rows of one length, all with prompts of one length where there are prompts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// B.
     pub rows: usize,
     /// Tokens a row, prompt included; at least 2.
     pub length: usize,
+    /// Tokens of a prompt, where there is one; at least 1 and below `length`.
+    pub prompt: usize,
 }
 
 impl Batch {
+    /// Rows of which half is prompt.
+    pub fn new(rows: usize, length: usize) -> Self {
+        Self {
+            rows,
+            length,
+            prompt: length / 2,
+        }
+    }
+
+    /// The same rows with prompts of so many tokens.
+    ///
+    /// # Errors
+    /// A prompt without a token, or one that leaves none to sample.
+    pub fn with_prompt(self, prompt: usize) -> Result<Self> {
+        if prompt == 0 || prompt >= self.length {
+            return Err(Error::input(format!(
+                "--prompt {prompt}: accepted is 1 to {} in rows of {} tokens",
+                self.length - 1,
+                self.length
+            ))
+            .hint("what is left of a row is sampled"));
+        }
+        Ok(Self { prompt, ..self })
+    }
+
     /// N.
     pub fn tokens(self) -> usize {
         self.rows * self.length
     }
 
-    /// Tokens of a prompt, where there is one: half a row.
-    pub fn prompt(self) -> usize {
-        self.length / 2
-    }
-
     /// Tokens that are sampled behind it.
     pub fn new_tokens(self) -> usize {
-        self.length - self.prompt()
+        self.length - self.prompt
     }
 }
 
@@ -187,7 +225,7 @@ impl FromStr for Batch {
             .split_once(['x', '×'])
             .and_then(|(rows, length)| Some((rows.parse().ok()?, length.parse().ok()?)));
         match sizes {
-            Some((rows, length)) if rows > 0 && length > 1 => Ok(Self { rows, length }),
+            Some((rows, length)) if rows > 0 && length > 1 => Ok(Self::new(rows, length)),
             _ => Err(Error::input(format!(
                 "--batch {text}: accepted is ROWSxLENGTH, at least 1x2"
             ))
@@ -216,6 +254,8 @@ mod tests {
         }
         // SmolLM2-135M: 134 515 008 by its model card's files.
         assert_eq!(SMOLLM2.parameters(), 134_515_008);
+        // LLaMA-7B: 6 738 415 616, "6.7B" in the paper's table 2.
+        assert_eq!(LLAMA_7B.parameters(), 6_738_415_616);
     }
 
     #[test]
@@ -232,13 +272,10 @@ mod tests {
             let error = text.parse::<Shape>().unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
         }
-        assert_eq!(
-            "4x128".parse::<Batch>().unwrap(),
-            Batch {
-                rows: 4,
-                length: 128
-            }
-        );
+        assert_eq!("4x128".parse::<Batch>().unwrap(), Batch::new(4, 128));
+        let batch = Batch::new(4, 128).with_prompt(30).unwrap();
+        assert_eq!((batch.prompt, batch.new_tokens()), (30, 98));
+        assert!(batch.with_prompt(0).is_err() && batch.with_prompt(128).is_err());
         for text in ["4", "0x8", "4x1", "ax2"] {
             assert!(text.parse::<Batch>().is_err(), "{text}");
         }

@@ -53,7 +53,7 @@ pub fn run(plan: &Plan, cancel: &AtomicBool) -> Result<SweepReport> {
         let seconds = Spread::of(train::run(&plan, cancel)?);
         let (tokens, flops) = (
             batch.tokens() as f64,
-            cost::train(&plan.shape, batch).flops as f64,
+            cost::train(&plan.shape, batch, plan.form()).flops as f64,
         );
         cells.push(SweepCell {
             rows: batch.rows,
@@ -84,7 +84,7 @@ fn batches(around: Batch) -> Vec<Batch> {
     let rows = scaled(around.rows, &[1, 2, 4, 8], 1);
     scaled(around.length, &[2, 4, 8, 16], 2)
         .into_iter()
-        .flat_map(|length| rows.iter().map(move |&rows| Batch { rows, length }))
+        .flat_map(|length| rows.iter().map(move |&rows| Batch::new(rows, length)))
         .collect()
 }
 
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn batches_stand_around_the_plan_and_do_not_repeat() {
         let sizes = |rows, length| -> Vec<(usize, usize)> {
-            let cells = batches(Batch { rows, length }).into_iter();
+            let cells = batches(Batch::new(rows, length)).into_iter();
             cells.map(|batch| (batch.rows, batch.length)).collect()
         };
         assert_eq!(

@@ -1,14 +1,13 @@
-//! Forward, backward and an AdamW step of the next-token loss over all positions, f32, without clipping.
+//! Forward, backward and an AdamW step of the next-token loss over all positions, without clipping.
 
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 use finegrain_sdk::rng::Stream;
 
-use super::{Plan, random_rows, repeat};
+use super::{Plan, adapted, model, random_rows, repeat, timed};
 use crate::data::ragged::TokenBatch;
 use crate::error::{Error, Result};
-use crate::model::{Llama, LoraConfig};
+use crate::model::Llama;
 use crate::train::adamw::{AdamW, OptimizerConfig};
 
 /// A model in training.
@@ -19,16 +18,11 @@ struct Trainer {
 
 impl Trainer {
     fn new(plan: &Plan, stream: &Stream) -> Result<Self> {
-        let config = plan.shape.config(plan.batch.length);
-        let mut model = Llama::new(config, &stream.child("model"))?.to(&plan.device)?;
-        model.set_recompute(plan.recompute);
-        if let Some(rank) = plan.lora {
-            let lora = LoraConfig {
-                rank,
-                ..LoraConfig::default()
-            };
-            model = model.with_lora(&lora, &stream.child("lora"))?;
-        }
+        let model = adapted(
+            &model(plan, &stream.child("model"))?,
+            plan,
+            &stream.child("lora"),
+        )?;
         let optimizer = AdamW::new(&model, &OptimizerConfig::default())?;
         Ok(Self { model, optimizer })
     }
@@ -52,9 +46,7 @@ pub(super) fn run(plan: &Plan, cancel: &AtomicBool) -> Result<Vec<f64>> {
     let mut trainer = Trainer::new(plan, &stream)?;
     repeat(plan, cancel, |repetition| {
         let batch = batch(plan, &stream.index(repetition));
-        let start = Instant::now();
-        let loss = trainer.step(&batch)?;
-        let elapsed = start.elapsed();
+        let (elapsed, loss) = timed(plan, || trainer.step(&batch))?;
         if loss.is_finite() {
             Ok(elapsed)
         } else {

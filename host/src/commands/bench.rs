@@ -7,7 +7,7 @@ use crate::bench::shape::{Batch, Shape};
 use crate::bench::{self, BenchReport, Plan, Workload, sweep};
 use crate::cli::{BenchArgs, BenchCommand};
 use crate::commands::{emit, emit_json, interrupt, start_threads};
-use crate::device::Device;
+use crate::device::{Device, DeviceConfig, DeviceKind, Dtype};
 use crate::error::{Error, Result};
 use crate::model::SamplingWeights;
 
@@ -25,14 +25,17 @@ pub(super) fn bench(command: &BenchCommand) -> Result<()> {
     let (workload, args, sweeps, weights) = match command {
         BenchCommand::Train { args, sweep, .. } => (Workload::Train, args, *sweep, f32),
         BenchCommand::Generate { args, weights } => (Workload::Generate, args, false, *weights),
-        BenchCommand::Ppo(args) => (Workload::Ppo, args, false, f32),
+        BenchCommand::Ppo { args, .. } => (Workload::Ppo, args, false, f32),
     };
     let mut plan = plan(workload, args, weights)?;
-    if let BenchCommand::Train {
-        recompute, lora, ..
+    if let BenchCommand::Train { training, .. } | BenchCommand::Ppo { training, .. } = command {
+        (plan.recompute, plan.lora) = (training.recompute, training.lora);
+    }
+    if let BenchCommand::Ppo {
+        micro_batch_tokens, ..
     } = command
     {
-        (plan.recompute, plan.lora) = (*recompute, *lora);
+        plan.micro_batch_tokens = *micro_batch_tokens;
     }
     start_threads(args.threads)?;
     let cancel = interrupt::install()?;
@@ -69,15 +72,18 @@ fn plan(workload: Workload, args: &BenchArgs, weights: SamplingWeights) -> Resul
             .hint("--tied belongs to six sizes V,C,LAYERS,HEADS,KV,FFN"));
         }
     }
-    let batch: Batch = match &args.batch {
+    let mut batch: Batch = match &args.batch {
         Some(batch) => batch.parse()?,
         None => shape.batch(workload).ok_or_else(|| {
             Error::input("--batch is needed with an explicit shape")
                 .hint("--batch 32x64 is 32 rows of 64 tokens")
         })?,
     };
+    if let Some(prompt) = args.prompt {
+        batch = batch.with_prompt(prompt)?;
+    }
     Ok(Plan {
-        device: Device::Cpu,
+        device: device(args, weights)?,
         shape,
         batch,
         repetitions: args.repetitions,
@@ -86,5 +92,27 @@ fn plan(workload: Workload, args: &BenchArgs, weights: SamplingWeights) -> Resul
         weights,
         recompute: false,
         lora: None,
+        micro_batch_tokens: 0,
+    })
+}
+
+fn device(args: &BenchArgs, weights: SamplingWeights) -> Result<Device> {
+    match (args.device, args.dtype) {
+        (DeviceKind::Cpu, Some(Dtype::Bf16)) => {
+            return Err(Error::input("--dtype bf16: the processor computes in f32")
+                .hint("--device cuda, or --weights bf16 of `bench generate`"));
+        }
+        (DeviceKind::Cuda, _) if weights.rounds() => {
+            return Err(Error::input(format!(
+                "--weights {weights}: a GPU samples with weights of its own dtype"
+            ))
+            .hint("--dtype bf16 or --dtype f32"));
+        }
+        _ => {}
+    }
+    Device::open(&DeviceConfig {
+        kind: args.device,
+        ordinal: args.ordinal,
+        dtype: args.dtype.unwrap_or_default(),
     })
 }

@@ -17,7 +17,9 @@ pub struct DeviceConfig {
 }
 
 /// A kind of device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeviceKind {
     /// The processor.
@@ -28,7 +30,19 @@ pub enum DeviceKind {
 }
 
 /// The dtype of weights and activations on a GPU.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    clap::ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Dtype {
     /// bfloat16: 8 bits of precision, the range of f32.
@@ -39,6 +53,14 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    /// The name in configurations and results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bf16 => "bf16",
+            Self::F32 => "f32",
+        }
+    }
+
     /// Bytes of an element.
     pub fn size(self) -> usize {
         match self {

@@ -275,7 +275,7 @@ impl Drop for Lane {
     }
 }
 
-fn facts(context: &CudaContext) -> Result<Facts, DriverError> {
+pub(super) fn facts(context: &CudaContext) -> Result<Facts, DriverError> {
     let mut driver = 0;
     // SAFETY: the pointer is valid for the call.
     unsafe { sys::cuDriverGetVersion(&raw mut driver) }.result()?;

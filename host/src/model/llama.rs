@@ -53,6 +53,14 @@ impl Llama {
         Ok(Self::from_weights(config, weights))
     }
 
+    /// A model of noise, for timing: weights have the scale of [`Llama::new`]'s but are uniform, and all threads draw them
+    /// where they will lie, so that seven billion take seconds and are in memory once.
+    pub(crate) fn noise(config: LlamaConfig, seed: u64) -> Result<Self> {
+        config.validate()?;
+        let weights = parameters::noise(&config, seed);
+        Ok(Self::from_weights(config, weights))
+    }
+
     /// Loads a Hugging Face folder, a .gguf file or the folder of an adapter with the model under it; half-precision and
     /// quantised weights become f32. Models with adapters on one base share its weights in memory.
     ///

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use candle_core::{Device as CandleDevice, Tensor};
 use finegrain_sdk::rng::Stream;
 use rand::RngExt as _;
+use rayon::prelude::*;
 
 use super::config::LlamaConfig;
 use super::storage::{Storage, WeakStorage};
@@ -319,6 +320,42 @@ impl Spec {
             Some(std) => normal(&stream.child(&self.name), std, count),
         }
     }
+}
+
+/// The parameters of a model of noise: of the scale that a fresh one has, uniform, value by value from `seed` and its place.
+pub(super) fn noise(config: &LlamaConfig, seed: u64) -> ParameterSet {
+    let specs = specs(config);
+    let count = |spec: &Spec| spec.shape.iter().product::<usize>();
+    let mut all = Vec::with_capacity(specs.iter().map(count).sum());
+    let mut entries = Vec::with_capacity(specs.len());
+    for spec in specs {
+        let range = all.len()..all.len() + count(&spec);
+        match spec.std {
+            None => all.resize(range.end, 1.0),
+            Some(std) => {
+                // U(−a, a) has the standard deviation a/√3.
+                let width = (std * 2.0 * 3f64.sqrt()) as f32;
+                let place = range.clone().into_par_iter();
+                all.par_extend(place.map(|at| (unit(seed, at as u64) - 0.5) * width));
+            }
+        }
+        let Spec { name, shape, .. } = spec;
+        entries.push(Entry { name, shape, range });
+    }
+    ParameterSet {
+        entries: Arc::new(entries),
+        storage: Storage::new(all),
+    }
+}
+
+/// A number in [0, 1) by the output function of `SplitMix64` (Steele et al. 2014).
+fn unit(seed: u64, at: u64) -> f32 {
+    let mut x = (seed ^ at)
+        .wrapping_add(1)
+        .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((x ^ (x >> 31)) >> 40) as f32 / (1u64 << 24) as f32
 }
 
 /// `count` draws from N(0, std²) by Box and Muller's transform.

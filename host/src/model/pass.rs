@@ -27,6 +27,7 @@ use crate::data::ragged::TokenBatch;
 use crate::error::Result;
 use crate::ops::{Element, embedding, rms_norm};
 
+#[cfg(feature = "cuda")]
 pub(in crate::model) use self::network::Dimensions;
 pub(crate) use self::network::Network;
 pub(crate) use self::pool::{Pool, Pooled};
