@@ -12,6 +12,7 @@ pub mod device;
 pub mod error;
 pub mod eval;
 pub mod inspect;
+pub mod memory_plan;
 pub mod model;
 pub mod ops;
 pub mod pipeline;
