@@ -59,7 +59,7 @@ const CONTEXT: u64 = 500 << 20;
 
 /// What the process on the CPU takes beside models: code, threads' stacks, packed panels of products, the allocator's
 /// reserve. Assumed; docs/memory.md has what was measured.
-const PROCESS: u64 = 64 << 20;
+const PROCESS: u64 = 128 << 20;
 
 impl Machine {
     /// Whether models live on a GPU.

@@ -243,28 +243,27 @@ fn two_minibatches(question: &Question, _: u64) -> Option<Change> {
     })
 }
 
-/// Rollouts cut down to the largest part of them that is enough.
+/// Rollouts cut down to the largest part of them that is enough, minibatches with them.
 fn fewer_rollout_rows(question: &Question, memory: u64) -> Option<Change> {
     let ppo = &question.config.ppo;
     let (all, samples, minibatch) = (ppo.rollout_rows, ppo.samples_per_prompt, ppo.minibatch_rows);
-    let parts = std::iter::successors(Some(all), |rows| rows.is_multiple_of(2).then_some(rows / 2));
-    let parts = parts.skip(1).filter(|&rows| {
-        rows.is_multiple_of(samples) && (rows < minibatch || rows.is_multiple_of(minibatch))
-    });
-    let changes = parts.map(|rows| {
-        let mut question = question.clone();
-        let mut set = vec![format!("ppo.rollout_rows={rows}")];
-        let ppo = &mut question.config.ppo;
-        ppo.rollout_rows = rows;
-        if minibatch > rows {
-            ppo.minibatch_rows = rows;
-            set.push(format!("ppo.minibatch_rows={rows}"));
-        }
-        let change = Change::of(question, set);
-        Change {
-            changes_results: true,
-            ..change
-        }
-    });
+    let parts = std::iter::successors(Some(2_usize), |part| part.checked_mul(2));
+    let parts =
+        parts.take_while(|&part| all.is_multiple_of(part) && minibatch.is_multiple_of(part));
+    let changes = parts
+        .filter(|part| (all / part).is_multiple_of(samples))
+        .map(|part| {
+            let mut question = question.clone();
+            let ppo = &mut question.config.ppo;
+            (ppo.rollout_rows, ppo.minibatch_rows) = (all / part, minibatch / part);
+            let set = vec![
+                format!("ppo.rollout_rows={}", all / part),
+                format!("ppo.minibatch_rows={}", minibatch / part),
+            ];
+            Change {
+                changes_results: true,
+                ..Change::of(question, set)
+            }
+        });
     first_enough(changes, memory)
 }

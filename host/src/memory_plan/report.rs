@@ -109,7 +109,7 @@ pub(super) fn assumptions(question: &Question) -> Vec<String> {
             question.machine.dtype
         ),
         DeviceKind::Cpu => format!(
-            "f32; {} threads; every peak includes 64 MiB for the process, which are assumed. Buffers of an update wait in a pool for the next, so they \
+            "f32; {} threads; every peak includes 128 MiB for the process, which are assumed. Buffers of an update wait in a pool for the next, so they \
              are there while responses are sampled.",
             question.machine.threads
         ),
