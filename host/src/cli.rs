@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::{Span, SpanRelativeTo};
@@ -52,6 +53,16 @@ pub enum Command {
         finegrain compare configs/edit-pairs/*.toml --set data.path=edits.jsonl --set model.path=llama --seeds 1,2,3"
     )]
     Compare(CompareArgs),
+    /// Say how much memory a run takes at most, stage by stage, and what would make it fit; nothing is run or downloaded.
+    #[command(
+        after_help = "Examples:\n  finegrain plan configs/sandbox/fine-token-ppo.toml\n  \
+        finegrain plan configs/examples/llama-7b-lora.toml --device cuda --device-memory 80GiB\n  \
+        finegrain plan configs/edit-pairs/ppo-rlhf.toml --set data.path=edits.jsonl --set model.path=llama-7b \\\n    \
+        --device cuda --device-memory 40GB --prompt-tokens 192 --response-tokens 300\n\n\
+        A folder with the model's config.json is enough for model.path. The exit code is 1 where the peak is above the \
+        memory.\nFormulas and assumptions: docs/memory.md. (Which stages are cached: finegrain run CONFIG --dry-run.)"
+    )]
+    Plan(PlanArgs),
     /// Look into a finished run: stages, metrics as sparklines, samples, tokens by reward.
     #[command(
         after_help = "Examples:\n  finegrain inspect runs/fine-token-ppo-seed1\n  \
@@ -169,6 +180,47 @@ pub struct CompareArgs {
     /// Shared flags.
     #[command(flatten)]
     pub common: CommonArgs,
+}
+
+/// `finegrain plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The configuration.
+    pub config: PathBuf,
+    /// Change an existing key, as `key=value`. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// Load plugins from this library or folder too: they say whether a critic or a reward model is needed. May be repeated.
+    #[arg(long = "plugin", value_name = "PATH")]
+    pub plugins: Vec<PathBuf>,
+    /// Where the models live; as device.kind says where absent.
+    #[arg(long, value_enum)]
+    pub device: Option<DeviceKind>,
+    /// The dtype of weights and activations on a GPU; as device.dtype says where absent.
+    #[arg(long, value_enum)]
+    pub dtype: Option<Dtype>,
+    /// The device's memory, such as 80GiB, 24GB or 81920MiB; where absent, 80 GiB of a GPU, and this machine's for the CPU.
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    pub device_memory: Option<u64>,
+    /// Tokens of the longest prompt with its template, where the configuration does not bound them.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
+    pub prompt_tokens: Option<u64>,
+    /// Tokens of the longest response in the data (demonstrations, edits), likewise.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
+    pub response_tokens: Option<u64>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A number of bytes with its unit: `80GiB` are 80 · 2³⁰, `80GB` 80 · 10⁹.
+fn memory(text: &str) -> Result<u64, String> {
+    let accepted = "accepted: a number and its unit, such as 80GiB, 24GB or 81920MiB";
+    let size: ByteSize = text.parse().map_err(|_| accepted.to_owned())?;
+    if size.as_u64() == 0 || !text.contains(char::is_alphabetic) {
+        return Err(accepted.to_owned());
+    }
+    Ok(size.as_u64())
 }
 
 /// `finegrain inspect`.
@@ -502,6 +554,22 @@ pub enum ConfigCommand {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_is_a_number_with_its_unit() {
+        for (text, bytes) in [
+            ("80GiB", 80 << 30),
+            ("24GB", 24_000_000_000),
+            ("1.5 TiB", 3 << 39),
+            ("81920MiB", 80 << 30),
+        ] {
+            assert_eq!(memory(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "80", "0GiB", "-1GiB", "many", "8 parsecs"] {
+            let error = memory(text).unwrap_err();
+            assert!(error.contains("accepted: a number"), "{text}: {error}");
+        }
+    }
 
     #[test]
     fn ages_are_lengths_of_time_that_are_not_negative() {

@@ -7,6 +7,7 @@ mod doctor;
 mod generate;
 mod inspect;
 mod interrupt;
+mod plan;
 mod plugin;
 mod report;
 mod run;
@@ -22,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::model::is_here;
 use crate::pipeline::observer::Show;
 use crate::pipeline::store::Store;
-use crate::pipeline::{Session, plan};
+use crate::pipeline::{Session, plan as plan_of_stages};
 use crate::plugins::{PluginSearch, Registry};
 
 /// Columns that printed tables keep to.
@@ -33,6 +34,7 @@ pub fn dispatch(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Compare(args) => compare::compare(&args),
+        Command::Plan(args) => plan::plan(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Report(args) => report::report(&args),
         Command::Plugin(command) => plugin::plugin(&command),
@@ -118,16 +120,16 @@ pub(crate) fn announce(args: &CommonArgs, session: &Session<'_>, runs: &[Config]
     if args.dry_run {
         check_models_are_here(runs)?;
     }
-    let plan = plan::plan(session, runs)?;
+    let plan = plan_of_stages::plan(session, runs)?;
     if !args.dry_run {
         // A line for the user; where standard error is gone, nobody misses it.
-        let _ = writeln!(io::stderr(), "{}", plan::in_one_line(&plan));
+        let _ = writeln!(io::stderr(), "{}", plan_of_stages::in_one_line(&plan));
         return Ok(false);
     }
     if args.json {
         emit_json(&plan)?;
     } else {
-        emit(&plan::table(&plan, TABLE_WIDTH))?;
+        emit(&plan_of_stages::table(&plan, TABLE_WIDTH))?;
     }
     Ok(true)
 }

@@ -98,8 +98,11 @@ pub fn examine(search: &PluginSearch, store: &Path, needs_cuda: bool) -> Finding
         writable(store),
     ];
     let cuda = cuda_findings(missing);
-    let all_fine =
-        |findings: &[Finding]| findings.iter().all(|finding| finding.status == Status::Fine);
+    let all_fine = |findings: &[Finding]| {
+        findings
+            .iter()
+            .all(|finding| finding.status == Status::Fine)
+    };
     Findings {
         processor_works: all_fine(&processor),
         cuda_works: all_fine(&cuda),

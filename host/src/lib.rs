@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod error;
 pub mod eval;
 pub mod inspect;
+pub mod memory_plan;
 pub mod model;
 pub mod ops;
 pub mod pipeline;

@@ -10,4 +10,4 @@ pub use config::{ModelShape, SandboxConfig};
 pub use corpus::{Corpus, generate};
 pub use fresh_model::{fresh_model, save_fresh_model};
 pub use ground_truth::{defect_marks, score};
-pub use vocabulary::tokenizer;
+pub use vocabulary::{LONGEST_PROMPT, LONGEST_RESPONSE, tokenizer};

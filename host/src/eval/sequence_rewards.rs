@@ -58,7 +58,7 @@ impl ScoredText<'_> {
 
 /// Tokens that go through the model at once: enough to keep all threads busy, and a few megabytes of activations per layer
 /// of a small model.
-const BATCH_TOKENS: usize = 4096;
+pub const BATCH_TOKENS: usize = 4096;
 
 /// R(τ) of every text, in order.
 ///

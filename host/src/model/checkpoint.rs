@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use folder::Folder;
 use gguf::GgufModel;
 
-pub use hub::{is_here, locate};
+pub use hub::{is_here, locate, sizes};
 pub(super) use write::{save, write_weights};
 
 const CONFIG: &str = "config.json";

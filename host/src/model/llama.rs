@@ -202,6 +202,12 @@ impl Llama {
         self.adapter.as_ref()
     }
 
+    /// The most elements that passes have had on loan at once.
+    #[cfg(test)]
+    pub(crate) fn most_lent(&self) -> usize {
+        self.pool.most_lent()
+    }
+
     /// Says whether training keeps the layers' inputs alone and computes the other activations again on the way back
     /// (Chen et al. 2016, arXiv:1604.06174): less memory for one more forward pass, and the same gradients to the bit.
     pub fn set_recompute(&mut self, recompute: bool) {

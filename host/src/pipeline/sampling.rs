@@ -12,7 +12,7 @@ use crate::pipeline::encoding::Encoder;
 use crate::train::sampling::SamplingConfig;
 
 /// Rows that are generated together: enough to fill the machine, few enough for progress to move.
-const CHUNK: usize = 64;
+pub(crate) const CHUNK: usize = 64;
 
 /// One sampled response.
 #[derive(Clone, Debug, PartialEq)]

@@ -63,7 +63,7 @@ where
 }
 
 /// Sentences, each wrapped at the width and starting a line of its own.
-fn paragraphs(sentences: &[String], width: u16) -> String {
+pub fn paragraphs(sentences: &[String], width: u16) -> String {
     let mut table = Table::new();
     table
         .load_style(TableStyle::new())

@@ -12,9 +12,15 @@ const UNK: &str = "<unk>";
 const BOS: &str = "<s>";
 const EOS: &str = "</s>";
 
-/// Tokens of the longest row: BOS, a prompt of thirteen words, three points of nine, EOS.
-pub(super) const LONGEST_ROW: usize =
-    1 + 13 + finegrain_rubric::MAX_POINTS * finegrain_rubric::SLOTS_PER_POINT + 1;
+/// Tokens of the longest prompt: BOS and thirteen words.
+pub const LONGEST_PROMPT: usize = 1 + 13;
+
+/// Tokens of the longest response that the language has: three points of nine words, EOS.
+pub const LONGEST_RESPONSE: usize =
+    finegrain_rubric::MAX_POINTS * finegrain_rubric::SLOTS_PER_POINT + 1;
+
+/// Tokens of the longest row.
+pub(super) const LONGEST_ROW: usize = LONGEST_PROMPT + LONGEST_RESPONSE;
 
 /// A tokenizer of the language's words, with `<unk>`, `<s>` and `</s>` as ids 0, 1 and 2. A prompt begins with `<s>`;
 /// decoding joins words with single spaces.

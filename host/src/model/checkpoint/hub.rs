@@ -11,7 +11,9 @@ use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::super::config::LlamaConfig;
+use super::super::lora;
 use super::folder::{shard_names, weight_files};
+use super::gguf::GgufModel;
 use super::{CONFIG, INDEX, WEIGHTS};
 use crate::data::gguf::is_gguf;
 use crate::data::tokenizer;
@@ -54,6 +56,52 @@ pub fn is_here(name: &Path) -> Result<bool> {
         Some(id) if !name.exists() => Ok(Hub::from_env()?.cached(&id).is_some()),
         _ => locate(name).map(|_| true),
     }
+}
+
+/// The sizes of a model by its name, without its weights: from the config.json of a folder, which needs nothing else in it, or
+/// of the hub's cache, or from the metadata of a .gguf file. Nothing is downloaded. An adapter has the sizes of its base.
+///
+/// # Errors
+/// Nothing of this name, a model of the hub that is not cached, a config.json that is no plain LLaMA's.
+pub fn sizes(name: &Path) -> Result<LlamaConfig> {
+    if name.is_dir() {
+        if lora::is_adapter(name) {
+            return sizes(&lora::base_of(name)?);
+        }
+        let file = name.join(CONFIG);
+        if !file.is_file() {
+            return Err(
+                Error::input(format!("{} has no {CONFIG}", name.display())).hint(
+                    "a folder with the model's config.json is enough; weights need not be there",
+                ),
+            );
+        }
+        return LlamaConfig::load(&file);
+    }
+    if name.is_file() && is_gguf(name) {
+        return Ok(GgufModel::open(name)?.config().clone());
+    }
+    let Some(id) = name
+        .to_str()
+        .and_then(HubId::parse)
+        .filter(|_| !name.exists())
+    else {
+        return Err(
+            Error::input(format!("there is no model {}; {ACCEPTED}", name.display()))
+                .hint("a folder with the model's config.json is enough; weights need not be there"),
+        );
+    };
+    let hub = Hub::from_env()?;
+    let file = hub.folder(&id).join(CONFIG);
+    if !file.is_file() {
+        return Err(Error::input(format!(
+            "there is no folder {}, and {} has no {CONFIG} of the model {id}",
+            name.display(),
+            hub.cache.display()
+        ))
+        .hint("nothing is downloaded here: put the model's config.json, which is enough, into a folder and name the folder"));
+    }
+    LlamaConfig::load(&file)
 }
 
 /// `org/name` at a revision: a branch, a tag or a commit.
@@ -147,14 +195,19 @@ impl Hub {
         Repo::with_revision(id.repo.clone(), RepoType::Model, id.revision.clone())
     }
 
-    /// The model's folder in the cache, if all files are there. A revision is a reference to a commit, or the commit.
-    fn cached(&self, id: &HubId) -> Option<PathBuf> {
+    /// Where the cache has the model's files, those that are there. A revision is a reference to a commit, or the commit.
+    fn folder(&self, id: &HubId) -> PathBuf {
         let repo = Self::repo(id);
         let references = self.cache.join(repo.folder_name()).join("refs");
         let commit = std::fs::read_to_string(references.join(&id.revision))
             .map_or_else(|_| id.revision.clone(), |commit| commit.trim().to_owned());
         let cache = Cache::new(self.cache.clone()).repo(repo);
-        let dir = cache.pointer_path(&commit);
+        cache.pointer_path(&commit)
+    }
+
+    /// The model's folder in the cache, if all files are there.
+    fn cached(&self, id: &HubId) -> Option<PathBuf> {
+        let dir = self.folder(id);
         let small = [CONFIG, tokenizer::FILE];
         let whole = small.iter().all(|name| dir.join(name).is_file())
             && weight_files(&dir).is_ok_and(|files| files.iter().all(|file| file.is_file()));

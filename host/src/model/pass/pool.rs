@@ -60,6 +60,12 @@ impl<T: Copy + Default> Pool<T> {
 }
 
 impl<T> Pool<T> {
+    /// The most elements that were on loan at once.
+    #[cfg(test)]
+    pub(crate) fn most_lent(&self) -> usize {
+        self.lock().most_lent
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

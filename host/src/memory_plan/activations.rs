@@ -1,0 +1,125 @@
+//! Activations of passes and the logits of a head.
+//!
+//! A layer keeps of each token, beside its input (C): queries and the attention's result (H·D each), keys and values
+//! (2·K·D), the stream between the halves (C), gate and up (2·F), and log-sums (H, f32). In the last layer, only keys and
+//! values are there for all n tokens; the rest is for the m that are read (`model/pass/block.rs`: `Activations`).
+//!
+//! The way back holds, of the layer it is in: the activated product (F), two normed inputs (2·C), the gradients of the
+//! middle stream (C), of queries (H·D), of keys and values (2·K·D), of both streams (2·C), of a normed input (C) and of
+//! the attention's result (H·D), and both products of every adapter with its rank (`block_backward.rs`: `Factors`); and for
+//! the tokens that are read, hidden states, their gradients and the stream before the final norm (3·C).
+//!
+//! The CPU works on a layer while the weights of the one above are summed up, so it has two sets of `Factors`, and one
+//! more of what a layer keeps where that is computed again; the last two gradients are those of the chunks under way.
+
+use super::machine::Machine;
+use super::rows::MicroBatch;
+use super::sizes::Sizes;
+
+/// Elements of a chunk of logits on a GPU.
+const LOGITS_OF_CHUNK: u64 = 1 << 25;
+
+/// Bytes and rows of a chunk of logits on the CPU (`ops/log_prob.rs`).
+const CPU_LOGITS_BYTES: u64 = 4 << 20;
+const CPU_LOGITS_ROWS: u64 = 64;
+
+/// Tokens of the CPU's chunks, unless a row is longer (`model/pass/rows.rs`).
+const CPU_CHUNK: u64 = 256;
+
+/// Bytes of a log-sum and of a logit.
+const F32: u64 = 4;
+
+/// The passes of one model on one machine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Passes<'a> {
+    pub(super) sizes: &'a Sizes,
+    pub(super) machine: &'a Machine,
+    pub(super) recompute: bool,
+}
+
+impl Passes<'_> {
+    fn real(&self) -> u64 {
+        self.machine.real()
+    }
+
+    /// Bytes that a layer keeps beside its input, of n tokens of which m ask.
+    fn layer(&self, n: u64, m: u64) -> u64 {
+        let of = self.sizes;
+        let asking = 2 * of.query_width + of.channels + 2 * of.feed_forward;
+        self.real() * (n * of.key_value_width + m * asking) + F32 * m * of.heads
+    }
+
+    /// Tokens of the chunks that the CPU's threads have under way; all at once on a GPU.
+    fn under_way(&self, batch: MicroBatch) -> u64 {
+        if self.machine.is_gpu() {
+            return batch.tokens;
+        }
+        batch
+            .tokens
+            .min(self.machine.threads * CPU_CHUNK.max(batch.longest))
+    }
+
+    /// What a pass with a way back holds from its forward half to its backward half.
+    pub(super) fn kept(&self, batch: MicroBatch) -> u64 {
+        let (of, n, m) = (self.sizes, batch.tokens, batch.read);
+        let inputs = self.real() * of.layers * n * of.channels;
+        // The stream before the final norm, and hidden states.
+        let ends = self.real() * 2 * m * of.channels;
+        let rest = if self.recompute {
+            0
+        } else {
+            of.layers.saturating_sub(1) * self.layer(n, n) + self.layer(n, m)
+        };
+        inputs + ends + rest
+    }
+
+    /// What the way back holds beside that.
+    pub(super) fn backward(&self, batch: MicroBatch) -> u64 {
+        let (of, n) = (self.sizes, batch.tokens);
+        // Layers that are worked on at a time.
+        let layers = if self.machine.is_gpu() {
+            1
+        } else {
+            of.layers.min(2)
+        };
+        let factors = of.feed_forward
+            + 3 * of.channels
+            + of.query_width
+            + of.key_value_width
+            + 2 * of.ranks();
+        let streams = (1 + layers) * of.channels;
+        let passing = self.under_way(batch) * (of.channels + of.query_width);
+        let again = if self.recompute {
+            layers * self.layer(n, n)
+        } else {
+            0
+        };
+        let hidden = batch.read * of.channels;
+        self.real() * (n * (layers * factors + streams) + passing + hidden) + again
+    }
+
+    /// Both.
+    pub(super) fn training(&self, batch: MicroBatch) -> u64 {
+        self.kept(batch) + self.backward(batch)
+    }
+
+    /// A pass without a way back: two streams, one layer's activations, a normed input and the activated product of the
+    /// tokens under way, and all hidden states that are read.
+    pub(super) fn forward(&self, batch: MicroBatch) -> u64 {
+        let (of, n) = (self.sizes, self.under_way(batch));
+        let elements = n * (3 * of.channels + of.feed_forward) + batch.read * of.channels;
+        self.real() * elements + self.layer(n, n)
+    }
+
+    /// Logits of the tokens that are read, chunk by chunk: on a GPU f32 and, on the way back, their gradient as reals; on the
+    /// CPU the gradient takes their place.
+    pub(super) fn logits(&self, batch: MicroBatch, back: bool) -> u64 {
+        let (m, v) = (batch.read, self.sizes.vocabulary);
+        if self.machine.is_gpu() {
+            let gradient = if back { self.real() } else { 0 };
+            return (m * v).min(LOGITS_OF_CHUNK.max(v)) * (F32 + gradient);
+        }
+        let rows = (CPU_LOGITS_BYTES / (F32 * v)).max(CPU_LOGITS_ROWS);
+        rows.min(m) * v * F32
+    }
+}

@@ -1,0 +1,61 @@
+//! What is planned for: the kind of device, the dtype of its reals, its memory.
+
+use std::fs;
+
+use crate::device::{DeviceKind, Dtype};
+
+/// The machine that a run is planned for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Where models live.
+    pub kind: DeviceKind,
+    /// The dtype of reals there.
+    pub dtype: Dtype,
+    /// Threads of the CPU's operations.
+    pub threads: u64,
+    /// Bytes of the device's memory; `None` where nobody knows.
+    pub memory: Option<u64>,
+    /// Whether the user said so.
+    pub memory_given: bool,
+}
+
+/// Workspaces of cuBLAS: one for the queue, one for recorded graphs.
+const CUBLAS: u64 = 64 << 20;
+
+/// What the driver's context takes; depends on driver and card, and is assumed.
+const CONTEXT: u64 = 500 << 20;
+
+/// What the process on the CPU takes beside models: code, threads' stacks, packed panels of products, the allocator's
+/// reserve. Assumed; docs/memory.md has what was measured.
+const PROCESS: u64 = 128 << 20;
+
+impl Machine {
+    /// r: bytes of an element of weights and activations.
+    pub(super) fn real(&self) -> u64 {
+        self.dtype.size() as u64
+    }
+
+    /// Whether models live on a GPU.
+    pub(super) fn is_gpu(&self) -> bool {
+        self.kind == DeviceKind::Cuda
+    }
+
+    /// Bytes that are taken without any model.
+    pub(super) fn overhead(&self) -> u64 {
+        if self.is_gpu() {
+            CUBLAS + CONTEXT
+        } else {
+            PROCESS
+        }
+    }
+}
+
+/// The memory of this machine as Linux counts it (`MemTotal`); `None` on other systems.
+pub fn memory_of_this_machine() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kibibytes * 1024)
+}

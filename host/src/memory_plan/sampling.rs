@@ -1,0 +1,92 @@
+//! What sampling holds beside the models: keys and values of the rows that are answered, logits of their next tokens, and on
+//! the CPU a copy of the weights laid out for it.
+
+use super::machine::Machine;
+use super::parts::Parts;
+use super::rows::Row;
+use super::sizes::Sizes;
+use crate::model::SamplingWeights;
+
+/// Rows that a GPU answers at once at most.
+const GPU_ROWS: u64 = 512;
+
+/// The CPU: rows of a worker, tokens of a step, the bytes of weights above which there is one worker, and what room for
+/// tokens is rounded up to (`model/generate.rs`, `model/kv_cache.rs`).
+const CPU_ROWS: u64 = 32;
+const CPU_STEP: u64 = 128;
+const CPU_SHARED: u64 = 32 << 20;
+const CPU_ROOM: u64 = 32;
+
+const F32: u64 = 4;
+
+/// Rows that are sampled in one call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sampling {
+    pub(super) rows: u64,
+    pub(super) row: Row,
+    pub(super) weights: SamplingWeights,
+}
+
+impl Sampling {
+    /// Rows whose keys and values are held at a time.
+    pub(super) fn at_once(&self, sizes: &Sizes, machine: &Machine) -> u64 {
+        if machine.is_gpu() {
+            self.rows.min(GPU_ROWS)
+        } else {
+            let (workers, slots) = self.workers(sizes, machine);
+            workers * slots
+        }
+    }
+
+    /// The CPU's workers, and the rows that each keeps going.
+    fn workers(&self, sizes: &Sizes, machine: &Machine) -> (u64, u64) {
+        let workers = if self.laid_out(sizes) > CPU_SHARED {
+            1
+        } else {
+            machine.threads.min(self.rows).max(1)
+        };
+        (workers, self.rows.div_ceil(workers).min(CPU_ROWS))
+    }
+
+    /// Bytes of the matrices that the CPU's decoder multiplies with.
+    fn laid_out(&self, sizes: &Sizes) -> u64 {
+        (sizes.matrices() + sizes.table()) * self.weights.bits() as u64 / 8
+    }
+
+    /// The CPU's copy of the weights: matrices and head in the format of sampling, norms and a table that is not the head f32.
+    pub(super) fn decoder(&self, sizes: &Sizes) -> Parts {
+        let table = if sizes.tied { 0 } else { sizes.table() };
+        Parts {
+            parameters: self.laid_out(sizes) + F32 * (sizes.norms() + table),
+            ..Parts::default()
+        }
+    }
+
+    /// Everything that is held while rows are sampled, beside the models.
+    pub(super) fn parts(&self, sizes: &Sizes, machine: &Machine) -> Parts {
+        let of_token = sizes.layers * sizes.key_value_width;
+        let rows = self.at_once(sizes, machine);
+        if machine.is_gpu() {
+            return Parts {
+                kv_cache: rows * self.row.tokens() * of_token * machine.real(),
+                logits: rows * sizes.vocabulary * F32,
+                ..Parts::default()
+            };
+        }
+        let (workers, _) = self.workers(sizes, machine);
+        let room = self.row.tokens().next_multiple_of(CPU_ROOM);
+        // Residual stream, normed, update; the wide and the narrow result of a layer.
+        let wide = (sizes.query_width + sizes.key_value_width).max(2 * sizes.feed_forward);
+        let narrow = sizes.query_width.max(sizes.feed_forward);
+        let step = CPU_STEP * (3 * sizes.channels + wide + narrow);
+        // The sampler has weights and (weight, id) of one row.
+        let logits = rows * sizes.vocabulary + 3 * workers * sizes.vocabulary;
+        self.decoder(sizes)
+            + Parts {
+                activations: workers * step * F32,
+                kv_cache: rows * room * (of_token + 1) * F32,
+                logits: logits * F32,
+                ..Parts::default()
+            }
+    }
+}

@@ -1,0 +1,184 @@
+//! The bytes of models: what is trained, what is frozen, what several roles share.
+//!
+//! | value | GPU, bf16 | GPU, f32 | CPU |
+//! |---|---|---|---|
+//! | trained | 4 master + 2 copy + 4 gradient + 8 moments = 18 | 4 + 4 + 8 = 16 | 4 + 4 + 8 = 16 |
+//! | frozen | 2 | 4 | 4 |
+//!
+//! Without an adapter every role has P values of its own. With one, roles stand on a frozen base that they share, and each
+//! has A values of its own. A scalar head (C + 1 values) is f32 everywhere.
+
+use super::machine::Machine;
+use super::parts::Parts;
+use crate::model::{LlamaConfig, LoraConfig};
+
+/// Bytes of an f32: master weights, gradients, one moment.
+const F32: u64 = 4;
+
+/// The sizes of a model, and how it is trained.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Sizes {
+    pub(super) vocabulary: u64,
+    pub(super) channels: u64,
+    pub(super) layers: u64,
+    pub(super) heads: u64,
+    /// H·D.
+    pub(super) query_width: u64,
+    /// 2·K·D.
+    pub(super) key_value_width: u64,
+    pub(super) feed_forward: u64,
+    pub(super) tied: bool,
+    /// A of one layer and the sum of ranks in it; `None` where all parameters are trained.
+    lora: Option<(u64, u64)>,
+}
+
+impl Sizes {
+    pub(super) fn new(model: &LlamaConfig, lora: Option<&LoraConfig>) -> Self {
+        let head = model.head_dim as u64;
+        let of_layer = |lora: &LoraConfig| {
+            let rank = lora.rank as u64;
+            let shapes = lora.targets.iter().map(|target| target.shape(model));
+            let values = shapes.map(|(outputs, inputs)| rank * (outputs + inputs) as u64);
+            (values.sum(), rank * lora.targets.len() as u64)
+        };
+        Self {
+            vocabulary: model.vocab_size as u64,
+            channels: model.hidden_size as u64,
+            layers: model.num_hidden_layers as u64,
+            heads: model.num_attention_heads as u64,
+            query_width: model.num_attention_heads as u64 * head,
+            key_value_width: 2 * model.num_key_value_heads as u64 * head,
+            feed_forward: model.intermediate_size as u64,
+            tied: model.tie_word_embeddings,
+            lora: lora.map(of_layer),
+        }
+    }
+
+    /// Elements of the seven matrices of all layers.
+    pub(super) fn matrices(&self) -> u64 {
+        let attention = 2 * self.query_width + self.key_value_width;
+        self.layers * self.channels * (attention + 3 * self.feed_forward)
+    }
+
+    /// V·C.
+    pub(super) fn table(&self) -> u64 {
+        self.vocabulary * self.channels
+    }
+
+    /// Values of all norms.
+    pub(super) fn norms(&self) -> u64 {
+        (2 * self.layers + 1) * self.channels
+    }
+
+    /// P.
+    pub(super) fn parameters(&self) -> u64 {
+        let tables = if self.tied { 1 } else { 2 };
+        tables * self.table() + self.matrices() + self.norms()
+    }
+
+    /// A, where adapters are trained.
+    pub(super) fn adapter(&self) -> Option<u64> {
+        self.lora.map(|(values, _)| self.layers * values)
+    }
+
+    /// The sum of the ranks of a layer's adapters; 0 without.
+    pub(super) fn ranks(&self) -> u64 {
+        self.lora.map_or(0, |(_, ranks)| ranks)
+    }
+
+    /// The bytes of all models that are alive.
+    pub(super) fn of_roles(&self, roles: &[Role], machine: &Machine) -> Parts {
+        let head = self.channels + 1;
+        let mut bases: Vec<usize> = Vec::new();
+        let mut parts = Parts::default();
+        for role in roles {
+            let own = match self.adapter() {
+                None => self.parameters(),
+                Some(adapter) => {
+                    if !bases.contains(&role.base) {
+                        bases.push(role.base);
+                        parts = parts + frozen(self.parameters(), machine);
+                    }
+                    if role.adapted { adapter } else { 0 }
+                }
+            };
+            let values = if role.trained { trained } else { frozen };
+            parts = parts + values(own, machine);
+            if role.scored {
+                parts = parts + head_of(head, role.trained);
+            }
+        }
+        parts
+    }
+}
+
+/// A model that is alive.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Role {
+    pub(super) name: String,
+    pub(super) trained: bool,
+    /// Whether it has a scalar head.
+    pub(super) scored: bool,
+    /// The frozen base that it stands on where adapters are trained; roles of one number share it.
+    pub(super) base: usize,
+    /// Whether it has an adapter of its own where adapters are trained.
+    pub(super) adapted: bool,
+}
+
+impl Role {
+    pub(super) fn frozen(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            trained: false,
+            scored: false,
+            base: 0,
+            adapted: true,
+        }
+    }
+
+    pub(super) fn trained(name: impl Into<String>) -> Self {
+        Self {
+            trained: true,
+            ..Self::frozen(name)
+        }
+    }
+
+    pub(super) fn scored(self) -> Self {
+        Self {
+            scored: true,
+            ..self
+        }
+    }
+}
+
+/// Values that no optimizer touches.
+fn frozen(values: u64, machine: &Machine) -> Parts {
+    Parts {
+        parameters: machine.real() * values,
+        ..Parts::default()
+    }
+}
+
+/// Values with master weights, gradients and moments; the copy that passes read is apart where it has another dtype.
+fn trained(values: u64, machine: &Machine) -> Parts {
+    let copy = match machine.real() {
+        F32 => 0,
+        bytes => bytes,
+    };
+    Parts {
+        parameters: (F32 + copy) * values,
+        optimizer: 2 * F32 * values,
+        gradients: F32 * values,
+        ..Parts::default()
+    }
+}
+
+fn head_of(values: u64, trained: bool) -> Parts {
+    let moments = if trained { 2 * F32 * values } else { 0 };
+    Parts {
+        parameters: F32 * values,
+        optimizer: moments,
+        gradients: moments / 2,
+        ..Parts::default()
+    }
+}
