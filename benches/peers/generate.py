@@ -1,6 +1,4 @@
-"""Sampling with transformers' generate: prompts of half the length, the other half sampled at temperature 1, KV cache, no EOS."""
-
-import time
+"""Sampling with transformers' generate: what follows the prompts is sampled at temperature 1, KV cache, no EOS."""
 
 import torch
 from transformers import GenerationConfig, LlamaForCausalLM
@@ -10,8 +8,8 @@ from workload import Workload
 
 def main():
     workload = Workload("generate", __doc__)
-    model = LlamaForCausalLM(workload.config()).eval()
-    prompt = workload.length // 2
+    model = workload.model(LlamaForCausalLM).eval()
+    prompt = workload.prompt
     new = workload.length - prompt
     config = GenerationConfig(
         do_sample=True,
@@ -26,9 +24,9 @@ def main():
     seconds = []
     for _ in range(workload.warm_up + workload.repetitions):
         ids = workload.ids(workload.rows, prompt)
-        start = time.perf_counter()
+        start = workload.now()
         out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(workload.now() - start)
         assert out.shape == (workload.rows, workload.length), out.shape
     workload.report(seconds[workload.warm_up :], workload.rows * new)
 

@@ -1,11 +1,10 @@
-"""One PPO iteration of TRL's experimental PPOTrainer: prompts of half the length, the other half sampled, four models of one
-shape (policy, reference, reward model, critic), two epochs over the rollout as one minibatch, f32, random ids and weights."""
+"""One PPO iteration of TRL's experimental PPOTrainer: prompts, what follows them sampled, four models of one
+shape (policy, reference, reward model, critic), two epochs over the rollout as one minibatch, random ids and weights."""
 
 import contextlib
 import os
 import sys
 import tempfile
-import time
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
@@ -22,14 +21,14 @@ from workload import Workload
 class Clock(TrainerCallback):
     """The time between the ends of iterations, which is all of an iteration's work."""
 
-    def __init__(self):
-        self.marks = []
+    def __init__(self, now):
+        self.now, self.marks = now, []
 
     def on_train_begin(self, *_, **__):
-        self.marks.append(time.perf_counter())
+        self.marks.append(self.now())
 
     def on_step_end(self, *_, **__):
-        self.marks.append(time.perf_counter())
+        self.marks.append(self.now())
 
     def seconds(self):
         return [end - start for start, end in zip(self.marks, self.marks[1:])]
@@ -44,21 +43,21 @@ def tokenizer(vocabulary):
 
 def main():
     workload = Workload("ppo", __doc__)
-    prompt = workload.length // 2
+    prompt = workload.prompt
     new = workload.length - prompt
     iterations = workload.warm_up + workload.repetitions
     prompts = workload.ids(workload.rows * iterations, prompt).tolist()
-    policy = LlamaForCausalLM(workload.config())
-    reference = LlamaForCausalLM(workload.config())
+    policy = workload.model(LlamaForCausalLM)
+    reference = workload.model(LlamaForCausalLM)
     reference.load_state_dict(policy.state_dict())
-    reward_model, critic = (LlamaForSequenceClassification(workload.config(num_labels=1)) for _ in range(2))
+    reward_model, critic = (workload.model(LlamaForSequenceClassification, num_labels=1) for _ in range(2))
     critic.load_state_dict(reward_model.state_dict())
-    clock = Clock()
+    clock = Clock(workload.now)
     with tempfile.TemporaryDirectory() as folder:
         config = PPOConfig(
             output_dir=folder,
-            use_cpu=True,
-            bf16=False,
+            use_cpu=not workload.on_gpu,
+            bf16=workload.dtype == "bf16",
             gradient_checkpointing=False,
             seed=workload.seed,
             total_episodes=workload.rows * iterations,
