@@ -9,10 +9,9 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::{Span, SpanRelativeTo};
 
-use crate::config::DeviceKind;
+use crate::device::DeviceKind;
 use crate::inspect::samples::Sort;
 use crate::inspect::tokens::By;
-use crate::memory_plan::Dtype;
 use crate::model::SamplingWeights;
 use crate::plugins::PluginKind;
 
@@ -190,9 +189,6 @@ pub struct PlanArgs {
     /// Where the models live; as device.kind says where absent.
     #[arg(long, value_enum)]
     pub device: Option<DeviceKind>,
-    /// The dtype of weights and activations on a GPU.
-    #[arg(long, value_enum, default_value = "bf16")]
-    pub dtype: Dtype,
     /// The device's memory, such as 80GiB, 24GB or 81920MiB; where absent, 80 GiB of a GPU, and this machine's for the CPU.
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     pub device_memory: Option<u64>,

@@ -15,6 +15,6 @@ pub use load::{load, load_variants};
 pub use nearest::nearest;
 pub use reference::reference_markdown;
 pub use types::{
-    CheckpointChoice, Config, EditorConfig, EvaluationConfig,
-    JudgeConfig, ModelConfig, PairsConfig, PluginChoice, PluginsConfig, RewardChoice, Task,
+    CheckpointChoice, Config, EditorConfig, EvaluationConfig, JudgeConfig, ModelConfig,
+    PairsConfig, PluginChoice, PluginsConfig, RewardChoice, Task,
 };

@@ -22,10 +22,10 @@ mod tests;
 
 use serde::Serialize;
 
-use crate::config::DeviceKind;
+use crate::device::{DeviceKind, Dtype};
 use crate::error::{Error, Result};
 
-pub use machine::{Dtype, Machine};
+pub use machine::Machine;
 pub use options::Remedy;
 pub use parts::Parts;
 pub use question::{Needs, Question};

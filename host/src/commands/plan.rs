@@ -5,9 +5,10 @@ use std::thread;
 
 use crate::cli::PlanArgs;
 use crate::commands::{TABLE_WIDTH, emit, emit_json};
-use crate::config::{self, Config, DeviceKind, Task};
+use crate::config::{self, Config, Task};
+use crate::device::{DeviceKind, Dtype};
 use crate::error::{Error, Result};
-use crate::memory_plan::{self, Dtype, Limits, Machine, Needs, Question, machine};
+use crate::memory_plan::{self, Limits, Machine, Needs, Question, machine};
 use crate::model::{LlamaConfig, checkpoint};
 use crate::plugins::{PluginSearch, Registry};
 use crate::sandbox;
@@ -79,7 +80,7 @@ fn machine(args: &PlanArgs, config: &Config) -> Machine {
         threads => threads,
     };
     let (dtype, memory) = match kind {
-        DeviceKind::Cuda => (args.dtype, Some(GPU_MEMORY)),
+        DeviceKind::Cuda => (config.device.dtype, Some(GPU_MEMORY)),
         DeviceKind::Cpu => (Dtype::F32, machine::memory_of_this_machine()),
     };
     Machine {

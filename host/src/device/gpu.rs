@@ -309,8 +309,9 @@ pub(super) fn of_driver(what: &str, error: DriverError) -> Error {
     };
     match error.0 {
         sys::CUresult::CUDA_ERROR_NO_DEVICE | sys::CUresult::CUDA_ERROR_INVALID_DEVICE => {
-            Error::input(format!("cannot {what}: {text}"))
-                .hint("`finegrain doctor` says what this machine has; --set device.kind=cpu needs no GPU")
+            Error::input(format!("cannot {what}: {text}")).hint(
+                "`finegrain doctor` says what this machine has; --set device.kind=cpu needs no GPU",
+            )
         }
         _ => Error::internal(format!("cannot {what}: {text}")),
     }

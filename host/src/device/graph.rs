@@ -1,7 +1,10 @@
 //! Work that is recorded once and queued many times: a step of decoding is hundreds of launches of a few microseconds each,
 //! which a graph queues as one.
 
-#![allow(unsafe_code, reason = "the launch of a graph on another stream than it was recorded on")]
+#![allow(
+    unsafe_code,
+    reason = "the launch of a graph on another stream than it was recorded on"
+)]
 
 use std::sync::{Arc, PoisonError};
 
@@ -21,7 +24,10 @@ impl Gpu {
     /// Those of `work`; what cannot be recorded.
     pub(crate) fn record(&self, work: impl FnOnce() -> Result<()>) -> Result<Graph> {
         let failed = |error| of_driver("record a graph", error);
-        let _recording = self.recording.lock().unwrap_or_else(PoisonError::into_inner);
+        let _recording = self
+            .recording
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         self.bind()?;
         let graph = self.on_recorder(|lane| {
             lane.stream
@@ -49,8 +55,7 @@ impl Graph {
             .bind_to_thread()
             .map_err(|error| of_driver("use the GPU", error))?;
         // SAFETY: both are live; what the graph reads and writes is its owner's to keep.
-        let launched =
-            unsafe { result::graph::launch(self.0.cu_graph_exec(), self.1.cu_stream()) };
+        let launched = unsafe { result::graph::launch(self.0.cu_graph_exec(), self.1.cu_stream()) };
         launched.map_err(|error| of_driver("launch a graph", error))
     }
 }

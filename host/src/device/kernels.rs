@@ -215,7 +215,10 @@ impl Gpu {
     }
 
     fn function(&self, program: Program, name: &'static str) -> Result<CudaFunction> {
-        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut functions = self
+            .functions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(function) = functions.get(&(program, name)) {
             return Ok(function.clone());
         }
@@ -223,11 +226,11 @@ impl Gpu {
         let loading = |error| of_driver(&format!("load the kernel {name}"), error);
         let function = module.load_function(name).map_err(loading)?;
         // More shared memory than 48 KiB is given to those who ask.
-        let most = driver::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+        let most =
+            driver::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
         let most = self.context.attribute(most).map_err(loading)?;
         let fixed = function.shared_size_bytes().map_err(loading)?;
-        let dynamic =
-            driver::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        let dynamic = driver::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         function
             .set_attribute(dynamic, most - fixed)
             .map_err(loading)?;

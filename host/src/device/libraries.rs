@@ -78,7 +78,9 @@ pub fn find(library: Library) -> Result<PathBuf> {
     };
     let hint = match library {
         Library::Driver => "install NVIDIA's driver, or --set device.kind=cpu".to_owned(),
-        _ => format!("install CUDA 12 or 13 (pip install nvidia-cublas nvidia-cuda-nvrtc is enough) or name its folder in {FOLDERS}"),
+        _ => format!(
+            "install CUDA 12 or 13 (pip install nvidia-cublas nvidia-cuda-nvrtc is enough) or name its folder in {FOLDERS}"
+        ),
     };
     Err(Error::input(format!(
         "{} was not found; looked for it on {places} ({reason})",

@@ -1,40 +1,8 @@
 //! What is planned for: the kind of device, the dtype of its reals, its memory.
 
-use std::fmt;
 use std::fs;
 
-use serde::Serialize;
-
-use crate::config::DeviceKind;
-
-/// The dtype of weights that passes read, of activations and of the KV cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Dtype {
-    /// 4 bytes; the CPU's only one.
-    F32,
-    /// 2 bytes, beside f32 master weights where weights are trained.
-    Bf16,
-}
-
-impl Dtype {
-    /// r: bytes of a real.
-    pub fn bytes(self) -> u64 {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 => 2,
-        }
-    }
-}
-
-impl fmt::Display for Dtype {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-        })
-    }
-}
+use crate::device::{DeviceKind, Dtype};
 
 /// The machine that a run is planned for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +33,11 @@ impl Machine {
     /// Whether models live on a GPU.
     pub(super) fn is_gpu(&self) -> bool {
         self.kind == DeviceKind::Cuda
+    }
+
+    /// r: bytes of a real.
+    pub(super) fn real(&self) -> u64 {
+        self.dtype.size() as u64
     }
 
     /// Bytes that are taken without any model.

@@ -10,10 +10,10 @@ use finegrain_sdk::rng::{ChaCha8Rng, Stream};
 use rand::RngExt as _;
 use rayon::prelude::*;
 
+use super::config::LlamaConfig;
 #[cfg(feature = "cuda")]
 use super::cuda::decoder::DeviceDecoder;
 use super::decoder::{Entry, HostDecoder, Scratch};
-use super::config::LlamaConfig;
 use super::kv_cache::KvCache;
 use super::llama::{Llama, check_row};
 use super::sampler::Sampler;

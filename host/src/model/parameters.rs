@@ -141,7 +141,10 @@ impl ParameterSet {
     /// # Errors
     /// No memory.
     #[cfg(feature = "cuda")]
-    pub(super) fn values_on(&self, gpu: &Arc<crate::device::Gpu>) -> Result<crate::device::Buffer<f32>> {
+    pub(super) fn values_on(
+        &self,
+        gpu: &Arc<crate::device::Gpu>,
+    ) -> Result<crate::device::Buffer<f32>> {
         self.storage.values_on(gpu)
     }
 
@@ -150,7 +153,10 @@ impl ParameterSet {
     /// # Errors
     /// Another device; no memory.
     #[cfg(feature = "cuda")]
-    pub(crate) fn train_on(&mut self, gpu: &Arc<crate::device::Gpu>) -> Result<super::TrainedMut<'_>> {
+    pub(crate) fn train_on(
+        &mut self,
+        gpu: &Arc<crate::device::Gpu>,
+    ) -> Result<super::TrainedMut<'_>> {
         self.storage.train_on(gpu)
     }
 

@@ -157,12 +157,7 @@ impl PolicyPass {
 }
 
 impl HostWay {
-    fn new(
-        model: &Llama,
-        batch: &TokenBatch,
-        temperature: f64,
-        keep: bool,
-    ) -> Result<PolicyPass> {
+    fn new(model: &Llama, batch: &TokenBatch, temperature: f64, keep: bool) -> Result<PolicyPass> {
         let pass = model.pass(batch, Read::Predicting, keep)?;
         let targets = batch.responses().values().to_vec();
         let head = model.head(&targets, temperature);

@@ -35,7 +35,12 @@ pub(crate) fn square_sums(values: &Buffer<f32>) -> Result<Vec<f64>> {
             (&mut sums.view_mut()).into(),
             Arg::Long(values.len() as i64),
         ];
-        gpu.launch(Program::Common, "square_sum", Launch::new(SUMS, THREADS), &args)?;
+        gpu.launch(
+            Program::Common,
+            "square_sum",
+            Launch::new(SUMS, THREADS),
+            &args,
+        )?;
     }
     sums.download()
 }
@@ -85,11 +90,7 @@ pub(crate) fn move_rows(
 ///
 /// # Errors
 /// A launch that fails.
-pub(crate) fn sum_rows(
-    gpu: &Gpu,
-    partial: View<'_, f32>,
-    mut out: ViewMut<'_, f32>,
-) -> Result<()> {
+pub(crate) fn sum_rows(gpu: &Gpu, partial: View<'_, f32>, mut out: ViewMut<'_, f32>) -> Result<()> {
     let columns = out.len();
     let rows = partial.len() / columns;
     assert_eq!(partial.len(), rows * columns);

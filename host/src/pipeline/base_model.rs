@@ -121,7 +121,10 @@ mod tests {
         let (model, _) = start.open(&Stream::new(3)).unwrap();
         assert!(model.adapter().is_none() && !model.has_origin());
         let merged = adapted.merged().unwrap();
-        assert_eq!(model.weights().values().unwrap(), merged.weights().values().unwrap());
+        assert_eq!(
+            model.weights().values().unwrap(),
+            merged.weights().values().unwrap()
+        );
 
         let before = start.fingerprint().unwrap();
         assert_eq!(start.fingerprint().unwrap(), before);

@@ -105,9 +105,9 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
-    use crate::device::Device;
     use crate::data::records::PairSource;
     use crate::data::template::PromptTemplate;
+    use crate::device::Device;
     use crate::pipeline::comparison::summarise;
     use crate::pipeline::observer::Show;
     use crate::pipeline::store::Store;

@@ -436,9 +436,15 @@ mod tests {
     #[test]
     fn without_decay_matrices_and_vectors_are_one_run() {
         let plain = OptimizerConfig::default();
-        assert_eq!(AdamW::new(&model(), &plain).unwrap().moments[0].runs, [(6, false)]);
+        assert_eq!(
+            AdamW::new(&model(), &plain).unwrap().moments[0].runs,
+            [(6, false)]
+        );
         let runs = [(4, true), (2, false)];
-        assert_eq!(AdamW::new(&model(), &config()).unwrap().moments[0].runs, runs);
+        assert_eq!(
+            AdamW::new(&model(), &config()).unwrap().moments[0].runs,
+            runs
+        );
     }
 
     #[test]

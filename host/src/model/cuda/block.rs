@@ -85,7 +85,9 @@ pub(super) fn forward(
     let mut normed = Buffer::<Real>::new(gpu, x.len())?; // (n, C)
     rms_norm::cuda::forward(gpu, x, layer.input_norm, eps, normed.view_mut())?;
     let key_value = kept.key_value.view_mut();
-    layer.key_value.forward(gpu, normed.view(), key_value, false)?;
+    layer
+        .key_value
+        .forward(gpu, normed.view(), key_value, false)?;
     if let Some(asking) = seen.asking() {
         let mut chosen = Buffer::<Real>::new(gpu, m * c)?;
         let to = chosen.view_mut();
@@ -115,7 +117,9 @@ pub(super) fn forward(
     let middle = kept.middle.view();
     rms_norm::cuda::forward(gpu, middle, layer.post_norm, eps, normed.again())?;
     let gate_up = kept.gate_up.view_mut();
-    layer.gate_up.forward(gpu, normed.as_view(), gate_up, false)?;
+    layer
+        .gate_up
+        .forward(gpu, normed.as_view(), gate_up, false)?;
     if let Some(mut out) = out {
         let mut activated = Buffer::<Real>::new(gpu, m * f)?;
         swiglu::cuda::forward(gpu, kept.gate_up.view(), f, activated.view_mut())?;

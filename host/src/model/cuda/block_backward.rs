@@ -65,7 +65,14 @@ pub(super) fn backward(
         slots
     });
     let mut adapters = adapters.unwrap_or_default();
-    add_adapters(gpu, &layer.down, &mut adapters, &lows, d_out, activated.view())?;
+    add_adapters(
+        gpu,
+        &layer.down,
+        &mut adapters,
+        &lows,
+        d_out,
+        activated.view(),
+    )?;
     drop(activated);
     let d_gate_up = kept.gate_up;
     let mut grad = Buffer::<Real>::new(gpu, n.max(m) * c)?;
@@ -170,8 +177,15 @@ fn split<'g>(
     match gradients {
         LayerGradients::Weights(mut rest) => {
             let parts = network.dimensions.layer();
-            let [input_norm, query, key_value, output, post_norm, gate_up, down] =
-                parts.map(|count| Some(rest.split_off(count)));
+            let [
+                input_norm,
+                query,
+                key_value,
+                output,
+                post_norm,
+                gate_up,
+                down,
+            ] = parts.map(|count| Some(rest.split_off(count)));
             let parts = Parts {
                 input_norm,
                 query,

@@ -74,7 +74,8 @@ impl<'a> Projection<'a> {
             let rank = adapter.a.rows();
             let low_out = MatrixMut::new(low.part_mut(0..n * rank), n, rank);
             gpu.multiply(low_out, x, adapter.a.t(), 1.0, false)?;
-            let part = MatrixMut::new(out.again(), n, outputs).part(adapter.first, adapter.b.rows());
+            let part =
+                MatrixMut::new(out.again(), n, outputs).part(adapter.first, adapter.b.rows());
             let low = Matrix::new(low.part(0..n * rank), n, rank);
             gpu.multiply(part, low, adapter.b.t(), adapter.scale, true)?;
         }
@@ -103,7 +104,13 @@ impl<'a> Projection<'a> {
             let out = MatrixMut::new(low.view_mut(), n, rank);
             gpu.multiply(out, part, adapter.b, adapter.scale, false)?;
             let low = Matrix::new(low.view(), n, rank);
-            gpu.multiply(MatrixMut::new(dx.again(), n, inputs), low, adapter.a, 1.0, true)?;
+            gpu.multiply(
+                MatrixMut::new(dx.again(), n, inputs),
+                low,
+                adapter.a,
+                1.0,
+                true,
+            )?;
         }
         Ok(())
     }
@@ -249,5 +256,8 @@ fn attach<'a>(
     let sees_all = |target: crate::model::lora::Target| {
         matches!(target.place(model.config()).0, Place::KeyValue)
     };
-    Ok(config.targets().map(|target| (rank, sees_all(target))).collect())
+    Ok(config
+        .targets()
+        .map(|target| (rank, sees_all(target)))
+        .collect())
 }

@@ -204,7 +204,8 @@ pub(super) fn forward_through(
     mut look: impl FnMut(usize, View<'_, i32>, View<'_, Real>) -> Result<()>,
 ) -> Result<Buffer<Real>> {
     let rows = pass::prepare(batch, read, config)?.into_rows();
-    let look = |layer, positions: View<'_, i32>, made: &Buffer<Real>| look(layer, positions, made.view());
+    let look =
+        |layer, positions: View<'_, i32>, made: &Buffer<Real>| look(layer, positions, made.view());
     Ok(Pass::through(network, &rows, false, look)?.hidden)
 }
 

@@ -31,7 +31,9 @@ pub(in crate::model) struct DevicePolicyPass {
 /// Rows of the chunks of M rows of V logits.
 fn chunks(m: usize, vocabulary: usize) -> impl Iterator<Item = Range<usize>> {
     let rows = (CHUNK / vocabulary).max(1);
-    (0..m).step_by(rows).map(move |start| start..m.min(start + rows))
+    (0..m)
+        .step_by(rows)
+        .map(move |start| start..m.min(start + rows))
 }
 
 /// Logits of the hidden states of some rows, undivided, into `out` (rows, V).
@@ -66,7 +68,12 @@ pub(in crate::model) fn log_probs(
     let prepared = prepare(model, gpu, batch, Read::Predicting)?;
     let network = &prepared.network;
     let pass = Pass::forward(&prepared, keep)?;
-    let targets: Vec<i32> = batch.responses().values().iter().map(|&id| id as i32).collect();
+    let targets: Vec<i32> = batch
+        .responses()
+        .values()
+        .iter()
+        .map(|&id| id as i32)
+        .collect();
     let (m, v) = (targets.len(), network.dimensions.vocabulary);
     let targets = Buffer::upload(gpu, &targets)?;
     let mut logprobs = Buffer::<f32>::new(gpu, m)?;

@@ -65,7 +65,10 @@ impl DeviceScorePass {
         let gpu = &self.gpu;
         let c = backbone.config().hidden_size;
         let m = d_scores.len();
-        assert_eq!((self.pass.hidden().len(), head_gradients.len()), (m * c, c + 1));
+        assert_eq!(
+            (self.pass.hidden().len(), head_gradients.len()),
+            (m * c, c + 1)
+        );
         let network = Network::new(backbone, gpu, self.pass.longest())?;
         let head = head.values_on(gpu)?;
         let d_scores = Buffer::upload(gpu, d_scores)?;
@@ -78,7 +81,12 @@ impl DeviceScorePass {
             c.into(),
         ];
         let launch = Launch::new(m.div_ceil(WARPS), THREADS);
-        gpu.launch(Program::Common, "scalar_head_backward_hidden", launch, &args)?;
+        gpu.launch(
+            Program::Common,
+            "scalar_head_backward_hidden",
+            launch,
+            &args,
+        )?;
         let args: [Arg; 5] = [
             self.pass.hidden().into(),
             d_scores.view().into(),

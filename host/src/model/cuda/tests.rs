@@ -72,7 +72,11 @@ fn log_probabilities_and_their_gradients_are_the_processors() -> Result<()> {
             for entry in model.parameters().entries() {
                 let [found, expected] = [1, 0].map(|at| &found[at].1[entry.range.clone()]);
                 let off = distance(found, expected);
-                assert!(off < 3.0 * tolerance, "{name} {dtype:?} {}: {off}", entry.name);
+                assert!(
+                    off < 3.0 * tolerance,
+                    "{name} {dtype:?} {}: {off}",
+                    entry.name
+                );
             }
         }
     }

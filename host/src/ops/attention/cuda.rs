@@ -62,7 +62,13 @@ impl Layout {
     ) -> Self {
         let rows = spans.iter().flat_map(|span| {
             let (keys, queries) = (&span.keys, &span.queries);
-            let parts = [keys.start, keys.len(), queries.start, queries.len(), span.first];
+            let parts = [
+                keys.start,
+                keys.len(),
+                queries.start,
+                queries.len(),
+                span.first,
+            ];
             parts.map(|value| value as i32)
         });
         let tiles = |count: fn(&Span) -> usize| -> Vec<i32> {
@@ -127,7 +133,10 @@ pub(crate) fn forward(
     mut out: ViewMut<'_, Real>,
     mut log_sums: ViewMut<'_, f32>,
 ) -> Result<()> {
-    let (m, n) = (query.len() / sizes.query_width(), key_value.len() / sizes.key_value_width());
+    let (m, n) = (
+        query.len() / sizes.query_width(),
+        key_value.len() / sizes.key_value_width(),
+    );
     assert_eq!((spans.asking, spans.tokens), (m, n));
     assert_eq!((out.len(), log_sums.len()), (query.len(), m * sizes.heads));
     let args = [
@@ -144,7 +153,12 @@ pub(crate) fn forward(
     let launch = Launch::new(spans.query_tiles.len() / TILE, THREADS)
         .by(sizes.heads)
         .shared(shared(gpu, sizes.size)[0]);
-    gpu.launch(Program::Heads(sizes.size), "attention_forward", launch, &args)
+    gpu.launch(
+        Program::Heads(sizes.size),
+        "attention_forward",
+        launch,
+        &args,
+    )
 }
 
 /// What the backward pass is given.
@@ -177,9 +191,15 @@ pub(crate) fn backward(
     let m = given.query.len() / sizes.query_width();
     let n = given.key_value.len() / sizes.key_value_width();
     assert_eq!((spans.asking, spans.tokens), (m, n));
-    assert_eq!((given.out.len(), given.grad.len()), (given.query.len(), given.query.len()));
+    assert_eq!(
+        (given.out.len(), given.grad.len()),
+        (given.query.len(), given.query.len())
+    );
     assert_eq!(given.log_sums.len(), m * sizes.heads);
-    assert_eq!((d_query.len(), d_key_value.len()), (given.query.len(), given.key_value.len()));
+    assert_eq!(
+        (d_query.len(), d_key_value.len()),
+        (given.query.len(), given.key_value.len())
+    );
     let program = Program::Heads(sizes.size);
     let mut delta = crate::device::Buffer::<f32>::new(gpu, m * sizes.heads)?;
     let args = [
@@ -222,7 +242,9 @@ pub(crate) fn backward(
             sizes.kv_heads.into(),
             scale(sizes.size).into(),
         ];
-        let launch = Launch::new(tiles.len() / TILE, THREADS).by(heads).shared(bytes);
+        let launch = Launch::new(tiles.len() / TILE, THREADS)
+            .by(heads)
+            .shared(bytes);
         gpu.launch(program, name, launch, &args)?;
     }
     Ok(())
@@ -259,7 +281,10 @@ pub(crate) fn decode(
     let slots = cached.positions.len();
     let size = slots * cached.room * sizes.key_value_width() / 2;
     assert_eq!((cached.keys.len(), cached.values.len()), (size, size));
-    assert_eq!((query.len(), out.len()), (rows * sizes.query_width(), query.len()));
+    assert_eq!(
+        (query.len(), out.len()),
+        (rows * sizes.query_width(), query.len())
+    );
     let args = [
         query.into(),
         cached.keys.into(),
@@ -275,5 +300,10 @@ pub(crate) fn decode(
     let launch = Launch::new(rows, THREADS)
         .by(sizes.kv_heads)
         .shared(4 * (16 * sizes.size + 32));
-    gpu.launch(Program::Heads(sizes.size), "attention_decode", launch, &args)
+    gpu.launch(
+        Program::Heads(sizes.size),
+        "attention_decode",
+        launch,
+        &args,
+    )
 }

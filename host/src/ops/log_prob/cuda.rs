@@ -73,8 +73,16 @@ pub(crate) fn backward(
         return Ok(());
     }
     let vocabulary = logits.len() / rows;
-    assert_eq!((logits.len(), d_logits.len()), (rows * vocabulary, logits.len()));
-    for part in [Some(given.entropy), Some(given.log_sums), Some(given.d_logprobs), given.d_entropy] {
+    assert_eq!(
+        (logits.len(), d_logits.len()),
+        (rows * vocabulary, logits.len())
+    );
+    for part in [
+        Some(given.entropy),
+        Some(given.log_sums),
+        Some(given.d_logprobs),
+        given.d_entropy,
+    ] {
         assert!(part.is_none_or(|part| part.len() == rows));
     }
     let args = [

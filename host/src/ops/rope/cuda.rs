@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use super::{Direction, table};
-use crate::device::{Buffer, Gpu, Launch, Program, View, Real, ViewMut};
+use crate::device::{Buffer, Gpu, Launch, Program, Real, View, ViewMut};
 use crate::error::Result;
 
 /// A table on the device: a row of (cosine, sine) pairs for each position, (positions, D/2, 2).

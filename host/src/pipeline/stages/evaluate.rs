@@ -113,7 +113,14 @@ pub fn obtain(
             // The reference draws from a stream of its own, so that its responses are the same for every variant.
             let theirs = sample(&reference, "reference")?;
             let ours = sample(&policy, "policy")?;
-            let outcomes = judge_samples(context, &*judge.open(context.device)?, 0, &prompts, &ours, &theirs)?;
+            let outcomes = judge_samples(
+                context,
+                &*judge.open(context.device)?,
+                0,
+                &prompts,
+                &ours,
+                &theirs,
+            )?;
             let ids: Vec<ResponseIds> = prompts
                 .iter()
                 .zip(&ours)

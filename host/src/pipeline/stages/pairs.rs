@@ -53,7 +53,13 @@ pub fn obtain(
         let sample =
             |name: &str| sampler.sample(context, &context.stream.child(name), &prompts, name);
         let (first, second) = (sample("first")?, sample("second")?);
-        let outcomes = rank(context, &*annotator.open(context.device)?, &prompts, &first, &second)?;
+        let outcomes = rank(
+            context,
+            &*annotator.open(context.device)?,
+            &prompts,
+            &first,
+            &second,
+        )?;
         let (mut pairs, mut set_aside) = (Vec::new(), Vec::new());
         let mut tested = Vec::new();
         for (row, ((prompt, outcome), (first, second))) in prompts

@@ -4,7 +4,6 @@
 //! with the gains and the β that PPO ended with, as if these responses were one more rollout: where `ppo` whitens rewards or
 //! advantages, they are whitened over the responses shown. The critic is the one after the last step.
 
-
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 

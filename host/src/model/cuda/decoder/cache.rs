@@ -4,9 +4,9 @@
 use crate::data::ragged::TokenBatch;
 use crate::device::{Arg, Buffer, Launch, Program, Real, View};
 use crate::error::Result;
-use crate::model::{LlamaConfig, Read};
 use crate::model::cuda::network::Network;
 use crate::model::cuda::pass::forward_through;
+use crate::model::{LlamaConfig, Read};
 use crate::ops::attention::cuda::Cached;
 use crate::ops::cuda::{THREADS, WARPS};
 
@@ -85,7 +85,10 @@ impl Cache {
         let sizes = network.dimensions.attention;
         let width = sizes.key_value_width() / 2;
         let tokens = slots.len();
-        assert_eq!((key_value.len(), positions.len()), (tokens * 2 * width, tokens));
+        assert_eq!(
+            (key_value.len(), positions.len()),
+            (tokens * 2 * width, tokens)
+        );
         let plane = self.slots * self.room * width;
         let mut keys = self.keys.part_mut(layer * plane..(layer + 1) * plane);
         let mut values = self.values.part_mut(layer * plane..(layer + 1) * plane);

@@ -60,7 +60,10 @@ impl State {
             })
             .collect();
         let eos_on_device: Vec<i32> = eos.iter().map(|&id| id as i32).collect();
-        let newest: Vec<i32> = prompts.iter().map(|prompt| prompt.len() as i32 - 1).collect();
+        let newest: Vec<i32> = prompts
+            .iter()
+            .map(|prompt| prompt.len() as i32 - 1)
+            .collect();
         Ok(Self {
             sampling: sampling.clone(),
             eos_ids: eos.to_vec(),
@@ -143,7 +146,9 @@ impl State {
     pub(super) fn going(&self) -> Result<Vec<i32>> {
         let done = self.done.download()?;
         let slots = done.iter().zip(0..);
-        Ok(slots.filter_map(|(&done, slot)| (done == 0).then_some(slot)).collect())
+        Ok(slots
+            .filter_map(|(&done, slot)| (done == 0).then_some(slot))
+            .collect())
     }
 
     /// The slot whose logits were not finite, where there was one.

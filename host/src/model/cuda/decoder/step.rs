@@ -32,7 +32,12 @@ impl Step {
         let (gpu, of) = (&network.gpu, &network.dimensions);
         let (c, f) = (of.channels, of.feed_forward);
         let (q, kv) = (of.attention.query_width(), of.attention.key_value_width());
-        let rank = network.slots.iter().map(|(rank, _)| *rank).max().unwrap_or(0);
+        let rank = network
+            .slots
+            .iter()
+            .map(|(rank, _)| *rank)
+            .max()
+            .unwrap_or(0);
         Ok(Self {
             ids: Buffer::new(gpu, rows)?,
             x: Buffer::new(gpu, rows * c)?,

@@ -128,12 +128,18 @@ fn what_cannot_be_sampled_is_said() -> Result<()> {
     let model = model.to(&Device::Cuda(gpu))?;
     let error = run(&model, 3, &Sampling::greedy(4, vec![])).expect_err("NaN");
     let text = error.to_string();
-    assert!(text.contains("row") && text.contains("not finite"), "{text}");
+    assert!(
+        text.contains("row") && text.contains("not finite"),
+        "{text}"
+    );
     let q8 = Sampling {
         weights: SamplingWeights::Q8,
         ..Sampling::greedy(1, vec![])
     };
     let error = run(&model, 1, &q8).expect_err("no q8 on a GPU").to_string();
-    assert!(error.contains("sampling.weights") && error.contains("device.dtype"), "{error}");
+    assert!(
+        error.contains("sampling.weights") && error.contains("device.dtype"),
+        "{error}"
+    );
     Ok(())
 }
