@@ -196,9 +196,6 @@ pub struct PlanArgs {
     /// Where the models live; as device.kind says where absent.
     #[arg(long, value_enum)]
     pub device: Option<DeviceKind>,
-    /// The dtype of weights and activations on a GPU; as device.dtype says where absent.
-    #[arg(long, value_enum)]
-    pub dtype: Option<Dtype>,
     /// The device's memory, such as 80GiB, 24GB or 81920MiB; where absent, 80 GiB of a GPU, and this machine's for the CPU.
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     pub device_memory: Option<u64>,

@@ -356,3 +356,116 @@ fn the_examples_of_every_built_in_plugin_are_configurations() {
         }
     }
 }
+
+/// What `plan` says of a configuration, as JSON, and its exit code.
+fn planned(args: &[&str]) -> (serde_json::Value, Option<i32>) {
+    let output = finegrain(&[&["plan"], args, &["--json"]].concat());
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    let plan = serde_json::from_slice(&output.stdout);
+    (
+        plan.unwrap_or_else(|_| panic!("{args:?}: {message}")),
+        output.status.code(),
+    )
+}
+
+#[test]
+fn a_run_is_planned_from_its_sizes_alone() {
+    let sandbox = configs("sandbox/fine-token-ppo.toml");
+    let output = finegrain(&["plan", &sandbox]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for words in [
+        "ppo: update",
+        "reward model (token-average)",
+        "it fits",
+        "Assumed:",
+    ] {
+        assert!(text.contains(words), "no {words:?} in\n{text}");
+    }
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 100),
+        "{text}"
+    );
+    // A folder with config.json and nothing else, and data that are not there.
+    let large = configs("examples/llama-7b-lora.toml");
+    let rows = ["--prompt-tokens", "192", "--response-tokens", "300"];
+    let gpu = ["--device", "cuda", "--device-memory", "80GB"];
+    let (plan, code) = planned(&[&[large.as_str()][..], &rows, &gpu].concat());
+    assert_eq!((code, plan["fits"].as_bool()), (Some(0), Some(true)));
+    assert_eq!(plan["model_parameters"], 6_738_415_616_u64);
+    for phase in plan["phases"].as_array().unwrap() {
+        let parts = [
+            "parameters",
+            "optimizer",
+            "gradients",
+            "activations",
+            "kv_cache",
+            "logits",
+            "other",
+        ];
+        let sum: u64 = parts.iter().map(|part| phase[part].as_u64().unwrap()).sum();
+        assert_eq!(phase["peak"], sum, "{phase}");
+    }
+}
+
+#[test]
+fn what_would_make_a_run_fit_can_be_typed_and_leaves_the_peak_it_says() {
+    let large = configs("examples/llama-7b-lora.toml");
+    let asked = [
+        large.as_str(),
+        "--device",
+        "cuda",
+        "--device-memory",
+        "24GB",
+        "--prompt-tokens",
+        "192",
+        "--response-tokens",
+        "300",
+        "--set",
+        "device.dtype=f32",
+    ];
+    let (plan, code) = planned(&asked);
+    assert_eq!((code, plan["fits"].as_bool()), (Some(1), Some(false)));
+    let remedies = plan["remedies"].as_array().unwrap();
+    assert!(
+        remedies.iter().any(|remedy| remedy["fits"] == true),
+        "{remedies:?}"
+    );
+    for remedy in remedies {
+        let mut args = asked.to_vec();
+        for set in remedy["set"].as_array().unwrap() {
+            args.extend(["--set", set.as_str().unwrap()]);
+        }
+        let (then, code) = planned(&args);
+        assert_eq!(
+            (&then["peak"], &then["peak_at"]),
+            (&remedy["peak"], &remedy["peak_at"])
+        );
+        assert_eq!(code == Some(0), remedy["fits"] == true);
+    }
+}
+
+#[test]
+fn a_model_that_cannot_be_planned_is_refused_with_what_is_enough() {
+    let dir = tempfile::tempdir().unwrap();
+    let sandbox = configs("sandbox/ppo-rlhf.toml");
+    let refused_with = |model: &str, words: &[&str]| {
+        let set = format!("model.path={model}");
+        refused(&["plan", &sandbox, "--set", &set], 2, words);
+    };
+    let enough = "config.json is enough";
+    refused_with(
+        dir.path().to_str().unwrap(),
+        &["model.path", "has no config.json", enough],
+    );
+    refused_with(
+        "no-such/model-7b",
+        &["model.path", "no-such/model-7b", "nothing is downloaded"],
+    );
+    refused_with("no-such-model", &["there is no model", enough]);
+    refused(
+        &["plan", &sandbox, "--device-memory", "80"],
+        2,
+        &["a number and its unit"],
+    );
+}

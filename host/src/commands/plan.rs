@@ -80,7 +80,7 @@ fn machine(args: &PlanArgs, config: &Config) -> Machine {
         threads => threads,
     };
     let (dtype, memory) = match kind {
-        DeviceKind::Cuda => (args.dtype.unwrap_or(config.device.dtype), Some(GPU_MEMORY)),
+        DeviceKind::Cuda => (config.device.dtype, Some(GPU_MEMORY)),
         DeviceKind::Cpu => (Dtype::F32, machine::memory_of_this_machine()),
     };
     Machine {

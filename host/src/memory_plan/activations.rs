@@ -108,7 +108,13 @@ impl Passes<'_> {
     pub(super) fn forward(&self, batch: MicroBatch) -> u64 {
         let (of, n) = (self.sizes, self.under_way(batch));
         let elements = n * (3 * of.channels + of.feed_forward) + batch.read * of.channels;
-        self.real() * elements + self.layer(n, n)
+        // A GPU makes the last layer's activations before it drops those that the others have shared.
+        let last = if self.machine.is_gpu() {
+            self.layer(n, batch.read.min(n))
+        } else {
+            0
+        };
+        self.real() * elements + self.layer(n, n) + last
     }
 
     /// Logits of the tokens that are read, chunk by chunk: on a GPU f32 and, on the way back, their gradient as reals; on the

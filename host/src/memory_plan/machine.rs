@@ -19,8 +19,8 @@ pub struct Machine {
     pub memory_given: bool,
 }
 
-/// Workspaces of cuBLAS: one for the queue, one for recorded graphs.
-const CUBLAS: u64 = 64 << 20;
+/// Workspace of cuBLAS.
+const CUBLAS: u64 = 32 << 20;
 
 /// What the driver's context takes; depends on driver and card, and is assumed.
 const CONTEXT: u64 = 500 << 20;
@@ -30,14 +30,14 @@ const CONTEXT: u64 = 500 << 20;
 const PROCESS: u64 = 128 << 20;
 
 impl Machine {
-    /// r: bytes of an element of weights and activations.
-    pub(super) fn real(&self) -> u64 {
-        self.dtype.size() as u64
-    }
-
     /// Whether models live on a GPU.
     pub(super) fn is_gpu(&self) -> bool {
         self.kind == DeviceKind::Cuda
+    }
+
+    /// r: bytes of a real.
+    pub(super) fn real(&self) -> u64 {
+        self.dtype.size() as u64
     }
 
     /// Bytes that are taken without any model.

@@ -27,9 +27,7 @@ impl Remedy {
     /// The flags that set it.
     pub fn typed(&self) -> String {
         let flag = |set: &String| {
-            if set.starts_with("--") {
-                set.clone()
-            } else if set.contains(' ') {
+            if set.contains(' ') {
                 format!("--set '{set}'")
             } else {
                 format!("--set {set}")
@@ -164,7 +162,7 @@ fn bf16(question: &Question, _: u64) -> Option<Change> {
     }
     let mut question = question.clone();
     question.machine.dtype = Dtype::Bf16;
-    let change = Change::of(question, vec!["--dtype bf16".into()]);
+    let change = Change::of(question, vec!["device.dtype=bf16".into()]);
     Some(Change {
         changes_results: true,
         ..change

@@ -1,14 +1,18 @@
 //! What sampling holds beside the models: keys and values of the rows that are answered, logits of their next tokens, and on
 //! the CPU a copy of the weights laid out for it.
 
+use super::activations::Passes;
 use super::machine::Machine;
 use super::parts::Parts;
-use super::rows::Row;
+use super::rows::{MicroBatch, Row};
 use super::sizes::Sizes;
 use crate::model::SamplingWeights;
 
-/// Rows that a GPU answers at once at most.
+/// A GPU: rows at once, the cache's share of the memory (one part of so many), tokens of prompts that go through together
+/// (`model/cuda/decoder`).
 const GPU_ROWS: u64 = 512;
+const GPU_SHARE: u64 = 4;
+const GPU_PROMPTS: u64 = 1 << 14;
 
 /// The CPU: rows of a worker, tokens of a step, the bytes of weights above which there is one worker, and what room for
 /// tokens is rounded up to (`model/generate.rs`, `model/kv_cache.rs`).
@@ -31,7 +35,10 @@ impl Sampling {
     /// Rows whose keys and values are held at a time.
     pub(super) fn at_once(&self, sizes: &Sizes, machine: &Machine) -> u64 {
         if machine.is_gpu() {
-            self.rows.min(GPU_ROWS)
+            let slot = self.row.tokens() * sizes.layers * sizes.key_value_width * machine.real();
+            let share = machine.memory.map(|memory| memory / GPU_SHARE);
+            let affordable = share.map_or(u64::MAX, |share| (share / slot.max(1)).max(1));
+            self.rows.min(GPU_ROWS).min(affordable)
         } else {
             let (workers, slots) = self.workers(sizes, machine);
             workers * slots
@@ -63,11 +70,25 @@ impl Sampling {
     }
 
     /// Everything that is held while rows are sampled, beside the models.
-    pub(super) fn parts(&self, sizes: &Sizes, machine: &Machine) -> Parts {
+    pub(super) fn parts(&self, passes: Passes<'_>) -> Parts {
+        let (sizes, machine) = (passes.sizes, passes.machine);
         let of_token = sizes.layers * sizes.key_value_width;
         let rows = self.at_once(sizes, machine);
         if machine.is_gpu() {
+            // Buffers of a step, beside those of the prompts that go through before.
+            let step = 2 * sizes.channels
+                + 2 * sizes.query_width
+                + sizes.key_value_width
+                + 3 * sizes.feed_forward
+                + sizes.ranks();
+            let prompt = self.row.prompt;
+            let prompts = MicroBatch {
+                tokens: (rows * prompt).min(GPU_PROMPTS.max(prompt)),
+                read: rows.min(GPU_PROMPTS),
+                longest: prompt,
+            };
             return Parts {
+                activations: rows * step * machine.real() + passes.forward(prompts),
                 kv_cache: rows * self.row.tokens() * of_token * machine.real(),
                 logits: rows * sizes.vocabulary * F32,
                 ..Parts::default()

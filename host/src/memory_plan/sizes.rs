@@ -102,8 +102,12 @@ impl Sizes {
                     if role.adapted { adapter } else { 0 }
                 }
             };
-            let values = if role.trained { trained } else { frozen };
-            parts = parts + values(own, machine);
+            parts = parts
+                + match (role.trained, role.copied) {
+                    (true, _) => trained(own, machine),
+                    (false, true) => copied(own, machine),
+                    (false, false) => frozen(own, machine),
+                };
             if role.scored {
                 parts = parts + head_of(head, role.trained);
             }
@@ -117,6 +121,8 @@ impl Sizes {
 pub(super) struct Role {
     pub(super) name: String,
     pub(super) trained: bool,
+    /// A copy of a trained model: as it, without gradients and moments.
+    pub(super) copied: bool,
     /// Whether it has a scalar head.
     pub(super) scored: bool,
     /// The frozen base that it stands on where adapters are trained; roles of one number share it.
@@ -130,6 +136,7 @@ impl Role {
         Self {
             name: name.into(),
             trained: false,
+            copied: false,
             scored: false,
             base: 0,
             adapted: true,
@@ -139,6 +146,13 @@ impl Role {
     pub(super) fn trained(name: impl Into<String>) -> Self {
         Self {
             trained: true,
+            ..Self::frozen(name)
+        }
+    }
+
+    pub(super) fn copied(name: impl Into<String>) -> Self {
+        Self {
+            copied: true,
             ..Self::frozen(name)
         }
     }
@@ -161,14 +175,21 @@ fn frozen(values: u64, machine: &Machine) -> Parts {
 
 /// Values with master weights, gradients and moments; the copy that passes read is apart where it has another dtype.
 fn trained(values: u64, machine: &Machine) -> Parts {
+    Parts {
+        optimizer: 2 * F32 * values,
+        gradients: F32 * values,
+        ..copied(values, machine)
+    }
+}
+
+/// Master weights and the copy that passes read.
+fn copied(values: u64, machine: &Machine) -> Parts {
     let copy = match machine.real() {
         F32 => 0,
         bytes => bytes,
     };
     Parts {
         parameters: (F32 + copy) * values,
-        optimizer: 2 * F32 * values,
-        gradients: F32 * values,
         ..Parts::default()
     }
 }

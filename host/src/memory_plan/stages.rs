@@ -3,7 +3,7 @@
 //! | phase | models | beside them |
 //! |---|---|---|
 //! | sft | policy, trained | a micro-batch there and back, logits |
-//! | reward model, judge model | backbone and head, trained; on the CPU the policy that it was copied from | a micro-batch there and back |
+//! | reward model, judge model | backbone and head, trained; the policy that it was copied from | a micro-batch there and back |
 //! | pairs | policy | sampling; then the annotator's reward model, where it is one |
 //! | ppo | reference, policy (trained), critic (trained), reward models, judge's reward model | sampling; passes that measure; updates |
 //! | evaluation | reference, policy | sampling; then the judge's reward model, where it is one |
@@ -15,7 +15,7 @@
 //! (`FirstPasses`): policy's and critic's activations are then alive together. Otherwise a micro-batch of the policy is done
 //! with before the critic's begins. On the CPU a model's buffers stay in its pool (`model/pass/pool.rs`; copies of a
 //! model share one): policy's and critic's add up in any case, and are there while responses are sampled. The policy that was
-//! best so far is a copy of its own on the CPU, where it is looked for; on a GPU it is taken to be kept in the host's memory.
+//! best so far, where evaluations look for it, is a copy: clones share memory until one is trained.
 
 use indicatif::HumanCount;
 use serde::Serialize;
@@ -186,10 +186,10 @@ impl Run<'_> {
             activations: passes.training(batch),
             ..Parts::default()
         };
-        let mut roles = vec![Role::trained("reward model").scored()];
-        if !self.question.machine.is_gpu() {
-            roles.push(Role::frozen("policy it starts from"));
-        }
+        let roles = [
+            Role::trained("reward model").scored(),
+            Role::frozen("policy it starts from"),
+        ];
         self.push(&title, "", &roles, micro(batch), held);
     }
 
@@ -275,7 +275,7 @@ impl Run<'_> {
             HumanCount(sampling.at_once(self.sizes, machine)),
             HumanCount(sampling.row.tokens())
         );
-        let held = sampling.parts(self.sizes, machine) + idle;
+        let held = sampling.parts(self.question.passes(self.sizes)) + idle;
         // Where adapters are trained, the CPU merges a copy of the weights, and drops it once they are laid out.
         if !machine.is_gpu() && self.sizes.adapter().is_some() {
             let copy = Parts {
@@ -339,7 +339,8 @@ impl Run<'_> {
             };
             Parts {
                 activations: kept + passes.forward(rollout),
-                logits: passes.logits(rollout, false),
+                // The policy's, where they are kept, and the reference's.
+                logits: passes.logits(rollout, false) * if kept_for_first { 2 } else { 1 },
                 ..Parts::default()
             }
         } else {
@@ -407,8 +408,8 @@ impl Run<'_> {
         if config.judge.is_reward_model() {
             roles.push(self.judge());
         }
-        if !self.question.machine.is_gpu() && config.evaluation.every > 0 {
-            roles.push(Role::frozen("best policy so far"));
+        if config.evaluation.every > 0 {
+            roles.push(Role::copied("best policy so far"));
         }
         roles
     }

@@ -9,6 +9,7 @@ use super::sizes::{Role, Sizes};
 use super::*;
 use crate::config::Config;
 use crate::data::ragged::TokenBatch;
+use crate::device::{DeviceKind, Dtype};
 use crate::model::{
     Gradients, Llama, LlamaConfig, LoraConfig, SamplingWeights, ScalarHead, ScoredModel,
 };
@@ -115,6 +116,12 @@ fn roles_by_hand() {
         let found = bytes(None, kind, Dtype::F32);
         assert_eq!(found.total(), (4 + 16 + 16) * 228 + 16 * 5);
     }
+    // A copy of what is trained has both its forms, and no moments.
+    let copy = Sizes::new(&tiny(), None).of_roles(
+        &[Role::copied("best")],
+        &machine(DeviceKind::Cuda, Dtype::Bf16),
+    );
+    assert_eq!((copy.total(), copy.parameters), (6 * 228, 6 * 228));
     // One base for all; three adapters, two of them trained.
     let found = bytes(Some(&all_maps(1)), DeviceKind::Cuda, Dtype::Bf16);
     assert_eq!(found.total(), 2 * 228 + (2 + 18 + 18) * 98 + 16 * 5);
@@ -140,8 +147,8 @@ fn activations_by_hand() {
     assert_eq!(passes(&gpu, false).backward(batch), 492);
     assert_eq!(passes(&gpu, true).kept(batch), 96 + 48);
     assert_eq!(passes(&gpu, true).backward(batch), 492 + 312);
-    // 2·(6·(12 + 3) + 3·4) and a layer.
-    assert_eq!(passes(&gpu, false).forward(batch), 204 + 312);
+    // 2·(6·(12 + 3) + 3·4), a layer, and the last one.
+    assert_eq!(passes(&gpu, false).forward(batch), 204 + 312 + 180);
     assert_eq!(passes(&gpu, false).logits(batch, true), 3 * 10 * (4 + 2));
     assert_eq!(passes(&gpu, false).logits(batch, false), 3 * 10 * 4);
     // On the CPU reals have 4 bytes and two layers are under way: a layer 4·132 + 48, the last one 4·78 + 24; back
@@ -220,10 +227,12 @@ fn the_plan_covers_what_a_pass_takes() {
     }
 }
 
-/// 5 rows of 3 + 2 tokens: keys and values 2·(2·4) bytes a token in bf16.
+/// 5 rows of 3 + 2 tokens on a GPU: keys and values 2·(2·4) bytes a token; a step 5·2·(2·4 + 2·4 + 4 + 3·3); the prompts of
+/// 15 tokens before 2·(15·(12 + 3) + 5·4) and a layer, 2·(15·4 + 15·18) + 4·15·2, and the last, 2·(15·4 + 5·18) + 4·5·2.
 #[test]
 fn sampling_by_hand() {
     let sizes = Sizes::new(&tiny(), None);
+    let large = Sizes::new(&llama_7b(), None);
     let sampling = Sampling {
         rows: 5,
         row: Row {
@@ -232,11 +241,23 @@ fn sampling_by_hand() {
         },
         weights: SamplingWeights::F32,
     };
-    let found = sampling.parts(&sizes, &machine(DeviceKind::Cuda, Dtype::Bf16));
+    let (gpu, cpu) = (
+        machine(DeviceKind::Cuda, Dtype::Bf16),
+        machine(DeviceKind::Cpu, Dtype::F32),
+    );
+    let parts = |machine| {
+        sampling.parts(Passes {
+            sizes: &sizes,
+            machine,
+            recompute: false,
+        })
+    };
+    let found = parts(&gpu);
     assert_eq!((found.kv_cache, found.logits), (5 * 5 * 16, 5 * 10 * 4));
+    assert_eq!(found.activations, 290 + 490 + 780 + 340);
     assert_eq!(found.parameters, 0);
     // Two workers of 3 rows, room for 32 tokens and a score for each; the copy: 168 + 40 in matrices, 20 in norms.
-    let found = sampling.parts(&sizes, &machine(DeviceKind::Cpu, Dtype::F32));
+    let found = parts(&cpu);
     assert_eq!(found.kv_cache, 6 * 32 * (8 + 1) * 4);
     assert_eq!(found.parameters, (168 + 40 + 20) * 4);
     let rounded = Sampling {
@@ -248,20 +269,19 @@ fn sampling_by_hand() {
         rows: 4096,
         ..sampling
     };
-    assert_eq!(
-        many.at_once(&sizes, &machine(DeviceKind::Cuda, Dtype::Bf16)),
-        512
-    );
-    assert_eq!(
-        many.at_once(&sizes, &machine(DeviceKind::Cpu, Dtype::F32)),
-        64
-    );
+    assert_eq!(many.at_once(&sizes, &gpu), 512);
+    assert_eq!(many.at_once(&sizes, &cpu), 64);
     // Weights that leave the caches: one worker.
-    let large = Sizes::new(&llama_7b(), None);
-    assert_eq!(
-        many.at_once(&large, &machine(DeviceKind::Cpu, Dtype::F32)),
-        32
-    );
+    assert_eq!(many.at_once(&large, &cpu), 32);
+    // A quarter of 80 GiB over 492 tokens of 32 layers of 2·4096 values of 2 bytes: 83 of them, and a part.
+    let long = Sampling {
+        row: Row {
+            prompt: 192,
+            response: 300,
+        },
+        ..many
+    };
+    assert_eq!(long.at_once(&large, &gpu), 83);
 }
 
 /// No micro-batch that training cuts has more tokens than planned, whatever the rows' lengths.
@@ -351,12 +371,12 @@ fn seven_billion_parameters_with_adapters_fit_80_gb() {
     );
     let (base, adapter) = (2 * 6_738_415_616, 19_988_480);
     let sampling = phase(&plan, "ppo: sampling");
-    // Reference, reward model and judge frozen, policy and critic trained; four bytes for each value of the three heads.
+    // Reference, reward model and judge frozen, policy and critic trained, the best policy copied; four bytes for each value of the three heads.
     assert_eq!(
         sampling.parts.parameters,
-        base + (3 * 2 + 2 * 6) * adapter + 3 * 4 * 4097
+        base + (3 * 2 + 3 * 6) * adapter + 3 * 4 * 4097
     );
-    assert_eq!(sampling.parts.kv_cache, 128 * 492 * 32 * 2 * 4096 * 2);
+    assert_eq!(sampling.parts.kv_cache, 83 * 492 * 32 * 2 * 4096 * 2);
     let update = phase(&plan, "ppo: update");
     assert_eq!(update.parts.optimizer, 2 * 8 * adapter + 8 * 4097);
     assert_eq!(update.parts.kv_cache, 0);
@@ -445,9 +465,9 @@ fn remedies_name_settings_and_the_peak_that_they_leave() {
     assert!(lora.fits && lora.changes_results);
     assert_eq!(lora.typed(), "--set 'model.lora={ rank = 8 }'");
 
-    // 40 GB: adapters alone are too much while 128 rows are sampled.
+    // 24 GB: adapters alone are too much, with 4096 tokens at once.
     let mut small = asked.clone();
-    small.machine.memory = Some(40_000_000_000);
+    small.machine.memory = Some(24_000_000_000);
     let found = plan(&small).unwrap();
     let last = found.remedies.last().unwrap();
     assert!(last.fits && last.set.len() > 1, "{last:?}");
