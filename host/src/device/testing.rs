@@ -5,8 +5,21 @@ use std::sync::{Arc, OnceLock};
 use super::{Device, DeviceConfig, DeviceKind, Dtype, Gpu};
 
 /// The GPU that tests of CUDA run on, or why there is none, printed once a test. `FINEGRAIN_CUDA_LIBRARIES` chooses other
-/// libraries than the emulator's, as it does for the command: empty, the system's.
+/// libraries than the emulator's, as it does for the command.
 pub(crate) fn gpu(dtype: Dtype) -> Option<Arc<Gpu>> {
+    match Device::open(&config(dtype)?) {
+        Ok(Device::Cuda(gpu)) => Some(gpu),
+        Ok(Device::Cpu) => unreachable!("a GPU was asked for"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The same, opened for one test alone: nobody else's buffers count in its memory.
+pub(crate) fn own_gpu(dtype: Dtype) -> Option<Arc<Gpu>> {
+    Some(Gpu::open(&config(dtype)?).expect("the GPU opens"))
+}
+
+fn config(dtype: Dtype) -> Option<DeviceConfig> {
     static EMULATOR: OnceLock<Result<(), String>> = OnceLock::new();
     let prepared = EMULATOR.get_or_init(|| {
         if std::env::var_os(super::libraries::FOLDERS).is_some() {
@@ -20,14 +33,9 @@ pub(crate) fn gpu(dtype: Dtype) -> Option<Arc<Gpu>> {
         eprintln!("skipped: {reason}");
         return None;
     }
-    let config = DeviceConfig {
+    Some(DeviceConfig {
         kind: DeviceKind::Cuda,
         dtype,
         ..DeviceConfig::default()
-    };
-    match Device::open(&config) {
-        Ok(Device::Cuda(gpu)) => Some(gpu),
-        Ok(Device::Cpu) => unreachable!("a GPU was asked for"),
-        Err(error) => panic!("{error}"),
-    }
+    })
 }

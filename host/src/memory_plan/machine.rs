@@ -19,8 +19,8 @@ pub struct Machine {
     pub memory_given: bool,
 }
 
-/// Workspace of cuBLAS.
-const CUBLAS: u64 = 32 << 20;
+/// Workspaces of cuBLAS: one for what is queued, one for what is recorded (`device/gpu.rs`).
+const CUBLAS: u64 = 64 << 20;
 
 /// What the driver's context takes; depends on driver and card, and is assumed.
 const CONTEXT: u64 = 500 << 20;

@@ -104,7 +104,7 @@ pub(super) fn assumptions(question: &Question) -> Vec<String> {
     }
     said.push(match question.machine.kind {
         DeviceKind::Cuda => format!(
-            "{} for weights that passes read, activations and KV cache. Every peak includes 32 MiB for cuBLAS and 500 MiB for \
+            "{} for weights that passes read, activations and KV cache. Every peak includes 64 MiB for cuBLAS and 500 MiB for \
              the driver's context, which are assumed. The KV cache takes at most a quarter of the device's memory; more rows wait.",
             dtype(question.machine.dtype)
         ),
