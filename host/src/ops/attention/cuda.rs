@@ -1,6 +1,7 @@
 //! Attention on a GPU. What the kernels want of a launch stands in `common.cuh`, whose table this file mirrors.
 //! Legend: n tokens, m tokens that ask, H heads, K key/value heads, D head size, R rows of a decoding step.
 
+use std::cmp::Reverse;
 use std::ops::Range;
 
 use super::{Sizes, Span};
@@ -54,7 +55,8 @@ pub(crate) struct Spans<'a> {
 }
 
 impl Layout {
-    /// Writes rows for heads of `size` channels by `push`, which says where it put them; parts begin at even places.
+    /// Writes rows for heads of `size` channels by `push`, which says where it put them; parts begin at even places. Tiles
+    /// with the most work come first, so that no long one is left when the others are done.
     pub(crate) fn new(
         spans: &[Span],
         size: usize,
@@ -71,16 +73,30 @@ impl Layout {
             ];
             parts.map(|value| value as i32)
         });
-        let tiles = |count: fn(&Span) -> usize| -> Vec<i32> {
-            let tiles = spans.iter().enumerate().flat_map(|(row, span)| {
-                (0..count(span).div_ceil(tile(size))).flat_map(move |t| [row as i32, t as i32])
+        let tile = tile(size);
+        // `work(span, tile's first query or key)`: how many it is met with.
+        let tiles = |count: fn(&Span) -> usize, work: &dyn Fn(&Span, usize) -> usize| {
+            let all = spans.iter().enumerate().flat_map(|(row, span)| {
+                let tiles = 0..count(span).div_ceil(tile);
+                tiles.map(move |t| (work(span, t * tile), [row as i32, t as i32]))
             });
-            tiles.collect()
+            let mut all: Vec<_> = all.collect();
+            all.sort_by_key(|&(work, _)| Reverse(work));
+            all.into_iter()
+                .flat_map(|(_, tile)| tile)
+                .collect::<Vec<i32>>()
+        };
+        let keys_seen =
+            |span: &Span, query: usize| span.first + (query + tile).min(span.queries.len());
+        let queries_that_see = |span: &Span, key: usize| {
+            span.queries
+                .len()
+                .saturating_sub(key.saturating_sub(span.first))
         };
         Self {
             spans: push(rows.collect()),
-            query_tiles: push(tiles(|span| span.queries.len())),
-            key_tiles: push(tiles(|span| span.keys.len())),
+            query_tiles: push(tiles(|span| span.queries.len(), &keys_seen)),
+            key_tiles: push(tiles(|span| span.keys.len(), &queries_that_see)),
             tokens: spans.iter().map(|span| span.keys.end).max().unwrap_or(0),
             asking: spans.iter().map(|span| span.queries.end).max().unwrap_or(0),
         }
@@ -103,9 +119,10 @@ fn shared(gpu: &Gpu, d: usize) -> [usize; 3] {
     let t = tile(d);
     if gpu.dtype() == Dtype::Bf16 && d.is_multiple_of(16) && d <= 128 {
         let step = if d <= 64 { 64 } else { 32 };
-        let stage = 8 * step * (d + 8);
-        let sums = if d > 64 { 4 * t * (d + 8) } else { 0 };
-        return [stage, stage, stage + 16 * step + sums];
+        let stages = 8 * step * (d + 8);
+        // Rows of the tile that lie beside them.
+        let own = if d > 64 { 2 * t * (d + 8) } else { 0 };
+        return [stages, stages + own, stages + 16 * step + 2 * own];
     }
     let step = if d <= 64 { 32 } else { 16 };
     let width = 4 * (d.div_ceil(4) | 1);
