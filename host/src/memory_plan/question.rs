@@ -140,8 +140,7 @@ impl Question {
             return Ok(());
         }
         Err(Error::input(format!(
-            "up to {rows:.0} rows or tokens at once of a model with {:.1e} values are beyond any machine",
-            of_model
+            "up to {rows:.0} rows or tokens at once of a model with {of_model:.1e} values are beyond any machine"
         ))
         .hint("look at sft.batch_rows, reward_model.batch_pairs, ppo.rollout_rows and the model's config.json"))
     }

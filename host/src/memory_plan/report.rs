@@ -9,7 +9,7 @@ use super::stages::Phase;
 use super::{MemoryPlan, Remedy};
 use crate::config::Task;
 use crate::data::records::PairSource;
-use crate::device::{DeviceKind, Dtype};
+use crate::device::DeviceKind;
 use crate::report::tables::{paragraphs, ruled};
 
 /// What dominates, in sentences.
@@ -106,7 +106,7 @@ pub(super) fn assumptions(question: &Question) -> Vec<String> {
         DeviceKind::Cuda => format!(
             "{} for weights that passes read, activations and KV cache. Every peak includes 64 MiB for cuBLAS and 500 MiB for \
              the driver's context, which are assumed. The KV cache takes at most a quarter of the device's memory; more rows wait.",
-            dtype(question.machine.dtype)
+            question.machine.dtype.name()
         ),
         DeviceKind::Cpu => format!(
             "f32; {} threads; every peak includes 128 MiB for the process, which are assumed. Buffers of an update wait in a pool for the next, so they \
@@ -130,13 +130,6 @@ pub(super) fn assumptions(question: &Question) -> Vec<String> {
     said
 }
 
-fn dtype(dtype: Dtype) -> &'static str {
-    match dtype {
-        Dtype::Bf16 => "bf16",
-        Dtype::F32 => "f32",
-    }
-}
-
 /// The plan as text in `width` columns.
 pub fn table(plan: &MemoryPlan, width: u16) -> String {
     let unit = Unit::of(plan.peak);
@@ -148,7 +141,7 @@ pub fn table(plan: &MemoryPlan, width: u16) -> String {
         plan.name,
         HumanCount(plan.model_parameters),
         plan.device_name(),
-        dtype(plan.dtype),
+        plan.dtype.name(),
         unit.name
     );
     let header = [

@@ -103,26 +103,35 @@ impl Sizes {
                 }
             };
             parts = parts
-                + match (role.trained, role.copied) {
-                    (true, _) => trained(own, machine),
-                    (false, true) => copied(own, machine),
-                    (false, false) => frozen(own, machine),
+                + match role.state {
+                    State::Trained => trained(own, machine),
+                    State::Copy => copied(own, machine),
+                    State::Frozen => frozen(own, machine),
                 };
             if role.scored {
-                parts = parts + head_of(head, role.trained);
+                parts = parts + head_of(head, role.state == State::Trained);
             }
         }
         parts
     }
 }
 
+/// What is kept of a model's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Weights, gradients and moments.
+    Trained,
+    /// What passes read.
+    Frozen,
+    /// As of a trained model, without gradients and moments.
+    Copy,
+}
+
 /// A model that is alive.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Role {
     pub(super) name: String,
-    pub(super) trained: bool,
-    /// A copy of a trained model: as it, without gradients and moments.
-    pub(super) copied: bool,
+    pub(super) state: State,
     /// Whether it has a scalar head.
     pub(super) scored: bool,
     /// The frozen base that it stands on where adapters are trained; roles of one number share it.
@@ -135,8 +144,7 @@ impl Role {
     pub(super) fn frozen(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
-            trained: false,
-            copied: false,
+            state: State::Frozen,
             scored: false,
             base: 0,
             adapted: true,
@@ -145,14 +153,14 @@ impl Role {
 
     pub(super) fn trained(name: impl Into<String>) -> Self {
         Self {
-            trained: true,
+            state: State::Trained,
             ..Self::frozen(name)
         }
     }
 
     pub(super) fn copied(name: impl Into<String>) -> Self {
         Self {
-            copied: true,
+            state: State::Copy,
             ..Self::frozen(name)
         }
     }

@@ -17,6 +17,8 @@
 //! model share one): policy's and critic's add up in any case, and are there while responses are sampled. The policy that was
 //! best so far, where evaluations look for it, is a copy: clones share memory until one is trained.
 
+use std::slice;
+
 use indicatif::HumanCount;
 use serde::Serialize;
 
@@ -24,7 +26,7 @@ use super::parts::Parts;
 use super::question::Question;
 use super::rows::{MicroBatch, Row};
 use super::sampling::Sampling;
-use super::sizes::{Role, Sizes};
+use super::sizes::{Role, Sizes, State};
 use crate::config::{JudgeConfig, RewardChoice, Task};
 use crate::eval::sequence_rewards::BATCH_TOKENS as SCORED_TOKENS;
 use crate::pipeline::sampling::CHUNK as SAMPLED_TOGETHER;
@@ -69,7 +71,7 @@ pub(super) fn phases(question: &Question) -> Vec<Phase> {
     run.sft();
     if let Some(judge) = question.judges().find(|judge| judge.is_reward_model()) {
         run.reward_model(
-            format!("judge model ({})", judge.scheme.plugin),
+            &format!("judge model ({})", judge.scheme.plugin),
             question.data_row(),
         );
     }
@@ -83,7 +85,7 @@ pub(super) fn phases(question: &Question) -> Vec<Phase> {
         };
         if needed && !trained.iter().any(same) {
             run.reward_model(
-                format!("reward model ({})", choice.plugin),
+                &format!("reward model ({})", choice.plugin),
                 question.preference_row(),
             );
             trained.push(choice);
@@ -129,7 +131,11 @@ impl Run<'_> {
         };
         let parts = self.sizes.of_roles(roles, machine) + held + other;
         let name = |role: &Role| {
-            let state = if role.trained { "trained" } else { "frozen" };
+            let state = match role.state {
+                State::Trained => "trained",
+                State::Frozen => "frozen",
+                State::Copy => "a copy",
+            };
             format!("{} ({state})", role.name)
         };
         self.phases.push(Phase {
@@ -173,7 +179,7 @@ impl Run<'_> {
         self.push("sft", "", &[Role::trained("policy")], micro(batch), held);
     }
 
-    fn reward_model(&mut self, title: String, row: Row) {
+    fn reward_model(&mut self, title: &str, row: Row) {
         let config = &self.question.config.reward_model;
         let batch = MicroBatch::of(
             2 * config.batch_pairs as u64,
@@ -190,7 +196,7 @@ impl Run<'_> {
             Role::trained("reward model").scored(),
             Role::frozen("policy it starts from"),
         ];
-        self.push(&title, "", &roles, micro(batch), held);
+        self.push(title, "", &roles, micro(batch), held);
     }
 
     fn pairs(&mut self) {
@@ -203,7 +209,7 @@ impl Run<'_> {
         let prompts = self.question.prompts(prompts);
         self.sampling(
             "pairs",
-            &[policy.clone()],
+            slice::from_ref(&policy),
             &config.pairs.sampling,
             prompts,
             Parts::default(),
