@@ -29,7 +29,7 @@ pub use {
     buffer::{Buffer, Plain, Real, Stored, View, ViewMut},
     gpu::{Facts, Gpu},
     graph::Graph,
-    kernels::{Arg, Launch, Program},
+    kernels::{Arg, Compiled, Launch, Program, compile},
     present::{Present, present},
     product::{Matrix, MatrixMut},
 };

@@ -33,8 +33,8 @@ fn wrong_configurations_are_named_by_file_line_and_key() {
     show("seed = ", &["variant.toml:2"]);
     show("name = \"a/b\"", &["name", "is not a name"]);
     show(
-        "[device]\nkind = \"cuda\"",
-        &["device.kind", "not available"],
+        "[device]\nkind = \"tpu\"",
+        &["variant.toml:3", "device.kind", "cuda"],
     );
     refused(&["config", "show", "no/such.toml"], 2, &["no/such.toml"]);
     let path = configs("sandbox/ppo-rlhf.toml");

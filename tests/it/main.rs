@@ -8,6 +8,7 @@
 mod gguf;
 mod lora;
 mod model;
+mod nvrtc;
 mod plugins;
 mod python;
 mod report;

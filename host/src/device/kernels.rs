@@ -16,8 +16,10 @@ use sha2::{Digest as _, Sha256};
 use super::buffer::{View, ViewMut};
 use super::config::Dtype;
 use super::gpu::{Gpu, of_driver};
+use super::libraries::{Library, find};
 use crate::error::{Context as _, Error, Result};
 use crate::pipeline::atomic::write_atomic;
+use crate::pipeline::store::hexadecimal;
 
 /// A set of kernels that are compiled together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +73,7 @@ impl Program {
         vec![
             format!("--gpu-architecture=sm_{architecture}"),
             "--std=c++17".into(),
+            "--ptxas-options=-v".into(),
             format!("-DREAL_BF16={}", u8::from(dtype == Dtype::Bf16)),
             format!("-DHEAD_DIM={size}"),
         ]
@@ -259,17 +262,14 @@ impl Gpu {
             hash.update(part.as_bytes());
             hash.update([0]);
         }
-        let digest: String = hash.finalize()[..16]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let digest = hexadecimal(&hash.finalize()[..16]);
         let path = cache_folder().map(|folder| folder.join(format!("{}-{digest}", program.name())));
         if let Some(image) = path.as_ref().and_then(|path| std::fs::read(path).ok())
             && let Ok(module) = self.context.load_module(Ptx::from_binary(image))
         {
             return Ok(module);
         }
-        let image = compile(&source, &options)
+        let image = compile_source(&source, &options)
             .map_err(Error::internal)
             .context(format!("the kernels {}", program.name()))?
             .image;
@@ -302,15 +302,25 @@ fn version() -> Result<String> {
 }
 
 /// Machine code and what the compiler said.
-pub(super) struct Compiled {
-    pub(super) image: Vec<u8>,
-    /// Read by the test that looks for spills.
-    #[cfg_attr(not(test), expect(dead_code, reason = "only the tests look at it"))]
-    pub(super) log: String,
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// A cubin.
+    pub image: Vec<u8>,
+    /// Registers, stack and spills of every kernel, and warnings.
+    pub log: String,
 }
 
-/// Compiles a program to machine code; the error is the compiler's log.
-pub(super) fn compile(source: &str, options: &[String]) -> Result<Compiled, String> {
+/// Compiles a program for an architecture such as 90. No GPU is needed.
+///
+/// # Errors
+/// No NVRTC; sources that do not compile, with the compiler's log.
+pub fn compile(program: Program, dtype: Dtype, architecture: i32) -> Result<Compiled> {
+    find(Library::Nvrtc)?;
+    let options = program.options(dtype, architecture);
+    compile_source(&program.source(), &options).map_err(Error::internal)
+}
+
+fn compile_source(source: &str, options: &[String]) -> Result<Compiled, String> {
     let failed = |error| format!("NVRTC: {error:?}");
     let source = CString::new(source).map_err(|error| error.to_string())?;
     let program = nvrtc::create_program(&source, None).map_err(failed)?;

@@ -1,5 +1,7 @@
 //! A device for tests: the machine's GPU where there is one, the emulator of `tests/emulator` elsewhere.
 
+#![allow(clippy::print_stderr, reason = "a test that skips says why")]
+
 use std::sync::{Arc, OnceLock};
 
 use super::{Device, DeviceConfig, DeviceKind, Dtype, Gpu};

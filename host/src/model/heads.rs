@@ -133,9 +133,8 @@ impl ScoredModel {
     ///
     /// # Errors
     /// No memory on the device.
-    pub fn new(backbone: Llama, head: ScalarHead) -> Result<Self> {
-        let parameters = head.parameters.to(&backbone.device())?;
-        let head = ScalarHead { parameters };
+    pub fn new(backbone: Llama, mut head: ScalarHead) -> Result<Self> {
+        head.parameters = head.parameters.to(&backbone.device())?;
         Ok(Self { backbone, head })
     }
 

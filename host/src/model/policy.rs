@@ -110,7 +110,7 @@ impl PolicyPass {
             )));
         }
         match model.device() {
-            Device::Cpu => HostWay::new(model, batch, temperature, keep),
+            Device::Cpu => HostWay::pass(model, batch, temperature, keep),
             #[cfg(feature = "cuda")]
             Device::Cuda(gpu) => {
                 let (said, way) = cuda::policy::log_probs(model, &gpu, batch, temperature, keep)?;
@@ -157,7 +157,7 @@ impl PolicyPass {
 }
 
 impl HostWay {
-    fn new(model: &Llama, batch: &TokenBatch, temperature: f64, keep: bool) -> Result<PolicyPass> {
+    fn pass(model: &Llama, batch: &TokenBatch, temperature: f64, keep: bool) -> Result<PolicyPass> {
         let pass = model.pass(batch, Read::Predicting, keep)?;
         let targets = batch.responses().values().to_vec();
         let head = model.head(&targets, temperature);

@@ -233,7 +233,7 @@ fn adapter_sizes(network: &Network<'_>, layer: &Layer<'_>) -> Vec<(usize, usize)
     sizes
 }
 
-/// d_weight (O, I) += dᵀ · x over all tokens: d (n, O) is the gradient of a map's result, x (n, I) its input.
+/// `d_weight` (O, I) += dᵀ · x over all tokens: d (n, O) is the gradient of a map's result, x (n, I) its input.
 fn add(
     gpu: &Gpu,
     map: &Projection<'_>,

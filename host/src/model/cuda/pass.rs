@@ -164,14 +164,13 @@ impl Pass {
             let x = streams.pop().expect(kept);
             let last = index + 1 == depth;
             let seen = Seen { rows: &rows, last };
-            let kept = match layers.pop() {
-                Some(kept) => kept,
-                None => {
-                    let (n, m) = (x.len() / c, d_out.len() / c);
-                    let mut again = Activations::new(gpu, of, n, m)?;
-                    block::forward(network, layer, seen, x.view(), &mut again, None)?;
-                    again
-                }
+            let kept = if let Some(kept) = layers.pop() {
+                kept
+            } else {
+                let (n, m) = (x.len() / c, d_out.len() / c);
+                let mut again = Activations::new(gpu, of, n, m)?;
+                block::forward(network, layer, seen, x.view(), &mut again, None)?;
+                again
             };
             let mut dx = Buffer::<Real>::new(gpu, x.len())?;
             let first = if adapted { 0 } else { table } + index * of_layer;

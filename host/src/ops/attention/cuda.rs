@@ -37,7 +37,7 @@ pub(crate) fn check_size(size: usize) -> Result<()> {
 /// Where rows and their tiles lie in an upload of integers.
 #[derive(Debug)]
 pub(crate) struct Layout {
-    spans: Range<usize>,
+    rows: Range<usize>,
     query_tiles: Range<usize>,
     key_tiles: Range<usize>,
     tokens: usize,
@@ -47,7 +47,7 @@ pub(crate) struct Layout {
 /// Rows and their tiles on the device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spans<'a> {
-    spans: View<'a, i32>,
+    rows: View<'a, i32>,
     query_tiles: View<'a, i32>,
     key_tiles: View<'a, i32>,
     tokens: usize,
@@ -94,7 +94,7 @@ impl Layout {
                 .saturating_sub(key.saturating_sub(span.first))
         };
         Self {
-            spans: push(rows.collect()),
+            rows: push(rows.collect()),
             query_tiles: push(tiles(|span| span.queries.len(), &keys_seen)),
             key_tiles: push(tiles(|span| span.keys.len(), &queries_that_see)),
             tokens: spans.iter().map(|span| span.keys.end).max().unwrap_or(0),
@@ -105,7 +105,7 @@ impl Layout {
     /// The same, in the upload.
     pub(crate) fn on<'a>(&self, upload: View<'a, i32>) -> Spans<'a> {
         Spans {
-            spans: upload.part(self.spans.clone()),
+            rows: upload.part(self.rows.clone()),
             query_tiles: upload.part(self.query_tiles.clone()),
             key_tiles: upload.part(self.key_tiles.clone()),
             tokens: self.tokens,
@@ -159,7 +159,7 @@ pub(crate) fn forward(
     let args = [
         query.into(),
         key_value.into(),
-        spans.spans.into(),
+        spans.rows.into(),
         spans.query_tiles.into(),
         (&mut out).into(),
         (&mut log_sums).into(),
@@ -252,7 +252,7 @@ pub(crate) fn backward(
             given.grad.into(),
             given.log_sums.into(),
             delta.view().into(),
-            spans.spans.into(),
+            spans.rows.into(),
             tiles.into(),
             out,
             sizes.heads.into(),
