@@ -71,8 +71,15 @@ pub fn reference(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::gradient_check::{Operation, assert_gradients, wave};
+    use super::super::gradient_check::{Operation, assert_gradients, test_device, wave};
     use super::*;
+    use crate::device::Device;
+    #[cfg(feature = "cuda")]
+    use {
+        super::super::gradient_check::with_gpus,
+        crate::device::{Buffer, Gpu, Real},
+        std::sync::Arc,
+    };
 
     struct Embedding {
         ids: Vec<u32>,
@@ -95,6 +102,43 @@ mod tests {
         fn reference(&self, inputs: &[Tensor]) -> Result<Tensor> {
             reference(&inputs[0].reshape(((), self.channels))?, &self.ids)
         }
+
+        #[cfg(feature = "cuda")]
+        fn forward_on(&self, gpu: &Arc<Gpu>, inputs: &[Buffer<Real>]) -> Result<Vec<f32>> {
+            let ids: Vec<i32> = self.ids.iter().map(|&id| id as i32).collect();
+            let ids = Buffer::upload(gpu, &ids)?;
+            let mut out = Buffer::<Real>::new(gpu, ids.len() * self.channels)?;
+            let table = inputs[0].view();
+            cuda::forward(gpu, table, ids.view(), out.view_mut(), self.channels)?;
+            out.download_real()
+        }
+
+        #[cfg(feature = "cuda")]
+        fn backward_on(
+            &self,
+            gpu: &Arc<Gpu>,
+            inputs: &[Buffer<Real>],
+            grad: &[f32],
+        ) -> Result<Vec<Vec<f32>>> {
+            let (starts, order) = by_row(&self.ids, inputs[0].len() / self.channels);
+            let int = |values: Vec<usize>| values.into_iter().map(|x| x as i32).collect::<Vec<_>>();
+            let named: Vec<usize> = (0..starts.len() - 1)
+                .filter(|&row| starts[row] < starts[row + 1])
+                .collect();
+            let offsets = named.iter().map(|&row| starts[row]).chain([order.len()]).collect();
+            let [unique, offsets, order] =
+                [named, offsets, order].map(|part| Buffer::upload(gpu, &int(part)));
+            let (unique, offsets, order) = (unique?, offsets?, order?);
+            let ids = cuda::ById {
+                unique: unique.view(),
+                offsets: offsets.view(),
+                order: order.view(),
+            };
+            let grad = Buffer::upload_real(gpu, grad)?;
+            let mut d_table = gpu.zeros(inputs[0].len())?;
+            cuda::backward(gpu, grad.view(), ids, d_table.view_mut(), self.channels)?;
+            Ok(vec![d_table.download()?])
+        }
     }
 
     #[test]
@@ -109,17 +153,36 @@ mod tests {
         forward(&[1.0, 2.0], &[], &mut nothing);
     }
 
-    #[test]
-    fn gradients() -> Result<()> {
+    fn gradients(device: &Device) -> Result<()> {
         let few = Embedding {
             ids: vec![1, 3, 1],
             channels: 3,
         };
-        assert_gradients(&few, &[wave(12, 0.2)])?;
-        let many = Embedding {
-            ids: (0..300).map(|i| i * i % 97).collect(),
-            channels: 7,
-        };
-        assert_gradients(&many, &[wave(700, 0.2)])
+        assert_gradients(device, &few, &[wave(12, 0.2)])?;
+        for channels in [7, 12, 96, 577] {
+            let many = Embedding {
+                ids: (0..300).map(|i| i * i % 97).collect(),
+                channels,
+            };
+            assert_gradients(device, &many, &[wave(100 * channels, 0.2)])?;
+        }
+        Ok(())
+    }
+
+    test_device!(gradients, gradients_on_cpu, gradients_on_cuda);
+
+    /// No tokens; a table of tens of thousands of rows; one id for all tokens.
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn a_gpu_takes_tables_and_batches_of_any_size() -> Result<()> {
+        with_gpus(|gpu| {
+            let device = Device::Cuda(gpu.clone());
+            let ids = [Vec::new(), vec![0, 32_002, 5], vec![7; 257]];
+            for (ids, rows) in ids.into_iter().zip([11, 32_003, 600]) {
+                let embedding = Embedding { ids, channels: 12 };
+                assert_gradients(&device, &embedding, &[wave(rows * 12, 0.2)])?;
+            }
+            Ok(())
+        })
     }
 }

@@ -1,10 +1,22 @@
 //! What the tests of all operations ask: do the gradients agree with differences, does the operation agree with its
-//! reference and candle's own backward pass of it, are the bits the same again.
+//! reference and candle's own backward pass of it, are the bits the same again; and does a GPU say the same.
 
-use candle_core::{DType, Device, Tensor, Var};
+#[cfg(feature = "cuda")]
+pub(super) use on_gpu::{assert_on_gpu, assert_near, with_gpus};
+
+#[cfg(feature = "cuda")]
+use std::sync::Arc;
+
+use candle_core::{DType, Device as CandleDevice, Tensor, Var};
 
 use super::element::Element;
+use crate::device::Device;
+#[cfg(feature = "cuda")]
+use crate::device::{Buffer, Gpu, Real};
 use crate::error::Result;
+
+#[cfg(feature = "cuda")]
+mod on_gpu;
 
 /// Operands of more elements are compared with the reference alone: a difference costs a forward pass an element.
 const DIFFERENCES: usize = 400;
@@ -22,7 +34,37 @@ pub(super) trait Operation {
     fn backward<T: Element>(&self, inputs: &[Vec<T>], grad: &[T]) -> Vec<Vec<T>>;
     /// The result by tensor operations on flat tensors.
     fn reference(&self, inputs: &[Tensor]) -> Result<Tensor>;
+    /// The result on a GPU.
+    #[cfg(feature = "cuda")]
+    fn forward_on(&self, gpu: &Arc<Gpu>, inputs: &[Buffer<Real>]) -> Result<Vec<f32>>;
+    /// The gradients by all inputs on a GPU, from that by the result in numbers that the GPU's dtype has.
+    #[cfg(feature = "cuda")]
+    fn backward_on(
+        &self,
+        gpu: &Arc<Gpu>,
+        inputs: &[Buffer<Real>],
+        grad: &[f32],
+    ) -> Result<Vec<Vec<f32>>>;
 }
+
+/// Two tests of one body, which gets the device: the processor, and a GPU in each of its dtypes.
+macro_rules! test_device {
+    ($body:ident, $cpu:ident, $cuda:ident) => {
+        #[test]
+        fn $cpu() -> $crate::error::Result<()> {
+            $body(&$crate::device::Device::Cpu)
+        }
+
+        #[cfg(feature = "cuda")]
+        #[test]
+        fn $cuda() -> $crate::error::Result<()> {
+            $crate::ops::gradient_check::with_gpus(|gpu| {
+                $body(&$crate::device::Device::Cuda(gpu.clone()))
+            })
+        }
+    };
+}
+pub(super) use test_device;
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
@@ -32,9 +74,19 @@ fn to<T: Element>(values: &[f64]) -> Vec<T> {
     values.iter().map(|&x| T::from_f64(x)).collect()
 }
 
-/// Asserts that the gradients of the sum of the result weighted by a wave agree in f64 with central differences to 1e-6 of
-/// their size, and that in f32 results and gradients agree with the reference's to 1e-5 of the largest element.
-pub(super) fn assert_gradients(operation: &impl Operation, inputs: &[Vec<f64>]) -> Result<()> {
+/// On the processor, asserts that the gradients of the sum of the result weighted by a wave agree in f64 with central
+/// differences to 1e-6 of their size, and that in f32 results and gradients agree with the reference's to 1e-5 of the largest
+/// element. On a GPU, asserts that results and gradients are the processor's in f64 (`on_gpu.rs`).
+pub(super) fn assert_gradients(
+    device: &Device,
+    operation: &impl Operation,
+    inputs: &[Vec<f64>],
+) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(gpu) = device {
+        return assert_on_gpu(gpu, operation, inputs);
+    }
+    assert!(!device.is_cuda());
     if inputs.iter().map(Vec::len).sum::<usize>() <= DIFFERENCES {
         against_differences(operation, inputs);
     }
@@ -79,12 +131,12 @@ fn against_reference(operation: &impl Operation, inputs: &[Vec<f64>]) -> Result<
 
     let vars = singles
         .iter()
-        .map(|input| Ok(Var::from_slice(input, input.len(), &Device::Cpu)?))
+        .map(|input| Ok(Var::from_slice(input, input.len(), &CandleDevice::Cpu)?))
         .collect::<Result<Vec<_>>>()?;
     let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
     let result = operation.reference(&tensors)?;
     let weights: Vec<f32> = to(&wave(result.elem_count(), 0.3));
-    let weights = Tensor::from_vec(weights, result.shape(), &Device::Cpu)?;
+    let weights = Tensor::from_vec(weights, result.shape(), &CandleDevice::Cpu)?;
     let gradients = (&result * weights)?.sum_all()?.backward()?;
     let mut expected = vec![result];
     for tensor in &tensors {

@@ -218,8 +218,17 @@ pub fn reference(
 
 #[cfg(test)]
 mod tests {
-    use super::super::gradient_check::{Operation, assert_close, assert_gradients, wave};
+    use super::super::gradient_check::{
+        Operation, assert_close, assert_gradients, test_device, wave,
+    };
     use super::*;
+    use crate::device::Device;
+    #[cfg(feature = "cuda")]
+    use {
+        super::super::gradient_check::with_gpus,
+        crate::device::{self, Buffer, Gpu, Real},
+        std::sync::Arc,
+    };
 
     struct Probabilities {
         targets: Vec<u32>,
@@ -241,6 +250,33 @@ mod tests {
             let head = self.head(&inputs[1]);
             let mut logits = vec![T::zero(); head.logits_len()];
             (head.forward(&inputs[0], &mut logits), logits)
+        }
+
+        /// Logits, targets, and log-probabilities, entropies and log-sums, on a GPU.
+        #[cfg(feature = "cuda")]
+        fn run_on(
+            &self,
+            gpu: &Arc<Gpu>,
+            inputs: &[Buffer<Real>],
+        ) -> Result<(Buffer<f32>, Buffer<i32>, [Buffer<f32>; 3])> {
+            let (m, c) = (self.targets.len(), self.channels);
+            let v = inputs[1].len() / c;
+            let targets: Vec<i32> = self.targets.iter().map(|&id| id as i32).collect();
+            let targets = Buffer::upload(gpu, &targets)?;
+            let mut logits = Buffer::new(gpu, m * v)?;
+            let hidden = device::Matrix::new(inputs[0].view(), m, c);
+            let weight = device::Matrix::new(inputs[1].view(), v, c).t();
+            let out = device::MatrixMut::new(logits.view_mut(), m, v);
+            gpu.multiply(out, hidden, weight, 1.0, false)?;
+            let mut said = [Buffer::new(gpu, m)?, Buffer::new(gpu, m)?, Buffer::new(gpu, m)?];
+            let [logprobs, entropy, log_sums] = said.each_mut().map(Buffer::view_mut);
+            let out = cuda::SaidMut {
+                logprobs,
+                entropy,
+                log_sums,
+            };
+            cuda::forward(gpu, logits.view(), targets.view(), self.temperature, out)?;
+            Ok((logits, targets, said))
         }
     }
 
@@ -268,6 +304,46 @@ mod tests {
             let weight = inputs[1].reshape(((), self.channels))?;
             let (logprobs, entropy) = reference(&hidden, &weight, &self.targets, self.temperature)?;
             Ok(Tensor::cat(&[logprobs, entropy], 0)?)
+        }
+
+        #[cfg(feature = "cuda")]
+        fn forward_on(&self, gpu: &Arc<Gpu>, inputs: &[Buffer<Real>]) -> Result<Vec<f32>> {
+            let (_, _, [logprobs, entropy, _]) = self.run_on(gpu, inputs)?;
+            Ok([logprobs.download()?, entropy.download()?].concat())
+        }
+
+        #[cfg(feature = "cuda")]
+        fn backward_on(
+            &self,
+            gpu: &Arc<Gpu>,
+            inputs: &[Buffer<Real>],
+            grad: &[f32],
+        ) -> Result<Vec<Vec<f32>>> {
+            let (logits, targets, [_, entropy, log_sums]) = self.run_on(gpu, inputs)?;
+            let (m, c) = (targets.len(), self.channels);
+            let v = inputs[1].len() / c;
+            let (of_logprobs, of_entropy) = grad.split_at(m);
+            let d_logprobs = Buffer::upload(gpu, of_logprobs)?;
+            let d_entropy = Buffer::upload(gpu, of_entropy)?;
+            let given = cuda::Given {
+                targets: targets.view(),
+                entropy: entropy.view(),
+                log_sums: log_sums.view(),
+                d_logprobs: d_logprobs.view(),
+                d_entropy: Some(d_entropy.view()),
+            };
+            let mut d_logits = Buffer::<Real>::new(gpu, m * v)?;
+            cuda::backward(gpu, logits.view(), self.temperature, given, d_logits.view_mut())?;
+            let mut d_hidden = Buffer::<Real>::new(gpu, m * c)?;
+            let mut d_weight = gpu.zeros::<f32>(v * c)?;
+            let d_logits = device::Matrix::new(d_logits.view(), m, v);
+            let hidden = device::Matrix::new(inputs[0].view(), m, c);
+            let weight = device::Matrix::new(inputs[1].view(), v, c);
+            let out = device::MatrixMut::new(d_hidden.view_mut(), m, c);
+            gpu.multiply(out, d_logits, weight, 1.0, false)?;
+            let out = device::MatrixMut::new(d_weight.view_mut(), v, c);
+            gpu.multiply(out, d_logits.t(), hidden, 1.0, true)?;
+            Ok(vec![d_hidden.download_real()?, d_weight.download()?])
         }
     }
 
@@ -307,17 +383,45 @@ mod tests {
         assert_close(&gradients[1][9..12], &d_weight_3, 1e-12);
     }
 
-    #[test]
-    fn gradients_through_both_results() -> Result<()> {
+    fn gradients(device: &Device) -> Result<()> {
         for temperature in [1.0, 0.6] {
             let operation = Probabilities {
                 targets: vec![1, 19, 1],
                 channels: 4,
                 temperature,
             };
-            assert_gradients(&operation, &[wave(12, 0.1), wave(80, 1.0)])?;
+            assert_gradients(device, &operation, &[wave(12, 0.1), wave(80, 1.0)])?;
+        }
+        for (rows, vocabulary) in [(1, 11), (257, 11), (3, 600), (1, 30_001), (3, 32_000)] {
+            let operation = Probabilities {
+                targets: (0..rows).map(|i| i * 7919 % vocabulary).collect(),
+                channels: 12,
+                temperature: 0.7,
+            };
+            let (rows, vocabulary) = (rows as usize, vocabulary as usize);
+            let operands = [wave(12 * rows, 0.1), wave(12 * vocabulary, 1.0)];
+            assert_gradients(device, &operation, &operands)?;
         }
         Ok(())
+    }
+
+    test_device!(gradients, gradients_on_cpu, gradients_on_cuda);
+
+    /// No positions; logits of ±1000.
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn a_gpu_takes_nothing_and_extremes() -> Result<()> {
+        with_gpus(|gpu| {
+            let device = Device::Cuda(gpu.clone());
+            let operation = |targets| Probabilities {
+                targets,
+                channels: 1,
+                temperature: 1.0,
+            };
+            assert_gradients(&device, &operation(Vec::new()), &[Vec::new(), wave(11, 1.0)])?;
+            let operands = [vec![1000.0], vec![1.0, -1.0, 1.0]];
+            assert_gradients(&device, &operation(vec![1]), &operands)
+        })
     }
 
     /// 17 000 words make chunks of 64 rows: the last of three is short.
@@ -328,7 +432,7 @@ mod tests {
             channels: 2,
             temperature: 0.9,
         };
-        assert_gradients(&operation, &[wave(260, 0.1), wave(34_000, 1.0)])
+        assert_gradients(&Device::Cpu, &operation, &[wave(260, 0.1), wave(34_000, 1.0)])
     }
 
     #[test]

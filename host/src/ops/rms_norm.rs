@@ -64,8 +64,17 @@ pub fn reference(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::gradient_check::{Operation, assert_close, assert_gradients, wave};
+    use super::super::gradient_check::{
+        Operation, assert_close, assert_gradients, test_device, wave,
+    };
     use super::*;
+    use crate::device::Device;
+    #[cfg(feature = "cuda")]
+    use {
+        super::super::gradient_check::with_gpus,
+        crate::device::{Buffer, Gpu, Real},
+        std::sync::Arc,
+    };
 
     const EPS: f64 = 1e-5;
 
@@ -89,6 +98,30 @@ mod tests {
             let channels = inputs[1].elem_count();
             reference(&inputs[0].reshape(((), channels))?, &inputs[1], EPS)
         }
+
+        #[cfg(feature = "cuda")]
+        fn forward_on(&self, gpu: &Arc<Gpu>, inputs: &[Buffer<Real>]) -> Result<Vec<f32>> {
+            let [x, w] = inputs else { panic!("two operands") };
+            let mut out = Buffer::<Real>::new(gpu, x.len())?;
+            cuda::forward(gpu, x.view(), w.view(), EPS, out.view_mut())?;
+            out.download_real()
+        }
+
+        #[cfg(feature = "cuda")]
+        fn backward_on(
+            &self,
+            gpu: &Arc<Gpu>,
+            inputs: &[Buffer<Real>],
+            grad: &[f32],
+        ) -> Result<Vec<Vec<f32>>> {
+            let operands = (inputs[0].view(), inputs[1].view());
+            let grad = Buffer::upload_real(gpu, grad)?;
+            let mut dx = gpu.zeros::<Real>(inputs[0].len())?;
+            let mut dw = gpu.zeros(inputs[1].len())?;
+            let d_weight = Some(dw.view_mut());
+            cuda::backward(gpu, operands, EPS, grad.view(), dx.view_mut(), d_weight)?;
+            Ok(vec![dx.download_real()?, dw.download()?])
+        }
     }
 
     /// x = sin(1.7 i + 0.5) as (2, 4); LlamaRMSNorm(4, eps=1e-5) of transformers 4 with weight [1, 2, −1, 0.5], which
@@ -109,11 +142,48 @@ mod tests {
         assert_close(&out, &expected, 1e-6);
     }
 
+    fn gradients(device: &Device) -> Result<()> {
+        for (rows, channels) in [(3, 5), (1, 18), (67, 20), (1, 12), (3, 96), (257, 577)] {
+            let operands = [wave(rows * channels, 0.1), wave(channels, 1.0)];
+            assert_gradients(device, &Norm, &operands)?;
+        }
+        Ok(())
+    }
+
+    test_device!(gradients, gradients_on_cpu, gradients_on_cuda);
+
+    /// Rows beyond the blocks of the backward pass; none; what stands in the gradients stays; a frozen weight.
+    #[cfg(feature = "cuda")]
     #[test]
-    fn gradients() -> Result<()> {
-        assert_gradients(&Norm, &[wave(15, 0.1), wave(5, 1.0)])?;
-        assert_gradients(&Norm, &[wave(18, 0.1), wave(18, 1.0)])?;
-        assert_gradients(&Norm, &[wave(67 * 20, 0.1), wave(20, 1.0)])
+    fn a_gpu_adds_what_the_processor_adds() -> Result<()> {
+        with_gpus(|gpu| {
+            assert_gradients(&Device::Cuda(gpu.clone()), &Norm, &[wave(1100 * 3, 0.1), wave(3, 1.0)])?;
+            let device = Device::Cuda(gpu.clone());
+            assert_gradients(&device, &Norm, &[Vec::new(), wave(12, 1.0)])?;
+            let [x, w, grad] = [(96, 0.1), (12, 1.0), (96, 0.3)]
+                .map(|(count, phase)| wave(count, phase).iter().map(|&x| x as f32).collect::<Vec<_>>());
+            let [x, w, grad] = [x, w, grad].map(|values| Buffer::upload_real(gpu, &values));
+            let (x, w, grad) = (x?, w?, grad?);
+            let run = |start: f32, trained: bool| -> Result<(Vec<f32>, Vec<f32>)> {
+                let mut dx = Buffer::upload_real(gpu, &[start; 96])?;
+                let mut dw = Buffer::upload(gpu, &[start; 12])?;
+                let d_weight = trained.then(|| dw.view_mut());
+                let operands = (x.view(), w.view());
+                cuda::backward(gpu, operands, EPS, grad.view(), dx.view_mut(), d_weight)?;
+                Ok((dx.download_real()?, dw.download()?))
+            };
+            let (fresh, added, frozen) = (run(0.0, true)?, run(2.0, true)?, run(2.0, false)?);
+            assert_eq!((&frozen.0, frozen.1), (&added.0, vec![2.0; 12]));
+            let close = |fresh: &[f32], added: &[f32], tolerance: f32| {
+                for (fresh, added) in fresh.iter().zip(added) {
+                    assert!((added - fresh - 2.0).abs() < tolerance, "{added} {fresh}");
+                }
+            };
+            // bf16 has steps of 2⁻⁶ between 2 and 4.
+            close(&fresh.0, &added.0, 0.02);
+            close(&fresh.1, &added.1, 1e-5);
+            Ok(())
+        })
     }
 
     #[test]

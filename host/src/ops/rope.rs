@@ -81,8 +81,17 @@ pub fn reference(x: &Tensor, positions: &[u32], theta: f64) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::gradient_check::{Operation, assert_close, assert_gradients, wave};
+    use super::super::gradient_check::{
+        Operation, assert_close, assert_gradients, test_device, wave,
+    };
     use super::*;
+    use crate::device::Device;
+    #[cfg(feature = "cuda")]
+    use {
+        super::super::gradient_check::with_gpus,
+        crate::device::{Buffer, Gpu, Real},
+        std::sync::Arc,
+    };
 
     const THETA: f64 = 10_000.0;
 
@@ -102,6 +111,29 @@ mod tests {
             turn(&mut x, stride, heads, &self.positions, &table, direction);
             x
         }
+
+        /// The same on a GPU, with one channel behind the heads of every token, which stays.
+        #[cfg(feature = "cuda")]
+        fn turned_on(&self, gpu: &Arc<Gpu>, x: &[f32], way: Direction) -> Result<Vec<f32>> {
+            let stride = self.heads * self.size;
+            let rows = x.chunks(stride);
+            let wide: Vec<f32> = rows.flat_map(|row| [row, &[7.0]].concat()).collect();
+            let longest = self.positions.iter().max().map_or(0, |&p| p as usize + 1);
+            let table = cuda::device_table(gpu, THETA, self.size / 2, longest)?;
+            let positions: Vec<i32> = self.positions.iter().map(|&p| p as i32).collect();
+            let positions = Buffer::upload(gpu, &positions)?;
+            let mut out = Vec::new();
+            for (x, width) in [(x, stride), (&wide, stride + 1)] {
+                let mut x = Buffer::upload_real(gpu, x)?;
+                let heads = (width, self.heads);
+                cuda::turn(gpu, x.view_mut(), heads, positions.view(), &table, way)?;
+                out.push(x.download_real()?);
+            }
+            for (wide, tight) in out[1].chunks(stride + 1).zip(out[0].chunks(stride)) {
+                assert_eq!(wide, [tight, &[7.0]].concat());
+            }
+            Ok(out.swap_remove(0))
+        }
     }
 
     impl Operation for Rope {
@@ -116,6 +148,21 @@ mod tests {
         fn reference(&self, inputs: &[Tensor]) -> Result<Tensor> {
             let shape = (self.positions.len(), self.heads, self.size);
             reference(&inputs[0].reshape(shape)?, &self.positions, THETA)
+        }
+
+        #[cfg(feature = "cuda")]
+        fn forward_on(&self, gpu: &Arc<Gpu>, inputs: &[Buffer<Real>]) -> Result<Vec<f32>> {
+            self.turned_on(gpu, &inputs[0].download_real()?, Direction::Forward)
+        }
+
+        #[cfg(feature = "cuda")]
+        fn backward_on(
+            &self,
+            gpu: &Arc<Gpu>,
+            _: &[Buffer<Real>],
+            grad: &[f32],
+        ) -> Result<Vec<Vec<f32>>> {
+            Ok(vec![self.turned_on(gpu, grad, Direction::Backward)?])
         }
     }
 
@@ -140,20 +187,38 @@ mod tests {
         assert_close(&rope.forward(&[wave(8, 0.5)]), &expected, 1e-12);
     }
 
-    #[test]
-    fn gradients() -> Result<()> {
+    fn gradients(device: &Device) -> Result<()> {
         let few = Rope {
             positions: vec![0, 1, 2, 40],
             heads: 3,
             size: 6,
         };
-        assert_gradients(&few, &[wave(72, 0.1)])?;
-        let many = Rope {
-            positions: (0..70).map(|i| i % 50).collect(),
-            heads: 2,
-            size: 16,
-        };
-        assert_gradients(&many, &[wave(70 * 32, 0.1)])
+        assert_gradients(device, &few, &[wave(72, 0.1)])?;
+        for (tokens, heads, size) in [(70, 2, 8), (257, 3, 64), (1, 1, 64)] {
+            let many = Rope {
+                positions: (0..tokens).map(|i| i * 7 % 500).collect(),
+                heads,
+                size,
+            };
+            let count = tokens as usize * heads * size;
+            assert_gradients(device, &many, &[wave(count, 0.1)])?;
+        }
+        Ok(())
+    }
+
+    test_device!(gradients, gradients_on_cpu, gradients_on_cuda);
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn a_gpu_turns_nothing() -> Result<()> {
+        with_gpus(|gpu| {
+            let none = Rope {
+                positions: Vec::new(),
+                heads: 2,
+                size: 8,
+            };
+            assert_gradients(&Device::Cuda(gpu.clone()), &none, &[Vec::new()])
+        })
     }
 
     #[test]

@@ -76,8 +76,17 @@ pub fn reference(gate_up: &Tensor) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::gradient_check::{Operation, assert_close, assert_gradients, wave};
+    use super::super::gradient_check::{
+        Operation, assert_close, assert_gradients, test_device, wave,
+    };
     use super::*;
+    use crate::device::Device;
+    #[cfg(feature = "cuda")]
+    use {
+        super::super::gradient_check::with_gpus,
+        crate::device::{Buffer, Gpu, Real},
+        std::sync::Arc,
+    };
 
     struct Swiglu {
         width: usize,
@@ -100,6 +109,28 @@ mod tests {
         fn reference(&self, inputs: &[Tensor]) -> Result<Tensor> {
             reference(&inputs[0].reshape(((), 2 * self.width))?)
         }
+
+        #[cfg(feature = "cuda")]
+        fn forward_on(&self, gpu: &Arc<Gpu>, inputs: &[Buffer<Real>]) -> Result<Vec<f32>> {
+            let mut out = Buffer::<Real>::new(gpu, inputs[0].len() / 2)?;
+            cuda::forward(gpu, inputs[0].view(), self.width, out.view_mut())?;
+            out.download_real()
+        }
+
+        #[cfg(feature = "cuda")]
+        fn backward_on(
+            &self,
+            gpu: &Arc<Gpu>,
+            inputs: &[Buffer<Real>],
+            grad: &[f32],
+        ) -> Result<Vec<Vec<f32>>> {
+            let mut gate_up = inputs[0].duplicate()?;
+            let mut grad = Buffer::upload_real(gpu, grad)?;
+            cuda::backward(gpu, gate_up.view_mut(), self.width, grad.view_mut())?;
+            let again = self.forward_on(gpu, inputs)?;
+            assert_eq!(grad.download_real()?, again, "the gradient of y becomes y");
+            Ok(vec![gate_up.download_real()?])
+        }
     }
 
     /// torch.nn.functional.silu(gate) * up in f64.
@@ -115,10 +146,24 @@ mod tests {
         assert_close(&Swiglu { width: 4 }.forward(&[gate_up]), &expected, 1e-15);
     }
 
+    fn gradients(device: &Device) -> Result<()> {
+        for (rows, width) in [(3, 5), (7, 100), (1, 12), (3, 96), (257, 577)] {
+            assert_gradients(device, &Swiglu { width }, &[wave(rows * 2 * width, 0.1)])?;
+        }
+        Ok(())
+    }
+
+    test_device!(gradients, gradients_on_cpu, gradients_on_cuda);
+
+    #[cfg(feature = "cuda")]
     #[test]
-    fn gradients() -> Result<()> {
-        assert_gradients(&Swiglu { width: 5 }, &[wave(30, 0.1)])?;
-        assert_gradients(&Swiglu { width: 100 }, &[wave(1400, 0.1)])
+    fn a_gpu_takes_no_rows_and_gates_of_any_size() -> Result<()> {
+        with_gpus(|gpu| {
+            let device = Device::Cuda(gpu.clone());
+            assert_gradients(&device, &Swiglu { width: 12 }, &[Vec::new()])?;
+            let large = vec![-200.0, 200.0, 1.0, 1.0];
+            assert_gradients(&device, &Swiglu { width: 2 }, &[large])
+        })
     }
 
     #[test]

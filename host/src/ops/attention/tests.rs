@@ -1,8 +1,17 @@
 //! Tests of attention as a whole. Legend: n tokens, m tokens that ask, H heads, K key/value heads, D head size.
 
 use super::super::element::Element;
-use super::super::gradient_check::{Operation, assert_close, assert_gradients, wave};
+use super::super::gradient_check::{
+    Operation, assert_close, assert_gradients, test_device, wave,
+};
 use super::*;
+use crate::device::Device;
+#[cfg(feature = "cuda")]
+use {
+    super::super::gradient_check::with_gpus,
+    crate::device::{Buffer, Gpu, Real},
+    std::sync::Arc,
+};
 
 struct Attention {
     spans: Vec<Span>,
@@ -64,6 +73,34 @@ impl Attention {
         forward(query, key_value, spans, sizes, &mut out, &mut log_sums);
         [out, log_sums]
     }
+
+    /// Rows and their tiles on a GPU.
+    #[cfg(feature = "cuda")]
+    fn layout(&self, gpu: &Arc<Gpu>) -> Result<(Buffer<i32>, cuda::Layout)> {
+        let mut all: Vec<i32> = Vec::new();
+        let layout = cuda::Layout::new(&self.spans, self.sizes.size, |part| {
+            let start = all.len().next_multiple_of(4);
+            all.resize(start, 0);
+            all.extend(part);
+            start..all.len()
+        });
+        Ok((Buffer::upload(gpu, &all)?, layout))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn run_on(
+        &self,
+        gpu: &Arc<Gpu>,
+        inputs: &[Buffer<Real>],
+        spans: cuda::Spans<'_>,
+    ) -> Result<(Buffer<Real>, Buffer<f32>)> {
+        let mut out = Buffer::new(gpu, inputs[0].len())?;
+        let mut log_sums = Buffer::new(gpu, self.queries() * self.sizes.heads)?;
+        let operands = (inputs[0].view(), inputs[1].view());
+        let (o, l) = (out.view_mut(), log_sums.view_mut());
+        cuda::forward(gpu, operands, spans, self.sizes, o, l)?;
+        Ok((out, log_sums))
+    }
 }
 
 impl Operation for Attention {
@@ -104,6 +141,38 @@ impl Operation for Attention {
         let keys = both.narrow(1, 0, kv_heads)?.contiguous()?;
         let values = both.narrow(1, kv_heads, kv_heads)?.contiguous()?;
         reference(&query, &keys, &values, &self.spans)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn forward_on(&self, gpu: &Arc<Gpu>, inputs: &[Buffer<Real>]) -> Result<Vec<f32>> {
+        let (upload, layout) = self.layout(gpu)?;
+        let (out, _) = self.run_on(gpu, inputs, layout.on(upload.view()))?;
+        out.download_real()
+    }
+
+    #[cfg(feature = "cuda")]
+    fn backward_on(
+        &self,
+        gpu: &Arc<Gpu>,
+        inputs: &[Buffer<Real>],
+        grad: &[f32],
+    ) -> Result<Vec<Vec<f32>>> {
+        let (upload, layout) = self.layout(gpu)?;
+        let spans = layout.on(upload.view());
+        let (out, log_sums) = self.run_on(gpu, inputs, spans)?;
+        let grad = Buffer::upload_real(gpu, grad)?;
+        let given = cuda::Given {
+            query: inputs[0].view(),
+            key_value: inputs[1].view(),
+            out: out.view(),
+            log_sums: log_sums.view(),
+            grad: grad.view(),
+        };
+        let mut d_query = Buffer::<Real>::new(gpu, inputs[0].len())?;
+        let mut d_key_value = Buffer::<Real>::new(gpu, inputs[1].len())?;
+        let (d_q, d_kv) = (d_query.view_mut(), d_key_value.view_mut());
+        cuda::backward(gpu, given, spans, self.sizes, d_q, d_kv)?;
+        Ok(vec![d_query.download_real()?, d_key_value.download_real()?])
     }
 }
 
@@ -146,9 +215,40 @@ fn gradients() -> Result<()> {
         Attention::whole(&[16, 1], (2, 2, 64)),
         Attention::new(&[(70, 25..61), (130, 129..130)], (4, 2, 24)),
     ] {
-        assert_gradients(&attention, &attention.operands())?;
+        assert_gradients(&Device::Cpu, &attention, &attention.operands())?;
     }
     Ok(())
+}
+
+/// Rows around the sizes of tiles; the first, the last, some and none of a row's tokens ask; grouped heads.
+fn gradients_of_tiles(device: &Device) -> Result<()> {
+    let some = [(70, 25..61), (130, 129..130), (65, 0..1), (3, 0..0), (17, 3..17)];
+    for attention in [
+        Attention::whole(&[1, 0, 2, 17], (4, 2, 6)),
+        Attention::whole(&[1, 2, 17, 64, 65, 130], (4, 2, 8)),
+        Attention::new(&some, (4, 1, 8)),
+        Attention::whole(&[1, 2, 17, 64, 65, 130], (2, 1, 64)),
+        Attention::new(&some, (3, 3, 64)),
+        Attention::whole(&[2, 65], (2, 1, 128)),
+    ] {
+        assert_gradients(device, &attention, &attention.operands())?;
+    }
+    Ok(())
+}
+
+test_device!(gradients_of_tiles, gradients_of_tiles_on_cpu, gradients_of_tiles_on_cuda);
+
+/// No rows, and rows of which no token asks: their keys and values have gradients of zero.
+#[cfg(feature = "cuda")]
+#[test]
+fn a_gpu_takes_rows_that_do_not_ask() -> Result<()> {
+    with_gpus(|gpu| {
+        for rows in [vec![], vec![(5, 0..0)]] {
+            let attention = Attention::new(&rows, (2, 1, 8));
+            assert_gradients(&Device::Cuda(gpu.clone()), &attention, &attention.operands())?;
+        }
+        Ok(())
+    })
 }
 
 /// A row alone, the beginning of a row, and some of a row's tokens alone give the bits that they give in the whole batch.
