@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     reason = "a test that cannot go on should fail where it stands"
 )]
+#![expect(clippy::print_stderr, reason = "tests say why they skip")]
 
 mod common;
 
@@ -29,7 +30,7 @@ fn libraries() -> Option<PathBuf> {
     match finegrain_cuda_emulator::libraries() {
         Ok(folder) => Some(folder),
         Err(reason) => {
-            println!("skipped: {reason}");
+            eprintln!("skipped: {reason}");
             None
         }
     }
