@@ -8,6 +8,9 @@ use super::{Sizes, Span};
 use crate::device::{Arg, Dtype, Gpu, Launch, Program, Real, View, ViewMut};
 use crate::error::{Error, Result};
 
+#[cfg(test)]
+mod tests;
+
 const THREADS: u32 = 128;
 /// Integers of a tile.
 const TILE: usize = 2;
