@@ -13,10 +13,11 @@ use std::sync::{Arc, Mutex};
 use cudarc::cublas::{CudaBlas, sys as blas};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result, sys};
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, Real};
 use super::config::{DeviceConfig, Dtype};
 use super::kernels::Program;
 use super::libraries::{Library, find};
+use super::product::{Matrix, MatrixMut};
 use crate::error::{Error, Result};
 use crate::ops::rope::cuda::DeviceTable;
 
@@ -33,6 +34,8 @@ thread_local! {
 pub(super) struct Lane {
     pub(super) stream: Arc<CudaStream>,
     pub(super) blas: CudaBlas,
+    /// Held while a product is queued: it may be several kernels, which share the workspace.
+    pub(super) products: Mutex<()>,
     /// cuBLAS' own memory.
     workspace: sys::CUdeviceptr,
 }
@@ -83,6 +86,7 @@ impl Gpu {
         Library::ALL
             .into_iter()
             .try_for_each(|l| find(l).map(drop))?;
+        check_nvrtc()?;
         let count = CudaContext::device_count().map_err(|error| of_driver("find GPUs", error))?;
         if config.ordinal >= count.max(0) as usize {
             return Err(Error::input(format!(
@@ -102,7 +106,7 @@ impl Gpu {
         }
         keep_freed_memory(&context).map_err(opening)?;
         let queue = Lane::open(&context)?;
-        Ok(Arc::new(Self {
+        let gpu = Arc::new(Self {
             dtype: config.dtype,
             facts,
             modules: Mutex::default(),
@@ -114,7 +118,31 @@ impl Gpu {
             context,
             in_use: AtomicUsize::new(2 * WORKSPACE),
             peak: AtomicUsize::new(2 * WORKSPACE),
-        }))
+        });
+        gpu.warm_up()?;
+        Ok(gpu)
+    }
+
+    /// A product on either stream: what cuBLAS prepares at the first one cannot be recorded.
+    fn warm_up(self: &Arc<Self>) -> Result<()> {
+        const SIDE: usize = 16;
+        let a = self.zeros::<Real>(SIDE * SIDE)?;
+        let mut real = Buffer::<Real>::new(self, SIDE * SIDE)?;
+        let mut f32 = Buffer::<f32>::new(self, SIDE * SIDE)?;
+        let mut multiply = || {
+            let a = Matrix::new(a.view(), SIDE, SIDE);
+            let out = MatrixMut::new(real.view_mut(), SIDE, SIDE);
+            self.multiply(out, a, a.t(), 1.0, false)?;
+            let out = MatrixMut::new(f32.view_mut(), SIDE, SIDE);
+            self.multiply(out, a, a.t(), 1.0, false)
+        };
+        multiply()?;
+        self.synchronize()?;
+        self.on_recorder(|lane| {
+            multiply()?;
+            let done = lane.stream.synchronize();
+            done.map_err(|error| of_driver("compute", error))
+        })
     }
 
     /// Where this thread's work goes.
@@ -128,10 +156,16 @@ impl Gpu {
 
     /// Sends what `work` queues to the recorder.
     pub(super) fn on_recorder<T>(&self, work: impl FnOnce(&Lane) -> T) -> T {
+        /// Unset also where the work panics.
+        struct Recording;
+        impl Drop for Recording {
+            fn drop(&mut self) {
+                RECORDS.set(false);
+            }
+        }
         RECORDS.set(true);
-        let done = work(&self.recorder);
-        RECORDS.set(false);
-        done
+        let _recording = Recording;
+        work(&self.recorder)
     }
 
     /// The stream that everything is queued on.
@@ -262,6 +296,7 @@ impl Lane {
         Ok(Self {
             stream,
             blas,
+            products: Mutex::new(()),
             workspace,
         })
     }
@@ -273,6 +308,21 @@ impl Drop for Lane {
         // SAFETY: it came from `malloc_sync`, and nothing is under way that uses it.
         let _ = unsafe { result::free_sync(self.workspace) };
     }
+}
+
+/// Refuses another NVRTC than the one that was found: a library of the same name without a version comes first.
+fn check_nvrtc() -> Result<()> {
+    let found = find(Library::Nvrtc)?;
+    let version = super::kernels::version()?;
+    let name = found.to_string_lossy();
+    let major = name.rsplit_once(".so.").map_or("", |(_, rest)| rest);
+    if version.split('.').next() == major.split('.').next() {
+        return Ok(());
+    }
+    Err(Error::input(format!(
+        "{name} was found, but the NVRTC that answers has version {version}"
+    ))
+    .hint("another CUDA toolkit stands first on the loader's path; take it out of LD_LIBRARY_PATH"))
 }
 
 pub(super) fn facts(context: &CudaContext) -> Result<Facts, DriverError> {

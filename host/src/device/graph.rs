@@ -6,6 +6,7 @@
     reason = "the launch of a graph on another stream than it was recorded on"
 )]
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, PoisonError};
 
 use cudarc::driver::{CudaGraph, CudaStream, result, sys};
@@ -33,10 +34,10 @@ impl Gpu {
             lane.stream
                 .begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
                 .map_err(failed)?;
-            let done = work();
+            let done = catch_unwind(AssertUnwindSafe(work));
             // Ended whether or not the work failed: the stream is to be used again.
             let graph = lane.stream.end_capture(sys::CUgraphInstantiate_flags(0));
-            done?;
+            done.unwrap_or_else(|panic| resume_unwind(panic))?;
             graph.map_err(failed)
         })?;
         let graph = graph.ok_or_else(|| Error::internal("the recorded graph is empty"))?;

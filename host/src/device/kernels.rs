@@ -292,7 +292,7 @@ fn cache_folder() -> Option<PathBuf> {
     Some(cache.join("finegrain").join("kernels"))
 }
 
-fn version() -> Result<String> {
+pub(super) fn version() -> Result<String> {
     let (mut major, mut minor) = (0, 0);
     // SAFETY: both pointers are valid for the call.
     unsafe { sys::nvrtcVersion(&raw mut major, &raw mut minor) }

@@ -5,6 +5,8 @@
     reason = "calls of cuBLAS on views whose lengths were checked when the matrices were made"
 )]
 
+use std::sync::PoisonError;
+
 use cudarc::cublas::{result, sys};
 use cudarc::driver::sys::CUdeviceptr;
 
@@ -186,11 +188,13 @@ impl Gpu {
         };
         let real = Real::kind(self.dtype());
         let place = |pointer: CUdeviceptr| pointer as *const std::ffi::c_void;
+        let lane = self.lane();
+        let _whole = lane.products.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: all three lie inside live buffers, their strides and sizes were checked above and when they were made, and out
         // is borrowed mutably, so it overlaps with neither.
         let done = unsafe {
             result::gemm_ex(
-                *self.lane().blas.handle(),
+                *lane.blas.handle(),
                 operation(&b),
                 operation(&a),
                 int(n),

@@ -1,7 +1,7 @@
 //! Launches of kernels that belong to no single operation: choosing and spreading rows, sums. Their formulas stand in
 //! `cuda/rows.cu`.
 //!
-//! Every launcher checks the lengths of what it is given, so that a kernel cannot leave its buffers.
+//! Every launcher checks the lengths of what it is given; what indices are in it is checked where it is made.
 
 use crate::device::{Arg, Buffer, Gpu, Launch, Program, Real, View, ViewMut};
 use crate::error::Result;

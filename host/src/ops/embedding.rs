@@ -125,7 +125,11 @@ mod tests {
             let named: Vec<usize> = (0..starts.len() - 1)
                 .filter(|&row| starts[row] < starts[row + 1])
                 .collect();
-            let offsets = named.iter().map(|&row| starts[row]).chain([order.len()]).collect();
+            let offsets = named
+                .iter()
+                .map(|&row| starts[row])
+                .chain([order.len()])
+                .collect();
             let [unique, offsets, order] =
                 [named, offsets, order].map(|part| Buffer::upload(gpu, &int(part)));
             let (unique, offsets, order) = (unique?, offsets?, order?);

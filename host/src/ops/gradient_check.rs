@@ -2,7 +2,7 @@
 //! reference and candle's own backward pass of it, are the bits the same again; and does a GPU say the same.
 
 #[cfg(feature = "cuda")]
-pub(super) use on_gpu::{assert_on_gpu, assert_near, with_gpus};
+pub(super) use on_gpu::{assert_near, assert_on_gpu, with_gpus};
 
 #[cfg(feature = "cuda")]
 use std::sync::Arc;

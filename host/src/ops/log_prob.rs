@@ -268,7 +268,11 @@ mod tests {
             let weight = device::Matrix::new(inputs[1].view(), v, c).t();
             let out = device::MatrixMut::new(logits.view_mut(), m, v);
             gpu.multiply(out, hidden, weight, 1.0, false)?;
-            let mut said = [Buffer::new(gpu, m)?, Buffer::new(gpu, m)?, Buffer::new(gpu, m)?];
+            let mut said = [
+                Buffer::new(gpu, m)?,
+                Buffer::new(gpu, m)?,
+                Buffer::new(gpu, m)?,
+            ];
             let [logprobs, entropy, log_sums] = said.each_mut().map(Buffer::view_mut);
             let out = cuda::SaidMut {
                 logprobs,
@@ -333,7 +337,13 @@ mod tests {
                 d_entropy: Some(d_entropy.view()),
             };
             let mut d_logits = Buffer::<Real>::new(gpu, m * v)?;
-            cuda::backward(gpu, logits.view(), self.temperature, given, d_logits.view_mut())?;
+            cuda::backward(
+                gpu,
+                logits.view(),
+                self.temperature,
+                given,
+                d_logits.view_mut(),
+            )?;
             let mut d_hidden = Buffer::<Real>::new(gpu, m * c)?;
             let mut d_weight = gpu.zeros::<f32>(v * c)?;
             let d_logits = device::Matrix::new(d_logits.view(), m, v);
@@ -418,7 +428,11 @@ mod tests {
                 channels: 1,
                 temperature: 1.0,
             };
-            assert_gradients(&device, &operation(Vec::new()), &[Vec::new(), wave(11, 1.0)])?;
+            assert_gradients(
+                &device,
+                &operation(Vec::new()),
+                &[Vec::new(), wave(11, 1.0)],
+            )?;
             let operands = [vec![1000.0], vec![1.0, -1.0, 1.0]];
             assert_gradients(&device, &operation(vec![1]), &operands)
         })
@@ -432,7 +446,11 @@ mod tests {
             channels: 2,
             temperature: 0.9,
         };
-        assert_gradients(&Device::Cpu, &operation, &[wave(260, 0.1), wave(34_000, 1.0)])
+        assert_gradients(
+            &Device::Cpu,
+            &operation,
+            &[wave(260, 0.1), wave(34_000, 1.0)],
+        )
     }
 
     #[test]

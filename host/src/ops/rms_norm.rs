@@ -101,7 +101,9 @@ mod tests {
 
         #[cfg(feature = "cuda")]
         fn forward_on(&self, gpu: &Arc<Gpu>, inputs: &[Buffer<Real>]) -> Result<Vec<f32>> {
-            let [x, w] = inputs else { panic!("two operands") };
+            let [x, w] = inputs else {
+                panic!("two operands")
+            };
             let mut out = Buffer::<Real>::new(gpu, x.len())?;
             cuda::forward(gpu, x.view(), w.view(), EPS, out.view_mut())?;
             out.download_real()
@@ -157,11 +159,19 @@ mod tests {
     #[test]
     fn a_gpu_adds_what_the_processor_adds() -> Result<()> {
         with_gpus(|gpu| {
-            assert_gradients(&Device::Cuda(gpu.clone()), &Norm, &[wave(1100 * 3, 0.1), wave(3, 1.0)])?;
+            assert_gradients(
+                &Device::Cuda(gpu.clone()),
+                &Norm,
+                &[wave(1100 * 3, 0.1), wave(3, 1.0)],
+            )?;
             let device = Device::Cuda(gpu.clone());
             assert_gradients(&device, &Norm, &[Vec::new(), wave(12, 1.0)])?;
-            let [x, w, grad] = [(96, 0.1), (12, 1.0), (96, 0.3)]
-                .map(|(count, phase)| wave(count, phase).iter().map(|&x| x as f32).collect::<Vec<_>>());
+            let [x, w, grad] = [(96, 0.1), (12, 1.0), (96, 0.3)].map(|(count, phase)| {
+                wave(count, phase)
+                    .iter()
+                    .map(|&x| x as f32)
+                    .collect::<Vec<_>>()
+            });
             let [x, w, grad] = [x, w, grad].map(|values| Buffer::upload_real(gpu, &values));
             let (x, w, grad) = (x?, w?, grad?);
             let run = |start: f32, trained: bool| -> Result<(Vec<f32>, Vec<f32>)> {

@@ -32,6 +32,9 @@ pub(crate) const SLOTS: usize = 512;
 /// The cache takes at most this share of the GPU's memory.
 const CACHE_SHARE: f64 = 0.25;
 
+/// The least temperature above 0.
+const LEAST_TEMPERATURE: f64 = 1e-30;
+
 /// Steps between two looks at which rows have ended.
 const STEPS: usize = 16;
 
@@ -42,6 +45,8 @@ const ENDED: f64 = 0.25;
 pub(in crate::model) struct DeviceDecoder {
     model: Llama,
     gpu: Arc<Gpu>,
+    /// Rows at once, at most.
+    most: usize,
 }
 
 impl DeviceDecoder {
@@ -49,6 +54,7 @@ impl DeviceDecoder {
         Self {
             model: model.clone(),
             gpu,
+            most: SLOTS,
         }
     }
 
@@ -67,18 +73,26 @@ impl DeviceDecoder {
         stream: &Stream,
         cancel: &AtomicBool,
     ) -> Result<Vec<Generated>> {
+        // 1/T of less than this is no number in f32.
+        if sampling.temperature > 0.0 && sampling.temperature < LEAST_TEMPERATURE {
+            return Err(Error::input(format!(
+                "sampling.temperature is {}; on a GPU 0 (the likeliest token) or at least {LEAST_TEMPERATURE} is accepted",
+                sampling.temperature
+            )));
+        }
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let room = longest + sampling.max_new_tokens;
         let network = Network::new(&self.model, &self.gpu, room)?;
         let bytes = Cache::bytes_of_a_slot(&network, room);
         let affordable = (CACHE_SHARE * self.gpu.facts().memory as f64) as usize / bytes.max(1);
-        let slots = prompts.len().min(SLOTS).min(affordable.max(1));
+        let slots = prompts.len().min(self.most).min(affordable.max(1));
         let mut cache = Cache::new(&network, slots, room)?;
         let mut step = Step::new(&network, slots)?;
         let mut rows = Vec::with_capacity(prompts.len());
         for (group, prompts) in prompts.chunks(slots).enumerate() {
             let first = group * slots;
-            let mut state = State::new(&self.gpu, prompts, (sampling, eos), stream, first)?;
+            let mut state =
+                State::new(&self.gpu, prompts, (sampling, eos), stream, (first, slots))?;
             cache.fill(&network, self.model.config(), prompts, |hidden, slots| {
                 step.first(&network, hidden, slots, &mut state)
             })?;

@@ -218,7 +218,7 @@ __device__ __forceinline__ void keep_nucleus(SampleRow& row, float top_p, Sample
 //   tokens, positions, lengths, done (slots,): the newest token, its position, how many tokens there are, and whether there
 //     will be no more: the newest is one of `eos` (eos_count,), or there are max_new
 //   temperature 0 takes the first likeliest token and no uniform; top_k 0 and top_p 1 cut nothing
-//   invalid (1,): becomes s + 1 where the logits of slot s are not finite; the slot is done then
+//   invalid (1,): becomes 2³¹ − 1 − s for the first slot s whose logits are not finite; such slots are done then
 extern "C" __global__ void __launch_bounds__(1024)
     sample(const float* logits, const int* active, const double* uniforms, int* tokens, int* positions, int* lengths,
            int* done, int* out_ids, float* out_logprobs, const int* eos, int eos_count, int max_new, int vocabulary,
@@ -240,7 +240,7 @@ extern "C" __global__ void __launch_bounds__(1024)
   // NaN anywhere, or an infinite logit, makes the sum NaN.
   if (!(sum[0] < (double)INFINITY)) {
     if (threadIdx.x == 0) {
-      invalid[0] = slot + 1;
+      atomicMax(invalid, 0x7fffffff - slot);
       done[slot] = 1;
     }
     return;

@@ -59,8 +59,8 @@ extern "C" __global__ void scalar_head_backward_hidden(const float* head, const 
 
 // Adds the gradient of weight and bias to sums (C + 1,). A lane has a channel (the last one the bias), a warp every
 // so-manieth row.
-extern "C" __global__ void scalar_head_backward_head(const real* hidden, const float* grad, float* sums, int rows,
-                                                     int channels) {
+extern "C" __global__ void __launch_bounds__(1024)
+    scalar_head_backward_head(const real* hidden, const float* grad, float* sums, int rows, int channels) {
   __shared__ float parts[32][33];
   int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
   for (long long first = (long long)blockIdx.x * 32; first <= channels; first += (long long)gridDim.x * 32) {

@@ -1,9 +1,7 @@
 //! Tests of attention as a whole. Legend: n tokens, m tokens that ask, H heads, K key/value heads, D head size.
 
 use super::super::element::Element;
-use super::super::gradient_check::{
-    Operation, assert_close, assert_gradients, test_device, wave,
-};
+use super::super::gradient_check::{Operation, assert_close, assert_gradients, test_device, wave};
 use super::*;
 use crate::device::Device;
 #[cfg(feature = "cuda")]
@@ -222,7 +220,13 @@ fn gradients() -> Result<()> {
 
 /// Rows around the sizes of tiles; the first, the last, some and none of a row's tokens ask; grouped heads.
 fn gradients_of_tiles(device: &Device) -> Result<()> {
-    let some = [(70, 25..61), (130, 129..130), (65, 0..1), (3, 0..0), (17, 3..17)];
+    let some = [
+        (70, 25..61),
+        (130, 129..130),
+        (65, 0..1),
+        (3, 0..0),
+        (17, 3..17),
+    ];
     for attention in [
         Attention::whole(&[1, 0, 2, 17], (4, 2, 6)),
         Attention::whole(&[1, 2, 17, 64, 65, 130], (4, 2, 8)),
@@ -236,7 +240,11 @@ fn gradients_of_tiles(device: &Device) -> Result<()> {
     Ok(())
 }
 
-test_device!(gradients_of_tiles, gradients_of_tiles_on_cpu, gradients_of_tiles_on_cuda);
+test_device!(
+    gradients_of_tiles,
+    gradients_of_tiles_on_cpu,
+    gradients_of_tiles_on_cuda
+);
 
 /// No rows, and rows of which no token asks: their keys and values have gradients of zero.
 #[cfg(feature = "cuda")]
@@ -245,7 +253,11 @@ fn a_gpu_takes_rows_that_do_not_ask() -> Result<()> {
     with_gpus(|gpu| {
         for rows in [vec![], vec![(5, 0..0)]] {
             let attention = Attention::new(&rows, (2, 1, 8));
-            assert_gradients(&Device::Cuda(gpu.clone()), &attention, &attention.operands())?;
+            assert_gradients(
+                &Device::Cuda(gpu.clone()),
+                &attention,
+                &attention.operands(),
+            )?;
         }
         Ok(())
     })

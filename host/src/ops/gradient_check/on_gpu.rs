@@ -67,7 +67,12 @@ pub(in crate::ops) fn assert_on_gpu(
     assert_eq!(found.len(), expected.len());
     for (part, (found, expected)) in found.iter().zip(&expected).enumerate() {
         let kind = std::any::type_name_of_val(operation);
-        assert_near(&format!("{kind}, part {part}"), gpu.dtype(), found, expected);
+        assert_near(
+            &format!("{kind}, part {part}"),
+            gpu.dtype(),
+            found,
+            expected,
+        );
     }
     Ok(())
 }
@@ -86,5 +91,8 @@ pub(in crate::ops) fn assert_near(what: &str, dtype: Dtype, found: &[f32], expec
         );
         worst = f64::max(worst, off);
     }
-    println!("{what}, {dtype:?}: {} elements, off by at most {worst:.1e}", found.len());
+    println!(
+        "{what}, {dtype:?}: {} elements, off by at most {worst:.1e}",
+        found.len()
+    );
 }

@@ -100,7 +100,7 @@ extern "C" __global__ void rms_norm_backward(const real* x, const real* weight, 
 
 // out[c] += Σ over rows of partial[row][c]: partial (rows, columns), out (columns,). A block has 32 columns at a time: a lane
 // one of them, a warp every so-manieth row.
-extern "C" __global__ void sum_rows(const float* partial, float* out, int rows, int columns) {
+extern "C" __global__ void __launch_bounds__(1024) sum_rows(const float* partial, float* out, int rows, int columns) {
   __shared__ float sums[32][33];
   int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
   for (long long first = (long long)blockIdx.x * 32; first < columns; first += (long long)gridDim.x * 32) {

@@ -24,7 +24,7 @@ pub(super) struct State {
     eos: Buffer<i32>,
     /// A number in [0, 1) for each token that may be drawn, (slots, `max_new_tokens`).
     uniforms: Buffer<f64>,
-    /// The newest token, and where in its row it stands, (slots,).
+    /// The newest token (slots,), and where in its row it stands (places,).
     tokens: Buffer<i32>,
     positions: Buffer<i32>,
     /// How many tokens have been drawn, and whether there will be no more, (slots,).
@@ -33,7 +33,7 @@ pub(super) struct State {
     /// (slots, `max_new_tokens`).
     out_ids: Buffer<i32>,
     out_logprobs: Buffer<f32>,
-    /// 1 more than a slot whose logits were not finite, or 0.
+    /// 2³¹ − 1 − s for the first slot s whose logits were not finite, or 0.
     invalid: Buffer<i32>,
     /// The slots of the rows of a step; the first `rows` count.
     active: Buffer<i32>,
@@ -42,13 +42,14 @@ pub(super) struct State {
 }
 
 impl State {
-    /// The state behind prompts none of whose responses has begun; row i of the call is slot i − `first`.
+    /// The state behind prompts none of whose responses has begun; row i of the call is slot i − `first`. The cache has room
+    /// for `places` rows, which may be more.
     pub(super) fn new(
         gpu: &Arc<Gpu>,
         prompts: &[Vec<u32>],
         (sampling, eos): (&Sampling, &[u32]),
         stream: &Stream,
-        first: usize,
+        (first, places): (usize, usize),
     ) -> Result<Self> {
         let (slots, most) = (prompts.len(), sampling.max_new_tokens);
         let draws = if sampling.temperature == 0.0 { 0 } else { most };
@@ -60,10 +61,11 @@ impl State {
             })
             .collect();
         let eos_on_device: Vec<i32> = eos.iter().map(|&id| id as i32).collect();
-        let newest: Vec<i32> = prompts
+        let mut newest: Vec<i32> = prompts
             .iter()
             .map(|prompt| prompt.len() as i32 - 1)
             .collect();
+        newest.resize(places, 0);
         Ok(Self {
             sampling: sampling.clone(),
             eos_ids: eos.to_vec(),
@@ -154,7 +156,7 @@ impl State {
     /// The slot whose logits were not finite, where there was one.
     pub(super) fn invalid(&self) -> Result<Option<usize>> {
         let found = self.invalid.download()?[0];
-        Ok((found > 0).then(|| found as usize - 1))
+        Ok((found > 0).then(|| (i32::MAX - found) as usize))
     }
 
     /// Refuses logits that were not finite.

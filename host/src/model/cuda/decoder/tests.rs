@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use finegrain_sdk::rng::Stream;
 
+use super::DeviceDecoder;
 use crate::data::ragged::TokenBatch;
 use crate::device::{Device, Dtype, testing};
 use crate::error::Result;
@@ -64,6 +65,25 @@ fn tokens_are_the_processors() -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// Rows that do not fit at once follow each other in groups, the last of which is smaller than the cache.
+#[test]
+fn groups_are_the_whole() -> Result<()> {
+    let Some(gpu) = testing::gpu(Dtype::F32) else {
+        return Ok(());
+    };
+    let model = fixture::model(true)?;
+    let sampling = Sampling::at_temperature(1.0, 20, vec![2]);
+    let expected = run(&model, 17, &sampling)?;
+    let model = model.to(&Device::Cuda(gpu.clone()))?;
+    let mut decoder = DeviceDecoder::new(&model, gpu);
+    decoder.most = 8;
+    let (prompts, stream) = (prompts(17), Stream::new(1));
+    let found = decoder.generate(&prompts, (&sampling, &sampling.eos), &stream, &GO)?;
+    let ids = |rows: &[Generated]| rows.iter().map(|row| row.ids.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&found), ids(&expected));
     Ok(())
 }
 
