@@ -17,6 +17,9 @@ use super::config::Dtype;
 use super::gpu::{Gpu, of_driver};
 use crate::error::Result;
 
+#[cfg(test)]
+mod tests;
+
 /// What a buffer holds.
 pub trait Stored {
     /// Bytes of an element.

@@ -15,6 +15,9 @@ use super::config::Dtype;
 use super::gpu::Gpu;
 use crate::error::{Error, Result};
 
+#[cfg(test)]
+mod tests;
+
 /// A matrix to read.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
@@ -174,8 +177,12 @@ impl Gpu {
             ..
         } = out;
         if k == 0 {
-            // An empty sum; out is whole here, for a part of nothing is never asked for.
-            return if add { Ok(()) } else { out.clear(self) };
+            // An empty sum, row by row: what lies between the rows of a part is not the product's.
+            for row in 0..if add { 0 } else { m } {
+                let columns = row * stride..row * stride + n;
+                out.again().into_part(columns).clear(self)?;
+            }
+            return Ok(());
         }
         self.bind()?;
         let beta: f32 = if add { 1.0 } else { 0.0 };

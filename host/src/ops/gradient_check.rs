@@ -2,7 +2,7 @@
 //! reference and candle's own backward pass of it, are the bits the same again; and does a GPU say the same.
 
 #[cfg(feature = "cuda")]
-pub(super) use on_gpu::{assert_near, assert_on_gpu, with_gpus};
+pub(crate) use on_gpu::{assert_near, doubles, rounded, with_gpus};
 
 #[cfg(feature = "cuda")]
 use std::sync::Arc;
@@ -84,7 +84,7 @@ pub(super) fn assert_gradients(
 ) -> Result<()> {
     #[cfg(feature = "cuda")]
     if let Device::Cuda(gpu) = device {
-        return assert_on_gpu(gpu, operation, inputs);
+        return on_gpu::assert_on_gpu(gpu, operation, inputs);
     }
     assert!(!device.is_cuda());
     if inputs.iter().map(Vec::len).sum::<usize>() <= DIFFERENCES {

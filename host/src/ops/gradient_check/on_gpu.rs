@@ -18,7 +18,7 @@ fn tolerance(dtype: Dtype) -> f64 {
 }
 
 /// Runs a test on the GPU in each of its dtypes; nothing where there is none.
-pub(in crate::ops) fn with_gpus(mut test: impl FnMut(&Arc<Gpu>) -> Result<()>) -> Result<()> {
+pub(crate) fn with_gpus(mut test: impl FnMut(&Arc<Gpu>) -> Result<()>) -> Result<()> {
     for dtype in [Dtype::F32, Dtype::Bf16] {
         match testing::gpu(dtype) {
             Some(gpu) => test(&gpu)?,
@@ -29,7 +29,7 @@ pub(in crate::ops) fn with_gpus(mut test: impl FnMut(&Arc<Gpu>) -> Result<()>) -
 }
 
 /// Values that the GPU's dtype has, so that rounding operands is not counted.
-fn rounded(gpu: &Gpu, values: &[f64]) -> Vec<f32> {
+pub(crate) fn rounded(gpu: &Gpu, values: &[f64]) -> Vec<f32> {
     let values = values.iter().map(|&x| x as f32);
     match gpu.dtype() {
         Dtype::F32 => values.collect(),
@@ -37,13 +37,13 @@ fn rounded(gpu: &Gpu, values: &[f64]) -> Vec<f32> {
     }
 }
 
-fn doubles(values: &[f32]) -> Vec<f64> {
+pub(crate) fn doubles(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&x| f64::from(x)).collect()
 }
 
 /// Asserts that the result, and the gradients by all inputs of its sum weighted by a wave, are the processor's in f64 from
 /// operands rounded to the GPU's dtype: to 1e-4 of the largest element of each in f32, and 2e-2 in bf16.
-pub(in crate::ops) fn assert_on_gpu(
+pub(super) fn assert_on_gpu(
     gpu: &Arc<Gpu>,
     operation: &impl Operation,
     inputs: &[Vec<f64>],
@@ -78,7 +78,7 @@ pub(in crate::ops) fn assert_on_gpu(
 }
 
 /// Asserts elements to the dtype's tolerance, of the largest that is expected; or of 1, where nothing but zeros are.
-pub(in crate::ops) fn assert_near(what: &str, dtype: Dtype, found: &[f32], expected: &[f64]) {
+pub(crate) fn assert_near(what: &str, dtype: Dtype, found: &[f32], expected: &[f64]) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let largest = expected.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
     let largest = if largest < 1e-6 { 1.0 } else { largest };
