@@ -10,6 +10,9 @@ use std::sync::{Arc, Weak};
 use crate::device::Device;
 use crate::error::Result;
 
+#[cfg(all(test, feature = "cuda"))]
+mod tests;
+
 #[cfg(feature = "cuda")]
 pub(crate) use on_gpu::{Trained, TrainedMut};
 
