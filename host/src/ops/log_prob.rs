@@ -236,6 +236,9 @@ mod tests {
         temperature: f64,
     }
 
+    #[cfg(feature = "cuda")]
+    type RunOn = (Buffer<f32>, Buffer<i32>, [Buffer<f32>; 3]);
+
     impl Probabilities {
         fn head<'a, T: Element>(&'a self, weight: &'a [T]) -> Head<'a, T> {
             Head {
@@ -254,11 +257,7 @@ mod tests {
 
         /// Logits, targets, and log-probabilities, entropies and log-sums, on a GPU.
         #[cfg(feature = "cuda")]
-        fn run_on(
-            &self,
-            gpu: &Arc<Gpu>,
-            inputs: &[Buffer<Real>],
-        ) -> Result<(Buffer<f32>, Buffer<i32>, [Buffer<f32>; 3])> {
+        fn run_on(&self, gpu: &Arc<Gpu>, inputs: &[Buffer<Real>]) -> Result<RunOn> {
             let (m, c) = (self.targets.len(), self.channels);
             let v = inputs[1].len() / c;
             let targets: Vec<i32> = self.targets.iter().map(|&id| id as i32).collect();

@@ -61,13 +61,15 @@ fn products<T: Back>(gpu: &Arc<Gpu>, (m, k, n): (usize, usize, usize)) -> Result
     for a_turned in [false, true] {
         for b_turned in [false, true] {
             for (scale, add) in [(1.0f32, false), (0.5, true)] {
-                let left = match a_turned {
-                    false => Matrix::new(a_on.view(), m, k),
-                    true => Matrix::new(a_t_on.view(), k, m).t(),
+                let left = if a_turned {
+                    Matrix::new(a_t_on.view(), k, m).t()
+                } else {
+                    Matrix::new(a_on.view(), m, k)
                 };
-                let right = match b_turned {
-                    false => Matrix::new(b_on.view(), k, n),
-                    true => Matrix::new(b_t_on.view(), n, k).t(),
+                let right = if b_turned {
+                    Matrix::new(b_t_on.view(), n, k).t()
+                } else {
+                    Matrix::new(b_on.view(), k, n)
                 };
                 let mut out = T::start(gpu, &single(&start))?;
                 let into = MatrixMut::new(out.view_mut(), m, n);

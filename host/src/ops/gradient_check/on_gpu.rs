@@ -78,6 +78,10 @@ pub(super) fn assert_on_gpu(
 }
 
 /// Asserts elements to the dtype's tolerance, of the largest that is expected; or of 1, where nothing but zeros are.
+#[expect(
+    clippy::print_stdout,
+    reason = "`--nocapture` says how far off each tensor is"
+)]
 pub(crate) fn assert_near(what: &str, dtype: Dtype, found: &[f32], expected: &[f64]) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let largest = expected.iter().fold(0.0, |most: f64, x| most.max(x.abs()));

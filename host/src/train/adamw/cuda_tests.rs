@@ -86,7 +86,6 @@ fn steps_are_the_processors_and_leave_no_gradients() -> Result<()> {
         let pairs = found.iter().zip(expected.iter());
         let worst = pairs.map(|(f, e)| (f - e).abs()).fold(0.0, f32::max);
         assert!(worst < 1e-6, "{worst}");
-        println!("AdamW, {:?}: off by at most {worst:.1e}", gpu.dtype());
         let moments = [&on_gpu, &on_cpu].map(|optimizer| optimizer.moments[0].values.get());
         let [found, expected] = moments;
         for (found, expected) in found?.iter().zip(&expected?) {
