@@ -104,6 +104,6 @@ fi
   printf '| part | result | time | log |\n|---|---|---|---|\n'
   printf '%s\n' "${rows[@]}"
   for log in speed llama7b sandbox; do
-    [[ -s $out/$log.log ]] && printf '\n## %s\n```text\n%s\n```\n' "$log" "$(tail -40 "$out/$log.log")"
+    [[ -s $out/$log.log ]] && printf '\n## %s\n```text\n%s\n```\n' "$log" "$(tail -80 "$out/$log.log")"
   done
 } | tee "$out/table.md"

@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 pub use file_hash::sha256_of_file;
+#[cfg(feature = "cuda")]
 pub(crate) use key::hexadecimal;
 pub use key::{FORMAT, StageKey, named, sha256};
 pub use lock::Asker;
