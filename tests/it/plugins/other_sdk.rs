@@ -55,7 +55,7 @@ pub(super) fn judge_built_with(name: &str, version: &str, changes: &[Change]) ->
         );
     }
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    let members = r#"members = ["host", "sdk", "plugins/*", "tests"]"#;
+    let members = r#"members = ["host", "sdk", "plugins/*", "tests", "tests/emulator"]"#;
     let default = "default-members = [\"host\"]\n";
     let package = concat!("version = \"", env!("CARGO_PKG_VERSION"), "\"");
     for part in [members, default, package] {
