@@ -1,15 +1,20 @@
 //! What can be typed. Data go to standard output, everything else to standard error.
 
+mod bench;
+mod plan;
+mod store;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use jiff::{Span, SpanRelativeTo};
 
-use crate::device::{DeviceKind, Dtype};
+pub use bench::{BenchArgs, BenchCommand, BenchTraining};
+pub use plan::PlanArgs;
+pub use store::{StoreArgs, StoreCommand};
+
+use crate::device::DeviceKind;
 use crate::inspect::samples::Sort;
 use crate::inspect::tokens::By;
 use crate::model::SamplingWeights;
@@ -182,44 +187,6 @@ pub struct CompareArgs {
     pub common: CommonArgs,
 }
 
-/// `finegrain plan`.
-#[derive(Debug, Args)]
-pub struct PlanArgs {
-    /// The configuration.
-    pub config: PathBuf,
-    /// Change an existing key, as `key=value`. May be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub sets: Vec<String>,
-    /// Load plugins from this library or folder too: they say whether a critic or a reward model is needed. May be repeated.
-    #[arg(long = "plugin", value_name = "PATH")]
-    pub plugins: Vec<PathBuf>,
-    /// Where the models live; as device.kind says where absent.
-    #[arg(long, value_enum)]
-    pub device: Option<DeviceKind>,
-    /// The device's memory, such as 80GiB, 24GB or 81920MiB; where absent, 80 GiB of a GPU, and this machine's for the CPU.
-    #[arg(long, value_name = "SIZE", value_parser = memory)]
-    pub device_memory: Option<u64>,
-    /// Tokens of the longest prompt with its template, where the configuration does not bound them.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
-    pub prompt_tokens: Option<u64>,
-    /// Tokens of the longest response in the data (demonstrations, edits), likewise.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
-    pub response_tokens: Option<u64>,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// A number of bytes with its unit: `80GiB` are 80 · 2³⁰, `80GB` 80 · 10⁹.
-fn memory(text: &str) -> Result<u64, String> {
-    let accepted = "accepted: a number and its unit, such as 80GiB, 24GB or 81920MiB";
-    let size: ByteSize = text.parse().map_err(|_| accepted.to_owned())?;
-    if size.as_u64() == 0 || !text.contains(char::is_alphabetic) {
-        return Err(accepted.to_owned());
-    }
-    Ok(size.as_u64())
-}
-
 /// `finegrain inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
@@ -349,170 +316,6 @@ pub struct GenerateArgs {
     pub threads: usize,
 }
 
-/// `finegrain bench`.
-#[derive(Debug, Subcommand)]
-pub enum BenchCommand {
-    /// Forward, backward and an AdamW step of the next-token loss over all positions.
-    Train {
-        /// Shared flags.
-        #[command(flatten)]
-        args: BenchArgs,
-        /// Time batches of a quarter to twice the rows and half to four times the length instead.
-        #[arg(long)]
-        sweep: bool,
-        /// How training goes.
-        #[command(flatten)]
-        training: BenchTraining,
-    },
-    /// Sample what follows the prompts at temperature 1 with a KV cache; no token ends a row.
-    Generate {
-        /// Shared flags.
-        #[command(flatten)]
-        args: BenchArgs,
-        /// In which format the weights are kept; also prints what rounding does to the log-probabilities of the sampled
-        /// tokens.
-        #[arg(long, value_enum, default_value_t)]
-        weights: SamplingWeights,
-    },
-    /// One iteration of PPO: sampling, four models of one shape, two epochs over the rollout as one minibatch.
-    Ppo {
-        /// Shared flags.
-        #[command(flatten)]
-        args: BenchArgs,
-        /// How training goes. With --lora, one frozen set of weights serves policy, reference, reward model and critic, each
-        /// with an adapter of its own.
-        #[command(flatten)]
-        training: BenchTraining,
-        /// Tokens that go through a model together; decides memory, not results. 0 takes all.
-        #[arg(long, default_value_t = 4096)]
-        micro_batch_tokens: usize,
-    },
-}
-
-/// How the benches train.
-#[derive(Clone, Copy, Debug, Args)]
-pub struct BenchTraining {
-    /// Keep layer inputs alone and compute the other activations again: less memory, more time.
-    #[arg(long)]
-    pub recompute: bool,
-    /// Train adapters of this rank on all maps instead of the weights.
-    #[arg(long, value_name = "RANK")]
-    pub lora: Option<usize>,
-}
-
-/// What the benches share.
-#[derive(Debug, Args)]
-pub struct BenchArgs {
-    /// The model: small, medium, smollm2, llama-7b, or the sizes V,C,LAYERS,HEADS,KV,FFN.
-    #[arg(long, default_value = "small")]
-    pub shape: String,
-    /// With explicit sizes: the output head is the embedding table.
-    #[arg(long)]
-    pub tied: bool,
-    /// Rows and tokens a row; a named shape has its own.
-    #[arg(long, value_name = "ROWSxLENGTH")]
-    pub batch: Option<String>,
-    /// Tokens of a prompt, where there are prompts; the rest of a row is sampled. Half a row where absent.
-    #[arg(long, value_name = "N")]
-    pub prompt: Option<usize>,
-    /// Where the models live.
-    #[arg(long, value_enum, default_value_t)]
-    pub device: DeviceKind,
-    /// Which GPU.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub ordinal: usize,
-    /// The dtype of weights and activations on a GPU, bf16 where absent; the processor computes in f32.
-    #[arg(long, value_enum)]
-    pub dtype: Option<Dtype>,
-    /// Repetitions that count.
-    #[arg(long, default_value_t = 5)]
-    pub repetitions: usize,
-    /// Repetitions before them, which do not.
-    #[arg(long, default_value_t = 1)]
-    pub warm_up: usize,
-    /// Decides ids and weights.
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// Threads; 0 takes one per core.
-    #[arg(long, default_value_t = 0)]
-    pub threads: usize,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `finegrain store`.
-#[derive(Debug, Subcommand)]
-pub enum StoreCommand {
-    /// List the artifacts, oldest first: size, age, the seconds it took, and which runs use it.
-    #[command(after_help = "Examples:\n  finegrain store list\n  finegrain store list --json")]
-    List(StoreArgs),
-    /// Show an artifact: what determined it, what it was made from, its files.
-    #[command(
-        after_help = "Examples:\n  finegrain store show 3f9a\n  finegrain store show sft/3f --json"
-    )]
-    Show {
-        /// The beginning of the artifact's hash, with or without its stage in front (sft/3f9a).
-        hash: String,
-        /// Shared flags.
-        #[command(flatten)]
-        args: StoreArgs,
-    },
-    /// Read every file of artifacts and compare its hash; exit code 1 where one is damaged.
-    #[command(
-        after_help = "Examples:\n  finegrain store verify\n  finegrain store verify 3f9a ppo/0 --set-aside"
-    )]
-    Verify {
-        /// The beginnings of hashes; all artifacts where absent.
-        hashes: Vec<String>,
-        /// Set damaged artifacts aside, so that their stages are computed again.
-        #[arg(long)]
-        set_aside: bool,
-        /// Shared flags.
-        #[command(flatten)]
-        args: StoreArgs,
-    },
-    /// Remove artifacts that no existing run directory uses, damaged ones, and what killed processes left.
-    #[command(
-        after_help = "Examples:\n  finegrain store gc --dry-run\n  finegrain store gc --older-than 7d"
-    )]
-    Gc {
-        /// Only say what would be removed.
-        #[arg(long)]
-        dry_run: bool,
-        /// Remove nothing younger than this: 7d, 12h, 2w, "1d 12h".
-        #[arg(long, value_name = "AGE", value_parser = age)]
-        older_than: Option<Duration>,
-        /// The store.
-        #[arg(long, value_name = "DIR", default_value = DEFAULT_STORE)]
-        store: PathBuf,
-    },
-}
-
-/// What the verbs of the store share.
-#[derive(Debug, Args)]
-pub struct StoreArgs {
-    /// The store.
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_STORE)]
-    pub store: PathBuf,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// A length of time such as `7d` or `1d 12h`; a day has 24 hours.
-fn age(text: &str) -> Result<Duration, String> {
-    let accepted =
-        "accepted: weeks, days, hours, minutes and seconds, such as 7d, 12h or \"1d 12h\"";
-    let span: Span = text
-        .parse()
-        .map_err(|error| format!("{error}; {accepted}"))?;
-    let length = span
-        .to_duration(SpanRelativeTo::days_are_24_hours())
-        .map_err(|error| format!("{error}; {accepted}"))?;
-    Duration::try_from(length).map_err(|_| format!("an age is not negative; {accepted}"))
-}
-
 /// `finegrain doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
@@ -546,43 +349,4 @@ pub enum ConfigCommand {
     },
     /// Print the reference of every key, as Markdown.
     Reference,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memory_is_a_number_with_its_unit() {
-        for (text, bytes) in [
-            ("80GiB", 80 << 30),
-            ("24GB", 24_000_000_000),
-            ("1.5 TiB", 3 << 39),
-            ("81920MiB", 80 << 30),
-        ] {
-            assert_eq!(memory(text), Ok(bytes), "{text}");
-        }
-        for text in ["", "80", "0GiB", "-1GiB", "many", "8 parsecs"] {
-            let error = memory(text).unwrap_err();
-            assert!(error.contains("accepted: a number"), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn ages_are_lengths_of_time_that_are_not_negative() {
-        for (text, seconds) in [
-            ("7d", 604_800),
-            ("12h", 43_200),
-            ("2w", 1_209_600),
-            ("1d 12h", 129_600),
-            ("90s", 90),
-            ("0s", 0),
-        ] {
-            assert_eq!(age(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for text in ["", "7", "7 parsecs", "-1d", "1mo"] {
-            let error = age(text).unwrap_err();
-            assert!(error.contains("accepted: weeks, days"), "{text}: {error}");
-        }
-    }
 }

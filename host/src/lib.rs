@@ -2,6 +2,14 @@
 //!
 //! The map of the modules and the flow of data are in docs/architecture.md.
 
+#![cfg_attr(
+    not(feature = "cuda"),
+    allow(
+        clippy::unnecessary_wraps,
+        reason = "what may fail on a device keeps its signature in a binary that knows the processor alone"
+    )
+)]
+
 pub mod bench;
 mod builtins;
 pub mod cli;
@@ -18,6 +26,7 @@ pub mod model;
 pub mod ops;
 pub mod pipeline;
 pub mod plugins;
+mod proc_files;
 pub mod report;
 pub mod sandbox;
 pub mod telemetry;

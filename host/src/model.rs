@@ -31,6 +31,8 @@ mod vector;
 pub use checkpoint::{check_tokenizer, is_here, locate};
 pub use complete::{Completion, answer, complete};
 pub use config::LlamaConfig;
+#[cfg(all(test, feature = "cuda"))]
+pub(crate) use cuda::LIMITS as GPU_LIMITS;
 pub use generate::{Decoder, Generated, generate};
 pub use gradients::{Gradients, Trainable};
 pub use heads::{ScalarHead, ScorePass, ScoredModel};

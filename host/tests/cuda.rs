@@ -15,21 +15,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{TINY, configs, stages};
-
-/// The folder of the libraries, or `None` with a printed reason.
-fn libraries() -> Option<PathBuf> {
-    if let Some(folder) = std::env::var_os("FINEGRAIN_CUDA_LIBRARIES") {
-        return Some(folder.into());
-    }
-    match finegrain_cuda_emulator::libraries() {
-        Ok(folder) => Some(folder),
-        Err(reason) => {
-            eprintln!("skipped: {reason}");
-            None
-        }
-    }
-}
+use common::{TINY, configs, cuda_libraries, stages};
 
 /// A run of one variant into `dir/NAME`, with a store of its own.
 fn command(libraries: &Path, dir: &Path, name: &str, sets: &[&str]) -> Command {
@@ -79,7 +65,9 @@ fn policy(dir: &Path, name: &str) -> Vec<u8> {
 
 #[test]
 fn a_run_in_f32_has_the_processors_figures_and_the_same_bits_twice() {
-    let Some(libraries) = libraries() else { return };
+    let Some(libraries) = cuda_libraries() else {
+        return;
+    };
     let dir = tempfile::tempdir().unwrap();
     let gpu = ["device.kind=cuda", "device.dtype=f32"];
     run(&mut command(&libraries, dir.path(), "cpu", &[]));
@@ -104,7 +92,9 @@ fn a_run_in_f32_has_the_processors_figures_and_the_same_bits_twice() {
 
 #[test]
 fn a_killed_run_in_bf16_goes_on_with_the_same_bits() {
-    let Some(libraries) = libraries() else { return };
+    let Some(libraries) = cuda_libraries() else {
+        return;
+    };
     let dir = tempfile::tempdir().unwrap();
     let sets = [
         "device.kind=cuda",
@@ -144,7 +134,9 @@ fn a_killed_run_in_bf16_goes_on_with_the_same_bits() {
 /// Four roles on one frozen backbone, their activations computed again, in pieces of a few rows.
 #[test]
 fn adapters_on_one_backbone_run_to_the_end() {
-    let Some(libraries) = libraries() else { return };
+    let Some(libraries) = cuda_libraries() else {
+        return;
+    };
     let dir = tempfile::tempdir().unwrap();
     let sets = [
         "device.kind=cuda",
@@ -170,7 +162,9 @@ fn refused(command: &mut Command, words: &[&str]) {
 
 #[test]
 fn a_gpu_that_is_not_there_is_wrong_input() {
-    let Some(libraries) = libraries() else { return };
+    let Some(libraries) = cuda_libraries() else {
+        return;
+    };
     let dir = tempfile::tempdir().unwrap();
     let sets = ["device.kind=cuda", "device.ordinal=99"];
     refused(
@@ -190,7 +184,9 @@ fn a_gpu_that_is_not_there_is_wrong_input() {
 
 #[test]
 fn memory_that_is_not_there_is_wrong_input_with_what_to_do() {
-    let Some(libraries) = libraries() else { return };
+    let Some(libraries) = cuda_libraries() else {
+        return;
+    };
     let dir = tempfile::tempdir().unwrap();
     if !libraries.to_string_lossy().contains("emulator") {
         eprintln!("skipped: only the emulator's memory can be made small");

@@ -3,14 +3,13 @@
     clippy::unwrap_used,
     reason = "a test that cannot go on should fail where it stands"
 )]
-#![expect(clippy::print_stderr, reason = "tests say why they skip")]
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
-use common::refused;
+use common::{cuda_libraries, refused};
 use serde_json::Value;
 
 fn run(args: &[&str], libraries: &Path) -> Output {
@@ -20,20 +19,6 @@ fn run(args: &[&str], libraries: &Path) -> Output {
         .env("FINEGRAIN_CUDA_LIBRARIES", libraries)
         .output()
         .unwrap()
-}
-
-/// The emulator's libraries, or those that the environment names; `None` where there is neither, with the reason printed.
-fn libraries() -> Option<PathBuf> {
-    if let Some(folder) = std::env::var_os("FINEGRAIN_CUDA_LIBRARIES") {
-        return Some(folder.into());
-    }
-    match finegrain_cuda_emulator::libraries() {
-        Ok(folder) => Some(folder),
-        Err(reason) => {
-            eprintln!("skipped: {reason}");
-            None
-        }
-    }
 }
 
 fn json(output: &Output) -> Value {
@@ -88,7 +73,9 @@ fn a_machine_is_described_and_a_missing_gpu_is_no_failure() {
 #[cfg(feature = "cuda")]
 #[test]
 fn with_cuda_everything_is_fine_and_a_kernel_has_computed() {
-    let Some(libraries) = libraries() else { return };
+    let Some(libraries) = cuda_libraries() else {
+        return;
+    };
     let output = run(&["doctor", "--require", "cuda", "--json"], &libraries);
     let all = json(&output);
     assert_eq!(output.status.code(), Some(0), "{all:#}");
@@ -104,7 +91,9 @@ fn with_cuda_everything_is_fine_and_a_kernel_has_computed() {
 #[cfg(feature = "cuda")]
 #[test]
 fn benches_on_a_gpu_say_which_and_how_much_memory_it_took() {
-    let Some(libraries) = libraries() else { return };
+    let Some(libraries) = cuda_libraries() else {
+        return;
+    };
     let shape = [
         "--shape",
         "32,64,1,1,1,64",

@@ -1,13 +1,10 @@
 //! The largest resident set of the process.
 
+use crate::proc_files;
+
 /// Bytes at the peak so far, as Linux counts them (`VmHWM`); `None` on other systems.
 pub(super) fn peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kibibytes * 1024)
+    proc_files::bytes("/proc/self/status", "VmHWM")
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -183,13 +183,13 @@ impl Gpu {
         self.dtype
     }
 
-    /// Bytes of memory that are free for this process to take, its own pool's included.
+    /// Bytes of memory that nobody holds; what this process has freed and its pool keeps is not among them.
     pub fn free_memory(&self) -> Result<usize> {
-        let (_, total) = self
+        let (free, _) = self
             .context
             .mem_get_info()
             .map_err(|error| of_driver("ask for the GPU's memory", error))?;
-        Ok(total.saturating_sub(self.bytes_in_use()))
+        Ok(free)
     }
 
     /// Bytes that buffers of this process hold.

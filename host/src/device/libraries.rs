@@ -51,12 +51,12 @@ pub fn find(library: Library) -> Result<PathBuf> {
     if let Some((_, path)) = found.iter().find(|(other, _)| *other == library) {
         return Ok(path.clone());
     }
-    let folders = [named_folders(), python_folders()].concat();
+    let (named, python) = (named_folders(), python_folders());
     let mut candidates = Vec::new();
     for &name in library.names() {
-        candidates.extend(named_folders().iter().map(|folder| folder.join(name)));
+        candidates.extend(named.iter().map(|folder| folder.join(name)));
         candidates.push(PathBuf::from(name));
-        candidates.extend(python_folders().iter().map(|folder| folder.join(name)));
+        candidates.extend(python.iter().map(|folder| folder.join(name)));
     }
     let mut reason = String::new();
     for path in candidates {
@@ -71,7 +71,8 @@ pub fn find(library: Library) -> Result<PathBuf> {
             Err(error) => reason = error,
         }
     }
-    let folders: Vec<_> = folders.iter().map(|f| f.display().to_string()).collect();
+    let folders = named.iter().chain(&python);
+    let folders: Vec<_> = folders.map(|folder| folder.display().to_string()).collect();
     let places = match folders.as_slice() {
         [] => "the system's path".to_owned(),
         folders => format!("the system's path and {}", folders.join(", ")),

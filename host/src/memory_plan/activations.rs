@@ -17,7 +17,7 @@ use super::rows::MicroBatch;
 use super::sizes::Sizes;
 
 /// Elements of a chunk of logits on a GPU.
-const LOGITS_OF_CHUNK: u64 = 1 << 25;
+pub(super) const LOGITS_OF_CHUNK: u64 = 1 << 25;
 
 /// Bytes and rows of a chunk of logits on the CPU (`ops/log_prob.rs`).
 const CPU_LOGITS_BYTES: u64 = 4 << 20;

@@ -1,8 +1,7 @@
 //! What is planned for: the kind of device, the dtype of its reals, its memory.
 
-use std::fs;
-
 use crate::device::{DeviceKind, Dtype};
+use crate::proc_files;
 
 /// The machine that a run is planned for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,10 +51,5 @@ impl Machine {
 
 /// The memory of this machine as Linux counts it (`MemTotal`); `None` on other systems.
 pub fn memory_of_this_machine() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kibibytes * 1024)
+    proc_files::bytes("/proc/meminfo", "MemTotal")
 }

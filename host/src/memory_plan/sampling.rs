@@ -10,7 +10,7 @@ use crate::model::SamplingWeights;
 
 /// A GPU: rows at once, the cache's share of the memory (one part of so many), tokens of prompts that go through together
 /// (`model/cuda/decoder`).
-const GPU_ROWS: u64 = 512;
+pub(super) const GPU_ROWS: u64 = 512;
 const GPU_SHARE: u64 = 4;
 const GPU_PROMPTS: u64 = 1 << 14;
 

@@ -105,7 +105,6 @@ impl Sizes {
             parts = parts
                 + match role.state {
                     State::Trained => trained(own, machine),
-                    State::Copy => copied(own, machine),
                     State::Frozen => frozen(own, machine),
                 };
             if role.scored {
@@ -123,8 +122,6 @@ pub(super) enum State {
     Trained,
     /// What passes read.
     Frozen,
-    /// As of a trained model, without gradients and moments.
-    Copy,
 }
 
 /// A model that is alive.
@@ -158,13 +155,6 @@ impl Role {
         }
     }
 
-    pub(super) fn copied(name: impl Into<String>) -> Self {
-        Self {
-            state: State::Copy,
-            ..Self::frozen(name)
-        }
-    }
-
     pub(super) fn scored(self) -> Self {
         Self {
             scored: true,
@@ -183,20 +173,13 @@ fn frozen(values: u64, machine: &Machine) -> Parts {
 
 /// Values with master weights, gradients and moments; the copy that passes read is apart where it has another dtype.
 fn trained(values: u64, machine: &Machine) -> Parts {
-    Parts {
-        optimizer: 2 * F32 * values,
-        gradients: F32 * values,
-        ..copied(values, machine)
-    }
-}
-
-/// Master weights and the copy that passes read.
-fn copied(values: u64, machine: &Machine) -> Parts {
     let copy = match machine.real() {
         F32 => 0,
         bytes => bytes,
     };
     Parts {
+        optimizer: 2 * F32 * values,
+        gradients: F32 * values,
         parameters: (F32 + copy) * values,
         ..Parts::default()
     }

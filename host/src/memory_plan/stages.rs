@@ -15,7 +15,7 @@
 //! (`FirstPasses`): policy's and critic's activations are then alive together. Otherwise a micro-batch of the policy is done
 //! with before the critic's begins. On the CPU a model's buffers stay in its pool (`model/pass/pool.rs`; copies of a
 //! model share one): policy's and critic's add up in any case, and are there while responses are sampled. The policy that was
-//! best so far, where evaluations look for it, is a copy: clones share memory until one is trained.
+//! best so far, where evaluations look for it, lies on the host: it is memory of the CPU's runs alone.
 
 use std::slice;
 
@@ -134,7 +134,6 @@ impl Run<'_> {
             let state = match role.state {
                 State::Trained => "trained",
                 State::Frozen => "frozen",
-                State::Copy => "a copy",
             };
             format!("{} ({state})", role.name)
         };
@@ -414,8 +413,9 @@ impl Run<'_> {
         if config.judge.is_reward_model() {
             roles.push(self.judge());
         }
-        if config.evaluation.every > 0 {
-            roles.push(Role::copied("best policy so far"));
+        // On a GPU it waits on the host (`train/ppo/train.rs`).
+        if config.evaluation.every > 0 && !self.question.machine.is_gpu() {
+            roles.push(Role::frozen("best policy so far"));
         }
         roles
     }

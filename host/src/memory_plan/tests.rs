@@ -1,4 +1,7 @@
-//! Figures that were worked out by hand, and figures of a real pass.
+//! Figures that were worked out by hand.
+
+mod measured;
+mod runs;
 
 use finegrain_sdk::rng::Stream;
 
@@ -116,12 +119,6 @@ fn roles_by_hand() {
         let found = bytes(None, kind, Dtype::F32);
         assert_eq!(found.total(), (4 + 16 + 16) * 228 + 16 * 5);
     }
-    // A copy of what is trained has both its forms, and no moments.
-    let copy = Sizes::new(&tiny(), None).of_roles(
-        &[Role::copied("best")],
-        &machine(DeviceKind::Cuda, Dtype::Bf16),
-    );
-    assert_eq!((copy.total(), copy.parameters), (6 * 228, 6 * 228));
     // One base for all; three adapters, two of them trained.
     let found = bytes(Some(&all_maps(1)), DeviceKind::Cuda, Dtype::Bf16);
     assert_eq!(found.total(), 2 * 228 + (2 + 18 + 18) * 98 + 16 * 5);
@@ -182,104 +179,6 @@ fn activations_by_hand() {
     assert_eq!(logits(&cpu), 64 * 32_000 * 4);
 }
 
-/// What the passes of a model ask of their pool of buffers, at most: never more than planned, and not much less. Sizes are
-/// powers of two, which the pool does not round up.
-#[test]
-fn the_plan_covers_what_a_pass_takes() {
-    let config = llama([512, 64, 4, 4, 2, 128, 64], true);
-    let mut batch = TokenBatch::new();
-    for row in 0..16 {
-        batch.push(&[row; 32], &[row + 1; 32]);
-    }
-    for (recompute, lora) in [(false, None), (true, None), (false, Some(all_maps(8)))] {
-        let mut backbone = Llama::new(config.clone(), &Stream::new(1)).unwrap();
-        if let Some(lora) = &lora {
-            backbone = backbone.with_lora(lora, &Stream::new(2)).unwrap();
-        }
-        backbone.set_recompute(recompute);
-        let head = ScalarHead::zero(64).unwrap();
-        let model = ScoredModel::new(backbone, head).unwrap();
-        let mut gradients = Gradients::zeros(&model).unwrap();
-        let pass = model.scores_pass(&batch).unwrap();
-        pass.backward(&model, &[1.0; 16 * 32], &mut gradients)
-            .unwrap();
-        let taken = 4 * model.backbone.most_lent() as u64;
-
-        let sizes = Sizes::new(&config, lora.as_ref());
-        let machine = Machine {
-            threads: rayon::current_num_threads() as u64,
-            ..machine(DeviceKind::Cpu, Dtype::F32)
-        };
-        let passes = Passes {
-            sizes: &sizes,
-            machine: &machine,
-            recompute,
-        };
-        let row = Row {
-            prompt: 32,
-            response: 32,
-        };
-        let planned = passes.training(MicroBatch::of(16, row, 1, 0));
-        assert!(
-            taken <= planned && planned as f64 <= 1.25 * taken as f64,
-            "recompute {recompute}, {lora:?}: {taken} taken, {planned} planned"
-        );
-    }
-}
-
-/// The same on a GPU, of which the test has all memory for itself: scores have no logits, and gradients are there before. The
-/// plan is an upper bound; a layer gives its buffers back as it goes, which the plan does not follow.
-#[cfg(feature = "cuda")]
-#[test]
-fn the_plan_covers_what_a_pass_takes_of_a_gpu() {
-    use crate::device::{Device, testing};
-
-    let config = llama([512, 64, 4, 4, 2, 128, 64], true);
-    let mut batch = TokenBatch::new();
-    for row in 0..16 {
-        batch.push(&[row; 32], &[row + 1; 32]);
-    }
-    for dtype in [Dtype::Bf16, Dtype::F32] {
-        let Some(gpu) = testing::own_gpu(dtype) else {
-            return;
-        };
-        for (recompute, lora) in [(false, None), (true, None), (false, Some(all_maps(8)))] {
-            let mut backbone = Llama::new(config.clone(), &Stream::new(1)).unwrap();
-            if let Some(lora) = &lora {
-                backbone = backbone.with_lora(lora, &Stream::new(2)).unwrap();
-            }
-            backbone.set_recompute(recompute);
-            let backbone = backbone.to(&Device::Cuda(gpu.clone())).unwrap();
-            let model = ScoredModel::new(backbone, ScalarHead::zero(64).unwrap()).unwrap();
-            let mut gradients = Gradients::zeros(&model).unwrap();
-            let before = gpu.bytes_in_use();
-            gpu.take_peak();
-            let pass = model.scores_pass(&batch).unwrap();
-            pass.backward(&model, &[1.0; 16 * 32], &mut gradients)
-                .unwrap();
-            let taken = (gpu.take_peak() - before) as u64;
-
-            let sizes = Sizes::new(&config, lora.as_ref());
-            let machine = machine(DeviceKind::Cuda, dtype);
-            let passes = Passes {
-                sizes: &sizes,
-                machine: &machine,
-                recompute,
-            };
-            let row = Row {
-                prompt: 32,
-                response: 32,
-            };
-            let planned = passes.training(MicroBatch::of(16, row, 1, 0));
-            let ratio = planned as f64 / taken as f64;
-            assert!(
-                (1.0..=1.5).contains(&ratio),
-                "{dtype:?}, recompute {recompute}, {lora:?}: {taken} taken, {planned} planned ({ratio:.3})"
-            );
-        }
-    }
-}
-
 /// 5 rows of 3 + 2 tokens on a GPU: keys and values 2·(2·4) bytes a token; a step 5·2·(2·4 + 2·4 + 4 + 3·3); the prompts of
 /// 15 tokens before 2·(15·(12 + 3) + 5·4) and a layer, 2·(15·4 + 15·18) + 4·15·2, and the last, 2·(15·4 + 5·18) + 4·5·2.
 #[test]
@@ -337,6 +236,15 @@ fn sampling_by_hand() {
     assert_eq!(long.at_once(&large, &gpu), 83);
 }
 
+/// The plan's figures of the CUDA passes are theirs; it has them also in a binary without CUDA.
+#[cfg(feature = "cuda")]
+#[test]
+fn limits_of_the_gpu_are_the_passes() {
+    let (rows, logits) = crate::model::GPU_LIMITS;
+    assert_eq!(super::sampling::GPU_ROWS, rows as u64);
+    assert_eq!(super::activations::LOGITS_OF_CHUNK, logits as u64);
+}
+
 /// No micro-batch that training cuts has more tokens than planned, whatever the rows' lengths.
 #[test]
 fn micro_batches_stay_within_the_plan() {
@@ -371,202 +279,4 @@ fn limits_that_are_unknown_fill_the_model() {
     assert_eq!(known(Some(20), None), (of(20, 80), of(20, 30)));
     assert_eq!(known(None, Some(25)), (of(75, 25), of(70, 30)));
     assert_eq!(known(Some(500), Some(500)), (of(99, 1), of(70, 30)));
-}
-
-/// The paper's sizes: prompts of 192 and responses of 300 tokens.
-fn question(text: &str, kind: DeviceKind) -> Question {
-    let text = format!(
-        "task = \"edit-pairs\"\npreferences = \"edits\"\nmodel = {{ path = \"x\" {text}\n\
-         data = {{ path = \"x\", original_field = \"a\", edited_field = \"b\", prompt_words = 3 }}\n\
-         annotator = {{ use = \"reward-model\" }}\njudge = {{ use = \"reward-model\" }}\n\
-         pairs = {{ sampling = {{ max_new_tokens = 300 }} }}\n\
-         evaluation = {{ sampling = {{ max_new_tokens = 300 }} }}\n"
-    );
-    let dtype = match kind {
-        DeviceKind::Cuda => Dtype::Bf16,
-        DeviceKind::Cpu => Dtype::F32,
-    };
-    Question::new(
-        Config::from_toml(&text).unwrap(),
-        llama_7b(),
-        Needs {
-            critic: true,
-            reward_models: vec![true],
-        },
-        machine(kind, dtype),
-        Limits {
-            prompt: Some(192),
-            response: Some(300),
-        },
-    )
-    .unwrap()
-}
-
-const PPO: &str =
-    "ppo = { rollout_rows = 128, minibatch_rows = 64, sampling = { max_new_tokens = 300 } }";
-
-fn phase<'a>(plan: &'a MemoryPlan, name: &str) -> &'a Phase {
-    let found = plan.phases.iter().find(|phase| phase.name() == name);
-    found.unwrap_or_else(|| panic!("no {name} in {:?}", plan.phases))
-}
-
-#[test]
-fn seven_billion_parameters_with_adapters_fit_80_gb() {
-    let asked = question(
-        &format!(", lora = {{ rank = 8 }} }}\n{PPO}"),
-        DeviceKind::Cuda,
-    );
-    let plan = plan(&asked).unwrap();
-    assert!(
-        plan.fits == Some(true) && plan.peak < 80_000_000_000,
-        "{}",
-        plan.peak
-    );
-    let (base, adapter) = (2 * 6_738_415_616, 19_988_480);
-    let sampling = phase(&plan, "ppo: sampling");
-    // Reference, reward model and judge frozen, policy and critic trained, the best policy copied; four bytes for each value of the three heads.
-    assert_eq!(
-        sampling.parts.parameters,
-        base + (3 * 2 + 3 * 6) * adapter + 3 * 4 * 4097
-    );
-    assert_eq!(sampling.parts.kv_cache, 83 * 492 * 32 * 2 * 4096 * 2);
-    let update = phase(&plan, "ppo: update");
-    assert_eq!(update.parts.optimizer, 2 * 8 * adapter + 8 * 4097);
-    assert_eq!(update.parts.kv_cache, 0);
-    // A micro-batch of 4096 tokens, all of them read: per layer and token 4·4096 + 2·4096 + 4096 + 2·11008 reals.
-    let layer = 4096 * (2 * (4096 + 2 * 4096 + 2 * 4096 + 4096 + 2 * 11_008) + 4 * 32);
-    assert!(update.parts.activations > 32 * layer && update.parts.activations < 34 * layer);
-    for phase in &plan.phases {
-        assert_eq!(phase.peak, phase.parts.total());
-        assert!(phase.peak <= plan.peak);
-    }
-}
-
-#[test]
-fn merged_adapters_stand_on_weights_of_their_own() {
-    let lora = ", lora = { rank = 8 }, merge_adapters = true }";
-    let asked = question(&format!("{lora}\n{PPO}"), DeviceKind::Cuda);
-    let plan = plan(&asked).unwrap();
-    let base = 2 * 6_738_415_616_u64;
-    // SFT's, the reward model's and the judge's.
-    let weights = phase(&plan, "ppo: update").parts.parameters;
-    assert!(
-        weights > 3 * base && weights < 3 * base + (1 << 30),
-        "{weights}"
-    );
-    let weights = phase(&plan, "evaluation: judging").parts.parameters;
-    assert!(
-        weights >= 3 * base && weights < 3 * base + (1 << 20),
-        "{weights}"
-    );
-}
-
-#[test]
-fn passes_that_are_kept_for_the_first_update_are_alive_together() {
-    let with = |minibatch: usize| {
-        let ppo = format!(
-            "ppo = {{ rollout_rows = 8, minibatch_rows = {minibatch}, micro_batch_tokens = 0, sampling = {{ max_new_tokens = 300 }} }}"
-        );
-        let asked = question(
-            &format!(", lora = {{ rank = 8 }} }}\n{ppo}"),
-            DeviceKind::Cuda,
-        );
-        let plan = plan(&asked).unwrap();
-        let of = |name: &str| phase(&plan, name).parts.activations;
-        (of("ppo: measuring"), of("ppo: update"))
-    };
-    let ((alone, half), (kept, whole)) = (with(4), with(8));
-    // Twice the tokens, of two models: about four times.
-    assert!(whole > 7 * half / 2 && whole < 4 * half, "{half} {whole}");
-    assert!(kept > 20 * alone, "{alone} {kept}");
-}
-
-#[test]
-fn on_the_cpu_buffers_wait_and_the_best_policy_is_a_copy() {
-    let plan = plan(&question(&format!("}}\n{PPO}"), DeviceKind::Cpu)).unwrap();
-    let (sampling, update) = (phase(&plan, "ppo: sampling"), phase(&plan, "ppo: update"));
-    assert!(sampling.parts.activations > update.parts.activations);
-    let models = [
-        "reference",
-        "policy",
-        "reward model",
-        "critic",
-        "judge",
-        "best",
-    ];
-    assert_eq!(update.models.len(), models.len(), "{:?}", update.models);
-    assert_eq!(update.parts.parameters / (4 * 6_738_415_616), 6);
-    // The copy that samples.
-    assert_eq!(sampling.parts.parameters / (4 * 6_738_415_616), 7);
-}
-
-#[test]
-fn remedies_name_settings_and_the_peak_that_they_leave() {
-    let asked = question(&format!("}}\n{PPO}"), DeviceKind::Cuda);
-    let found = plan(&asked).unwrap();
-    assert_eq!(found.fits, Some(false));
-    let lora = found
-        .remedies
-        .iter()
-        .find(|remedy| remedy.set == ["model.lora={ rank = 8 }"])
-        .unwrap();
-    let with = question(
-        &format!(", lora = {{ rank = 8 }} }}\n{PPO}"),
-        DeviceKind::Cuda,
-    );
-    assert_eq!(lora.peak, plan(&with).unwrap().peak);
-    assert!(lora.fits && lora.changes_results);
-    assert_eq!(lora.typed(), "--set 'model.lora={ rank = 8 }'");
-
-    // 24 GB: adapters alone are too much, with 4096 tokens at once.
-    let mut small = asked.clone();
-    small.machine.memory = Some(24_000_000_000);
-    let found = plan(&small).unwrap();
-    let last = found.remedies.last().unwrap();
-    assert!(last.fits && last.set.len() > 1, "{last:?}");
-    assert!(
-        found.remedies[..found.remedies.len() - 1]
-            .iter()
-            .all(|remedy| !remedy.fits)
-    );
-
-    // Activations: fewer tokens at once, and nothing that changes results.
-    let ppo = PPO.replace("64", "64, micro_batch_tokens = 0");
-    let large = question(
-        &format!(", lora = {{ rank = 8 }} }}\n{ppo}"),
-        DeviceKind::Cuda,
-    );
-    let found = plan(&large).unwrap();
-    assert_eq!(found.peak_at, "ppo: update");
-    let [first, ..] = &found.remedies[..] else {
-        panic!("no remedy")
-    };
-    assert!(
-        first.fits && !first.changes_results && first.set[0].starts_with("ppo.micro_batch_tokens=")
-    );
-}
-
-#[test]
-fn what_no_machine_holds_is_refused() {
-    let mut asked = question("}\n", DeviceKind::Cuda);
-    asked.config.ppo.rollout_rows = usize::MAX;
-    let error = plan(&asked).unwrap_err();
-    assert_eq!(error.exit_code(), 2);
-    assert!(error.to_string().contains("beyond any machine"), "{error}");
-}
-
-#[test]
-fn the_table_keeps_to_its_width_and_says_what_was_assumed() {
-    for text in ["}", ", lora = { rank = 8 } }", ", recompute = true }"] {
-        for kind in [DeviceKind::Cpu, DeviceKind::Cuda] {
-            let plan = plan(&question(&format!("{text}\n"), kind)).unwrap();
-            let table = table(&plan, 100);
-            for line in table.lines() {
-                assert!(line.chars().count() <= 100, "{line}");
-            }
-            for words in ["ppo: update", "Peak ", "192 + 300", "The most is needed in"] {
-                assert!(table.contains(words), "no {words:?} in\n{table}");
-            }
-        }
-    }
 }

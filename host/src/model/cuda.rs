@@ -24,3 +24,7 @@ pub(super) mod scores;
 mod tests;
 
 pub(super) use pass::hidden;
+
+/// Rows that are sampled at once, and elements of logits in a chunk, both at most.
+#[cfg(test)]
+pub(crate) const LIMITS: (usize, usize) = (decoder::SLOTS, policy::CHUNK);

@@ -5,6 +5,7 @@
 //! Files and names are PEFT's: `adapter_config.json` and `adapter_model.safetensors`.
 //! Legend: I inputs, O outputs, r rank, C channels, F feed-forward, H heads, K key/value heads, D head size.
 
+use std::ops::Range;
 use std::path::Path;
 
 use candle_core::Tensor;
@@ -188,6 +189,21 @@ impl LoraConfig {
     }
 }
 
+/// A low-rank addition of one map: y[first..] += scale · B · A · x.
+pub(super) struct AdapterPart {
+    pub(super) layer: usize,
+    /// Its number among those of a layer.
+    pub(super) slot: usize,
+    /// The product that the map is a part of, and the first of its outputs there.
+    pub(super) place: Place,
+    pub(super) first: usize,
+    pub(super) outputs: usize,
+    pub(super) inputs: usize,
+    /// Where A (r, I) and B (O, r) lie among the adapter's values.
+    pub(super) a: Range<usize>,
+    pub(super) b: Range<usize>,
+}
+
 /// A scalar head's weight (C,) and bias, as they lie beside an adapter.
 pub(super) type SavedHead = (Vec<f32>, f32);
 
@@ -226,6 +242,47 @@ impl Adapter {
     /// The trained parameters.
     pub fn parameters(&self) -> &ParameterSet {
         &self.parameters
+    }
+
+    /// Its parts, layer by layer, in the order of its values.
+    pub(super) fn parts<'a>(
+        &'a self,
+        model: &'a LlamaConfig,
+    ) -> impl Iterator<Item = AdapterPart> + 'a {
+        let rank = self.config.rank;
+        let mut end = 0;
+        let mut next = move |count: usize| {
+            end += count;
+            end - count..end
+        };
+        (0..model.num_hidden_layers)
+            .flat_map(|layer| {
+                let targets = self.config.targets().enumerate();
+                targets.map(move |(slot, target)| (layer, slot, target))
+            })
+            .map(move |(layer, slot, target)| {
+                let (outputs, inputs) = target.shape(model);
+                let (place, first) = target.place(model);
+                AdapterPart {
+                    layer,
+                    slot,
+                    place,
+                    first,
+                    outputs,
+                    inputs,
+                    a: next(rank * inputs),
+                    b: next(outputs * rank),
+                }
+            })
+    }
+
+    /// The rank of each slot of a layer, and whether it sees all tokens (keys and values) or those that ask.
+    pub(super) fn slots(&self, model: &LlamaConfig) -> Vec<(usize, bool)> {
+        let sees_all = |target: Target| target.place(model).0 == Place::KeyValue;
+        let targets = self.config.targets();
+        targets
+            .map(|target| (self.config.rank, sees_all(target)))
+            .collect()
     }
 
     /// Adds the adapter to the weights it stands beside: W ← W + (α/r)·B·A.

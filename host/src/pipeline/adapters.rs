@@ -7,6 +7,7 @@ use finegrain_sdk::rng::Stream;
 
 use crate::config::ModelConfig;
 use crate::data::tokenizer::Tokenizer;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::{Llama, ScoredModel};
 
@@ -47,7 +48,7 @@ pub fn keep_base(model: &mut Llama, config: &ModelConfig, dir: &Path) -> Result<
 
 /// A model that can be saved.
 pub trait Save: Sized {
-    /// Adapter and weights as one.
+    /// Adapter and weights as one, on the processor: a device has no need of what is only written down.
     fn merged(&self) -> Result<Self>;
     /// Writes the model into a folder.
     fn save(&self, dir: &Path) -> Result<()>;
@@ -55,7 +56,7 @@ pub trait Save: Sized {
 
 impl Save for Llama {
     fn merged(&self) -> Result<Self> {
-        self.merged()
+        self.to(&Device::Cpu)?.merged()
     }
 
     fn save(&self, dir: &Path) -> Result<()> {
@@ -65,7 +66,7 @@ impl Save for Llama {
 
 impl Save for ScoredModel {
     fn merged(&self) -> Result<Self> {
-        self.merged()
+        self.to(&Device::Cpu)?.merged()
     }
 
     fn save(&self, dir: &Path) -> Result<()> {

@@ -8,8 +8,6 @@
 //! One pass over the parameters reads and writes p, m, v and g: the clipping factor is folded in, and the gradients are zero
 //! behind it.
 
-use std::borrow::Cow;
-
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,11 +16,11 @@ use serde::{Deserialize, Serialize};
 mod cuda;
 #[cfg(all(test, feature = "cuda"))]
 mod cuda_tests;
+mod moments;
 
-use crate::device::Device;
+use self::moments::{Moments, Values};
 use crate::error::{Error, Result};
 use crate::model::gradients::CHUNK;
-use crate::model::parameters::ParameterSet;
 use crate::model::{Gradients, Trainable};
 use crate::pipeline::checkpoints::{Part, Saved};
 use crate::telemetry::NotFinite;
@@ -95,73 +93,6 @@ impl OptimizerConfig {
             return 1.0;
         }
         (self.max_grad_norm / (norm + 1e-6)).min(1.0)
-    }
-}
-
-/// m and v of one set of parameters, and how to step through it.
-#[derive(Debug)]
-struct Moments {
-    values: Values,
-    /// Runs of values that decay alike: how many, and whether they do.
-    runs: Vec<(usize, bool)>,
-}
-
-/// m, then v, where the parameters are.
-#[derive(Debug)]
-enum Values {
-    Host([Vec<f32>; 2]),
-    #[cfg(feature = "cuda")]
-    Device([crate::device::Buffer<f32>; 2]),
-}
-
-impl Values {
-    fn zeros(device: &Device, count: usize) -> Result<Self> {
-        Ok(match device {
-            Device::Cpu => Self::Host([vec![0.0; count], vec![0.0; count]]),
-            #[cfg(feature = "cuda")]
-            Device::Cuda(gpu) => Self::Device([gpu.zeros(count)?, gpu.zeros(count)?]),
-        })
-    }
-
-    /// Copies of both, or the values themselves.
-    fn get(&self) -> Result<[Cow<'_, [f32]>; 2]> {
-        Ok(match self {
-            Self::Host([m, v]) => [Cow::Borrowed(m), Cow::Borrowed(v)],
-            #[cfg(feature = "cuda")]
-            Self::Device([m, v]) => [Cow::Owned(m.download()?), Cow::Owned(v.download()?)],
-        })
-    }
-
-    fn set(&mut self, index: usize, fill: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<()> {
-        match self {
-            Self::Host(values) => fill(&mut values[index]),
-            #[cfg(feature = "cuda")]
-            Self::Device(values) => {
-                let mut filled = vec![0.0; values[index].len()];
-                fill(&mut filled)?;
-                let gpu = values[index].gpu().clone();
-                values[index].view_mut().fill(&gpu, &filled)
-            }
-        }
-    }
-}
-
-impl Moments {
-    fn zeros(set: &ParameterSet, count: usize, config: &OptimizerConfig) -> Result<Self> {
-        let (entries, device) = (set.entries(), &set.device());
-        let mut runs: Vec<(usize, bool)> = Vec::new();
-        for entry in entries.iter().filter(|entry| entry.range.end <= count) {
-            let decays =
-                config.weight_decay > 0.0 && (config.decay_vectors || entry.shape.len() > 1);
-            match runs.last_mut() {
-                Some((values, same)) if *same == decays => *values += entry.range.len(),
-                _ => runs.push((entry.range.len(), decays)),
-            }
-        }
-        Ok(Self {
-            values: Values::zeros(device, count)?,
-            runs,
-        })
     }
 }
 

@@ -1,4 +1,5 @@
 //! What the tests of the command share: calling it, its configurations, a run as small as may be.
+#![allow(clippy::print_stderr, reason = "tests say why they skip")]
 #![allow(
     dead_code,
     reason = "every test binary has this module and uses a part of it"
@@ -71,4 +72,19 @@ pub(crate) fn stages(store: &Path, stage: &str) -> Vec<PathBuf> {
     let mut stages: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     stages.sort();
     stages
+}
+
+/// The folder of CUDA's libraries: the emulator's, or those that the environment names. `None` where there is neither, with
+/// the reason printed.
+pub(crate) fn cuda_libraries() -> Option<PathBuf> {
+    if let Some(folder) = std::env::var_os("FINEGRAIN_CUDA_LIBRARIES") {
+        return Some(folder.into());
+    }
+    match finegrain_cuda_emulator::libraries() {
+        Ok(folder) => Some(folder),
+        Err(reason) => {
+            eprintln!("skipped: {reason}");
+            None
+        }
+    }
 }

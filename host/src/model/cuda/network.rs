@@ -217,6 +217,18 @@ impl<'a> Network<'a> {
     }
 }
 
+impl<'a> Layer<'a> {
+    fn map(&mut self, place: Place) -> &mut Projection<'a> {
+        match place {
+            Place::Query => &mut self.query,
+            Place::KeyValue => &mut self.key_value,
+            Place::Output => &mut self.output,
+            Place::GateUp => &mut self.gate_up,
+            Place::Down => &mut self.down,
+        }
+    }
+}
+
 /// Puts an adapter's matrices beside the maps they add to; returns the slots.
 fn attach<'a>(
     layers: &mut [Layer<'a>],
@@ -224,40 +236,16 @@ fn attach<'a>(
     adapter: &'a Adapter,
     gpu: &Arc<Gpu>,
 ) -> Result<Vec<(usize, bool)>> {
-    let config = adapter.config();
-    let (rank, scale) = (config.rank, config.scale() as f32);
+    let rank = adapter.config().rank;
     let values = adapter.parameters.storage.read_on(gpu)?;
-    let mut at = 0;
-    let mut take = |count: usize| {
-        at += count;
-        values.part(at - count..at)
-    };
-    for layer in layers {
-        for (slot, target) in config.targets().enumerate() {
-            let (outputs, inputs) = target.shape(model.config());
-            let (a, b) = (take(rank * inputs), take(outputs * rank));
-            let (place, first) = target.place(model.config());
-            let projection = match place {
-                Place::Query => &mut layer.query,
-                Place::KeyValue => &mut layer.key_value,
-                Place::Output => &mut layer.output,
-                Place::GateUp => &mut layer.gate_up,
-                Place::Down => &mut layer.down,
-            };
-            projection.adapters.push(LowRank {
-                slot,
-                first,
-                a: Matrix::new(a, rank, inputs),
-                b: Matrix::new(b, outputs, rank),
-                scale,
-            });
-        }
+    for part in adapter.parts(model.config()) {
+        layers[part.layer].map(part.place).adapters.push(LowRank {
+            slot: part.slot,
+            first: part.first,
+            a: Matrix::new(values.part(part.a), rank, part.inputs),
+            b: Matrix::new(values.part(part.b), part.outputs, rank),
+            scale: adapter.config().scale() as f32,
+        });
     }
-    let sees_all = |target: crate::model::lora::Target| {
-        matches!(target.place(model.config()).0, Place::KeyValue)
-    };
-    Ok(config
-        .targets()
-        .map(|target| (rank, sees_all(target)))
-        .collect())
+    Ok(adapter.slots(model.config()))
 }

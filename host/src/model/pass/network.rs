@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::pool::Pool;
 use crate::model::config::LlamaConfig;
-use crate::model::lora::{Adapter, Place, Target};
+use crate::model::lora::{Adapter, Place};
 use crate::ops::Element;
 use crate::ops::attention::Sizes;
 use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
@@ -219,6 +219,18 @@ impl<'a, T: Element> Network<'a, T> {
     }
 }
 
+impl<'a, T> Layer<'a, T> {
+    fn map(&mut self, place: Place) -> &mut Projection<'a, T> {
+        match place {
+            Place::Query => &mut self.query,
+            Place::KeyValue => &mut self.key_value,
+            Place::Output => &mut self.output,
+            Place::GateUp => &mut self.gate_up,
+            Place::Down => &mut self.down,
+        }
+    }
+}
+
 /// Puts an adapter's matrices beside the maps they add to; returns the slots.
 fn attach<'a, T: Element>(
     layers: &mut [Layer<'a, T>],
@@ -227,32 +239,14 @@ fn attach<'a, T: Element>(
     values: &'a [T],
 ) -> Vec<(usize, bool)> {
     let rank = adapter.config().rank;
-    let scale = T::from_f64(adapter.config().scale());
-    let mut rest = values;
-    for layer in layers {
-        for (slot, target) in adapter.config().targets().enumerate() {
-            let (outputs, inputs) = target.shape(config);
-            let (a, after) = rest.split_at(rank * inputs);
-            let (b, after) = after.split_at(outputs * rank);
-            rest = after;
-            let (place, first) = target.place(config);
-            let projection = match place {
-                Place::Query => &mut layer.query,
-                Place::KeyValue => &mut layer.key_value,
-                Place::Output => &mut layer.output,
-                Place::GateUp => &mut layer.gate_up,
-                Place::Down => &mut layer.down,
-            };
-            projection.adapters.push(LowRank {
-                slot,
-                first,
-                a: Matrix::new(a, rank, inputs),
-                b: Matrix::new(b, outputs, rank),
-                scale,
-            });
-        }
+    for part in adapter.parts(config) {
+        layers[part.layer].map(part.place).adapters.push(LowRank {
+            slot: part.slot,
+            first: part.first,
+            a: Matrix::new(&values[part.a], rank, part.inputs),
+            b: Matrix::new(&values[part.b], part.outputs, rank),
+            scale: T::from_f64(adapter.config().scale()),
+        });
     }
-    let all_tokens = |target: Target| matches!(target.place(config).0, Place::KeyValue);
-    let targets = adapter.config().targets();
-    targets.map(|target| (rank, all_tokens(target))).collect()
+    adapter.slots(config)
 }

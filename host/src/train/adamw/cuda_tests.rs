@@ -3,7 +3,8 @@
 use half::bf16;
 
 use super::*;
-use crate::device::Dtype;
+use crate::device::{Device, Dtype};
+use crate::model::parameters::ParameterSet;
 use crate::ops::gradient_check::{wave, with_gpus};
 use crate::pipeline::checkpoints::{
     CheckpointConfig, Checkpoints, Snapshot, parameters, restore_parameters,
