@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::CompareArgs;
 use crate::commands::{TABLE_WIDTH, announce, emit, emit_json, session};
 use crate::config::{self, Config, nearest};
+use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::finished::FinishedRuns;
 use crate::pipeline::run_dir::RunDir;
@@ -66,7 +67,6 @@ pub(super) fn compare(args: &CompareArgs) -> Result<()> {
     let mut plugins = finished.plugins;
     for variant in runnable {
         let name = variant.source.display().to_string();
-        session.check(&variant.config)?;
         plugins.add(&name, &session.identities(&variant.config)?);
     }
     for warning in &plugins.warnings {
@@ -74,6 +74,10 @@ pub(super) fn compare(args: &CompareArgs) -> Result<()> {
     }
     if announce(&args.common, &session, &to_run)? {
         return Ok(());
+    }
+    // Before anything runs; a dry run needs no GPU.
+    for config in &to_run {
+        Device::open(&config.device)?;
     }
     let dir = RunDir::open(&out)?;
     for run in run_all(&session, args.jobs.get(), &out, &to_run)? {

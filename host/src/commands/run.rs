@@ -5,6 +5,7 @@ use std::slice;
 use crate::cli::RunArgs;
 use crate::commands::{TABLE_WIDTH, announce, emit, emit_json, session};
 use crate::config;
+use crate::device::Device;
 use crate::error::Result;
 use crate::pipeline::comparison;
 use crate::pipeline::run_dir::RunDir;
@@ -17,10 +18,12 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
         None => format!("runs/{}-seed{}", config.name, config.seed).into(),
     };
     let session = session(&args.common, [&config])?;
-    session.check(&config)?;
+    session.check_plugins(&config)?;
     if announce(&args.common, &session, slice::from_ref(&config))? {
         return Ok(());
     }
+    // Before anything runs; a dry run needs no GPU.
+    Device::open(&config.device)?;
     let dir = RunDir::open(&out)?;
     let finished = dir.run(&session, &config)?;
     let result = comparison::summarise(&[vec![finished]], None)?;

@@ -85,10 +85,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Opens the device and every plugin that a configuration names, so that a wrong name or option is found before anything
-    /// runs.
-    pub fn check(&self, config: &Config) -> Result<()> {
-        Device::open(&config.device)?;
+    /// Opens every plugin that a configuration names, so that a wrong name or option is found before anything runs.
+    pub fn check_plugins(&self, config: &Config) -> Result<()> {
         self.identities(config).map(|_| ())
     }
 
