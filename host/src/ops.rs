@@ -19,9 +19,12 @@ mod exp;
 pub(crate) mod gradient_check;
 mod lanes;
 pub mod log_prob;
+pub(crate) mod panels;
 pub mod product;
+mod register;
 pub mod rms_norm;
 pub mod rope;
 pub mod swiglu;
+pub(crate) mod tile;
 
 pub use element::Element;

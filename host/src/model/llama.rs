@@ -23,7 +23,7 @@ use super::config::LlamaConfig;
 use super::cuda;
 use super::lora::{self, Adapter, LoraConfig};
 use super::parameters::{self, PER_LAYER, ParameterSet};
-use super::pass::{self, Network, NetworkGradients, Pass, Pool, Read};
+use super::pass::{self, Network, NetworkGradients, Pass, Way, Pool, Read};
 use crate::data::ragged::TokenBatch;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -277,7 +277,7 @@ impl Llama {
     /// Takes a batch through the model; `keep` says whether there will be a way back.
     pub(super) fn pass(&self, batch: &TokenBatch, read: Read, keep: bool) -> Result<Pass<f32>> {
         let prepared = pass::prepare(batch, read, &self.config)?;
-        let network = self.network(prepared.longest());
+        let network = self.network(prepared.longest()).laid_out(Way::Forwards);
         Ok(Pass::forward(&network, prepared, keep))
     }
 
@@ -287,7 +287,12 @@ impl Llama {
             Some(_) => NetworkGradients::Adapter(gradients),
             None => NetworkGradients::Weights(gradients),
         };
-        let network = self.network(pass.longest());
+        let mut network = self
+            .network(pass.longest())
+            .laid_out(Way::Backwards);
+        if self.recompute {
+            network = network.laid_out(Way::Forwards);
+        }
         pass.backward(&network, d_hidden, gradients);
     }
 

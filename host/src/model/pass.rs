@@ -29,7 +29,7 @@ use crate::ops::{Element, embedding, rms_norm};
 
 #[cfg(feature = "cuda")]
 pub(in crate::model) use self::network::Dimensions;
-pub(crate) use self::network::Network;
+pub(crate) use self::network::{Network, Way};
 pub(crate) use self::pool::{Pool, Pooled};
 pub use self::rows::Read;
 pub(in crate::model) use self::rows::Rows;

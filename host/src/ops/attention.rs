@@ -29,7 +29,6 @@ mod forward;
 mod pack;
 #[cfg(test)]
 mod tests;
-mod tile;
 
 /// One row: where its tokens lie, and which of them ask. The tokens that ask follow each other.
 #[derive(Clone, Debug, PartialEq)]

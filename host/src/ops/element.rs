@@ -5,9 +5,14 @@ use std::ops::Neg;
 use candle_core::WithDType;
 
 use super::exp::exp;
+use super::lanes::LANES;
+pub use super::register::Register;
 
 /// A floating-point element with the functions the kernels need.
 pub trait Element: WithDType + Default + Neg<Output = Self> {
+    /// Sixteen of them.
+    type Register: Register<Self>;
+
     /// −∞, which `exp` takes to exactly zero.
     const NEG_INFINITY: Self;
     /// +∞.
@@ -32,6 +37,11 @@ pub trait Element: WithDType + Default + Neg<Output = Self> {
 const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 
 impl Element for f32 {
+    #[cfg(all(target_arch = "x86_64", target_feature = "avx512f"))]
+    type Register = std::arch::x86_64::__m512;
+    #[cfg(not(all(target_arch = "x86_64", target_feature = "avx512f")))]
+    type Register = [f32; LANES];
+
     const NEG_INFINITY: Self = f32::NEG_INFINITY;
     const INFINITY: Self = f32::INFINITY;
 
@@ -61,6 +71,8 @@ impl Element for f32 {
 }
 
 impl Element for f64 {
+    type Register = [f64; LANES];
+
     const NEG_INFINITY: Self = f64::NEG_INFINITY;
     const INFINITY: Self = f64::INFINITY;
 

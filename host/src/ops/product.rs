@@ -73,6 +73,26 @@ impl<'a, T> Matrix<'a, T> {
     }
 }
 
+impl<T: Copy> Matrix<'_, T> {
+    /// Writes the rows into `out`, `stride` elements apart; what lies between them stays.
+    pub(super) fn copy_rows(self, out: &mut [T], stride: usize) {
+        if self.column_stride == 1 {
+            let rows = self.values.chunks(self.row_stride.max(1));
+            for (out, row) in out.chunks_mut(stride).zip(rows).take(self.rows) {
+                out[..self.columns].copy_from_slice(&row[..self.columns]);
+            }
+            return;
+        }
+        // The elements of a column lie side by side.
+        for column in 0..self.columns {
+            let from = &self.values[column * self.column_stride..];
+            let from = from.iter().step_by(self.row_stride).take(self.rows);
+            let to = out[column..].iter_mut().step_by(stride);
+            to.zip(from).for_each(|(to, &from)| *to = from);
+        }
+    }
+}
+
 /// A matrix to be written: rows `stride` apart, columns side by side.
 #[derive(Debug)]
 pub struct MatrixMut<'a, T> {
@@ -141,7 +161,7 @@ impl<T: Element> Product<T> {
 }
 
 /// Products of fewer multiplications than this are not worth waking a second thread for.
-const PARALLEL: usize = 48 * 48 * 256;
+pub(super) const PARALLEL: usize = 48 * 48 * 256;
 
 /// out (m, n) = scale · a (m, k) · b (k, n), or out += scale · a · b.
 ///

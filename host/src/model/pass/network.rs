@@ -3,11 +3,14 @@
 
 use std::sync::Arc;
 
-use super::pool::Pool;
+use rayon::prelude::*;
+
+use super::pool::{Pool, Pooled};
 use crate::model::config::LlamaConfig;
 use crate::model::lora::{Adapter, Place};
 use crate::ops::Element;
 use crate::ops::attention::Sizes;
+use crate::ops::panels::{self, Panels};
 use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
 use crate::ops::rope::{Table, table};
 
@@ -62,10 +65,24 @@ pub(super) struct LowRank<'a, T> {
     pub(super) scale: T,
 }
 
+/// Which way a network is taken through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Forwards,
+    Backwards,
+}
+
+/// Matrices of a layer with more elements than this (4 MiB of f32) are not laid out once for all chunks: the copy would be
+/// felt in memory, and the products are large enough to lay out their own parts.
+const LAID_OUT: usize = 1 << 20;
+
 /// A linear map y = W · x with its adapters.
 pub(super) struct Projection<'a, T> {
     /// (O, I).
     pub(super) weight: Matrix<'a, T>,
+    /// Wᵀ for y and W for the gradient of x, laid out where all chunks share that.
+    forwards: Option<Panels<Pooled<T>>>,
+    backwards: Option<Panels<Pooled<T>>>,
     pub(super) adapters: Vec<LowRank<'a, T>>,
 }
 
@@ -73,16 +90,33 @@ impl<'a, T: Element> Projection<'a, T> {
     fn new(values: &'a [T], outputs: usize, inputs: usize) -> Self {
         Self {
             weight: Matrix::new(values, outputs, inputs),
+            forwards: None,
+            backwards: None,
             adapters: Vec::new(),
         }
+    }
+
+    fn lay_out(&mut self, way: Way, pool: &Arc<Pool<T>>) {
+        let (matrix, panels) = match way {
+            Way::Forwards => (self.weight.t(), &mut self.forwards),
+            Way::Backwards => (self.weight, &mut self.backwards),
+        };
+        let len = panels::len(matrix.rows(), matrix.columns());
+        *panels = Some(Panels::new(matrix, pool.take(len)));
     }
 
     /// y of n tokens: x (n, I) → out (n, O), added to what is there where `how` says so.
     pub(super) fn forward(&self, x: &[T], out: &mut [T], how: Product<T>, pool: &Arc<Pool<T>>) {
         let (inputs, outputs) = (self.weight.columns(), self.weight.rows());
         let n = out.len() / outputs;
+        match &self.forwards {
+            Some(panels) => panels.multiply(x, out, how.add, how.threads),
+            None => {
+                let (out, x) = (MatrixMut::new(out, n, outputs), Matrix::new(x, n, inputs));
+                multiply(out, x, self.weight.t(), how);
+            }
+        }
         let x = Matrix::new(x, n, inputs);
-        multiply(MatrixMut::new(out, n, outputs), x, self.weight.t(), how);
         for adapter in &self.adapters {
             let rank = adapter.a.rows();
             let mut low = pool.take(n * rank);
@@ -108,8 +142,14 @@ impl<'a, T: Element> Projection<'a, T> {
     ) {
         let (inputs, outputs) = (self.weight.columns(), self.weight.rows());
         let n = dx.len() / inputs;
+        match &self.backwards {
+            Some(panels) => panels.multiply(grad, dx, how.add, how.threads),
+            None => {
+                let (dx, grad) = (MatrixMut::new(dx, n, inputs), Matrix::new(grad, n, outputs));
+                multiply(dx, grad, self.weight, how);
+            }
+        }
         let grad = Matrix::new(grad, n, outputs);
-        multiply(MatrixMut::new(dx, n, inputs), grad, self.weight, how);
         for adapter in &self.adapters {
             let rank = adapter.a.rows();
             let low = &mut *low_grads[adapter.slot];
@@ -219,7 +259,34 @@ impl<'a, T: Element> Network<'a, T> {
     }
 }
 
+impl<T: Element> Network<'_, T> {
+    /// Lays the weights out for the products of one way, where the model is small enough.
+    #[must_use]
+    pub(crate) fn laid_out(mut self, way: Way) -> Self {
+        let elements: usize = self.dimensions.layer().iter().sum();
+        if elements <= LAID_OUT {
+            let pool = &self.pool;
+            self.layers.par_iter_mut().for_each(|layer| {
+                for map in layer.maps() {
+                    map.lay_out(way, pool);
+                }
+            });
+        }
+        self
+    }
+}
+
 impl<'a, T> Layer<'a, T> {
+    fn maps(&mut self) -> [&mut Projection<'a, T>; 5] {
+        [
+            &mut self.query,
+            &mut self.key_value,
+            &mut self.output,
+            &mut self.gate_up,
+            &mut self.down,
+        ]
+    }
+
     fn map(&mut self, place: Place) -> &mut Projection<'a, T> {
         match place {
             Place::Query => &mut self.query,

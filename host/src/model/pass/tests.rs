@@ -15,6 +15,8 @@ struct Subject {
     values: Vec<f64>,
     adapter: Option<(Adapter, Vec<f64>)>,
     recompute: bool,
+    /// Whether the weights are laid out once for all chunks.
+    laid_out: bool,
     pool: Arc<Pool<f64>>,
 }
 
@@ -33,6 +35,7 @@ impl Subject {
             values: double(model.weights().host()),
             adapter,
             recompute: false,
+            laid_out: true,
             pool: Arc::default(),
         })
     }
@@ -45,13 +48,18 @@ impl Subject {
     fn network(&self) -> Network<'_, f64> {
         let adapter = self.adapter.as_ref();
         let adapter = adapter.map(|(adapter, values)| (adapter, &values[..]));
-        Network::new(
+        let network = Network::new(
             &self.config,
             (&self.values, adapter),
             self.config.max_position_embeddings,
             self.recompute,
             &self.pool,
-        )
+        );
+        if self.laid_out {
+            network.laid_out(Way::Forwards).laid_out(Way::Backwards)
+        } else {
+            network
+        }
     }
 
     /// Σ hidden · wave.
@@ -144,6 +152,21 @@ fn gradients_of_adapters_agree_with_differences() -> Result<()> {
         }
         let batch = long_batch(&mut subject.config);
         subject.check(&batch, Read::Responses, 11)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn large_weights_are_multiplied_as_they_are() -> Result<()> {
+    for adapter in [None, Some(LoraConfig::default())] {
+        let mut subject = Subject::new(adapter)?;
+        let batch = long_batch(&mut subject.config);
+        let laid_out = subject.gradients(&batch, Read::Predicting)?;
+        subject.laid_out = false;
+        let as_they_are = subject.gradients(&batch, Read::Predicting)?;
+        for (a, b) in laid_out.iter().zip(&as_they_are) {
+            assert!((a - b).abs() <= 1e-11 * b.abs().max(1.0), "{a} {b}");
+        }
     }
     Ok(())
 }

@@ -6,30 +6,28 @@
 
 use super::super::element::Element;
 use super::super::lanes::{LANES, dot};
+use super::super::tile::{Left, Out, PANEL, Right, product};
 use super::Span;
 use super::pack::{Head, Sizes};
-use super::tile::{Matrix, ROWS, product};
+
+/// Queries whose weights are held at a time: enough of them that the sums over queries are long, few enough that long rows
+/// have no (L, L) in memory.
+const BLOCK: usize = 32;
+/// Queries or keys of one tile's height, whose ends of the causal triangle are cut off together.
+const ROWS: usize = 8;
 
 /// What is reused from head to head.
-#[derive(Default)]
 struct Scratch<T> {
-    query: Vec<T>,
-    query_turned: Vec<T>,
-    grad: Vec<T>,
-    grad_turned: Vec<T>,
-    keys: Vec<T>,
+    /// Transposes of keys and values, (D, L′), the keys' with the factor 1 / √D.
     keys_turned: Vec<T>,
-    values: Vec<T>,
-    /// Log-sums of a query head, +∞ after its last query: such a query weighs nothing.
-    log_sums: Vec<T>,
-    /// Σ dO∘O of a query head.
-    shifts: Vec<T>,
-    /// Pᵀ and dSᵀ of sixteen queries, (L′, 16).
+    values_turned: Vec<T>,
+    /// Where D is not a number of whole registers.
+    keys: Vec<T>,
+    query: Vec<T>,
+    grad: Vec<T>,
+    /// P and dS/√D of some queries, (32, L′).
     weights: Vec<T>,
     d_scores: Vec<T>,
-    /// (L′, D′).
-    d_keys: Vec<T>,
-    d_values: Vec<T>,
 }
 
 /// What the backward pass is given: the operands and results of the forward pass, and the gradient of `out`.
@@ -47,6 +45,24 @@ pub struct Given<'a, T> {
     pub grad: &'a [T],
 }
 
+/// One query head of a row and the key/value head that it asks.
+struct Operands<'a, T> {
+    /// (L, D): queries, dO, O.
+    query: Head<'a, T>,
+    grad: Head<'a, T>,
+    out: Head<'a, T>,
+    /// (D, L′), the keys' with the factor 1 / √D.
+    keys_turned: Right<'a, T>,
+    values_turned: Right<'a, T>,
+    /// (L, D).
+    keys: Right<'a, T>,
+    query_right: Right<'a, T>,
+    grad_right: Right<'a, T>,
+    /// Log-sums of the head's queries, `heads` apart.
+    log_sums: &'a [T],
+    heads: usize,
+}
+
 /// Writes the gradients of query (m, H·D) and `key_value` (n, 2·K·D).
 pub fn backward<T: Element>(
     given: &Given<'_, T>,
@@ -61,133 +77,152 @@ pub fn backward<T: Element>(
         size,
     } = sizes;
     let (wide, narrow) = (sizes.query_width(), sizes.key_value_width());
-    let mut scratch = Scratch::default();
+    let mut scratch = Scratch {
+        keys_turned: Vec::new(),
+        values_turned: Vec::new(),
+        keys: Vec::new(),
+        query: Vec::new(),
+        grad: Vec::new(),
+        weights: Vec::new(),
+        d_scores: Vec::new(),
+    };
     for span in spans {
         let d_query = &mut d_query[span.queries.start * wide..span.queries.end * wide];
         let d_key_value = &mut d_key_value[span.keys.start * narrow..span.keys.end * narrow];
+        d_key_value.fill(T::zero());
         for kv_head in 0..kv_heads {
             let of = |column| Head::of(given.key_value, &span.keys, narrow, column, size);
-            let keys = of(kv_head * size);
-            keys.pack(T::one(), &mut scratch.keys);
-            keys.pack_turned(T::one(), &mut scratch.keys_turned);
-            of((kv_heads + kv_head) * size).pack(T::one(), &mut scratch.values);
-            let length = scratch.keys.len();
-            for sum in [&mut scratch.d_keys, &mut scratch.d_values] {
-                sum.clear();
-                sum.resize(length, T::zero());
-            }
+            let (keys, values) = (of(kv_head * size), of((kv_heads + kv_head) * size));
+            let keys_turned = keys.turned(sizes.scale(), &mut scratch.keys_turned);
+            let values_turned = values.turned(T::one(), &mut scratch.values_turned);
+            let keys = keys.right(&mut scratch.keys);
             for head in kv_head * sizes.group()..(kv_head + 1) * sizes.group() {
                 let of = |values| Head::of(values, &span.queries, wide, head * size, size);
                 let (query, grad) = (of(given.query), of(given.grad));
-                query.pack(sizes.scale(), &mut scratch.query);
-                query.pack_turned(sizes.scale(), &mut scratch.query_turned);
-                grad.pack(T::one(), &mut scratch.grad);
-                grad.pack_turned(T::one(), &mut scratch.grad_turned);
-                let padded = span.queries.len().next_multiple_of(LANES);
-                scratch.shifts.clear();
-                let shifts = grad.rows().zip(of(given.out).rows());
-                scratch.shifts.extend(shifts.map(|(g, o)| dot(g, o)));
-                scratch.shifts.resize(padded, T::zero());
-                scratch.log_sums.clear();
-                let log_sums = span.queries.clone();
-                let log_sums = log_sums.map(|i| given.log_sums[i * heads + head]);
-                scratch.log_sums.extend(log_sums);
-                scratch.log_sums.resize(padded, T::INFINITY);
-                query_head(&mut scratch, sizes, span, head, d_query);
-            }
-            let padded = sizes.padded();
-            let sums = [&scratch.d_keys, &scratch.d_values];
-            for (sums, head) in sums.into_iter().zip([kv_head, kv_heads + kv_head]) {
-                let rows = d_key_value.chunks_exact_mut(narrow);
-                for (row, sums) in rows.zip(sums.chunks_exact(padded)) {
-                    row[head * size..][..size].copy_from_slice(&sums[..size]);
-                }
+                let operands = Operands {
+                    query,
+                    grad,
+                    out: of(given.out),
+                    keys_turned,
+                    values_turned,
+                    keys,
+                    query_right: query.right(&mut scratch.query),
+                    grad_right: grad.right(&mut scratch.grad),
+                    log_sums: given.log_sums.get(span.queries.start * heads + head..).unwrap_or_default(),
+                    heads,
+                };
+                let strips = (&mut scratch.weights, &mut scratch.d_scores);
+                let columns = (head * size, kv_head * size);
+                query_head(&operands, strips, sizes, span, columns, (d_query, d_key_value));
             }
         }
     }
 }
 
-/// One query head of a row: writes its columns of `d_query` and adds to the gradients of its keys and values.
+/// One query head of a row: writes its columns of `d_query`, from `columns.0` on, and adds to the gradients of its keys,
+/// from `columns.1` on, and values.
 fn query_head<T: Element>(
-    scratch: &mut Scratch<T>,
+    of: &Operands<'_, T>,
+    (weights, d_scores): (&mut Vec<T>, &mut Vec<T>),
     sizes: Sizes,
     span: &Span,
-    head: usize,
-    d_query: &mut [T],
+    (query_column, key_column): (usize, usize),
+    (d_query, d_key_value): (&mut [T], &mut [T]),
 ) {
-    let (size, padded, wide) = (sizes.size, sizes.padded(), sizes.query_width());
+    let (size, wide, narrow) = (sizes.size, sizes.query_width(), sizes.key_value_width());
     let queries = span.queries.len();
     let stride = span.keys.len().next_multiple_of(LANES);
-    scratch.weights.resize(LANES * stride, T::zero());
-    scratch.d_scores.resize(LANES * stride, T::zero());
-    for block in (0..queries).step_by(LANES) {
-        // Keys up to the last query of the block, in whole tiles.
-        let seen = (span.first + block + LANES)
-            .next_multiple_of(ROWS)
-            .min(stride);
-        weigh(scratch, sizes, span, block, seen);
-        // dQᵀ = Kᵀ · dSᵀ / √D
-        for channel in (0..size).step_by(ROWS) {
-            let keys = Matrix::new(&scratch.keys_turned, stride).at(channel, 0);
-            let tile = product(keys, Matrix::new(&scratch.d_scores, LANES), seen);
-            let width = ROWS.min(size - channel);
-            let rows = d_query[block * wide..].chunks_exact_mut(wide).take(LANES);
-            for (lane, d_query) in rows.enumerate() {
-                let d_query = &mut d_query[head * size + channel..][..width];
-                for (d_query, tile) in d_query.iter_mut().zip(&tile) {
-                    *d_query = tile[lane] * sizes.scale();
-                }
+    weights.resize(BLOCK * stride, T::zero());
+    d_scores.resize(BLOCK * stride, T::zero());
+    for block in (0..queries).step_by(BLOCK) {
+        let rows = BLOCK.min(queries - block);
+        for first in (0..rows).step_by(ROWS) {
+            let count = ROWS.min(rows - first);
+            let strips = (&mut weights[first * stride..], &mut d_scores[first * stride..]);
+            weigh(of, strips, sizes, span, (block + first, count));
+            // dQ = dS · K / √D
+            let seen = span.first + block + first + count;
+            for channel in (0..size).step_by(PANEL) {
+                let out = Out {
+                    values: &mut d_query[(block + first) * wide + query_column + channel..],
+                    row: wide,
+                };
+                let left = Left {
+                    values: &d_scores[first * stride..],
+                    row: stride,
+                    step: 1,
+                };
+                let width = PANEL.min(size - channel);
+                product(out, left, of.keys.columns(channel), (count, seen, width), false);
             }
         }
-        // dK += dSᵀ · (Q / √D) and dV += Pᵀ · dO
-        for (sums, left, right) in [
-            (&mut scratch.d_keys, &scratch.d_scores, &scratch.query),
-            (&mut scratch.d_values, &scratch.weights, &scratch.grad),
+        // dK += dSᵀ · Q / √D and dV += Pᵀ · dO: eight keys from the first query on that sees one of them.
+        let seen = span.first + block + rows;
+        let value_column = key_column + sizes.kv_heads * size;
+        for (column, strip, right) in [
+            (key_column, &*d_scores, of.query_right),
+            (value_column, &*weights, of.grad_right),
         ] {
-            let (left, right) = (Matrix::new(left, LANES), Matrix::new(right, padded));
             for key in (0..seen).step_by(ROWS) {
-                for channel in (0..padded).step_by(LANES) {
-                    let tile = product(left.at(key, 0), right.at(block, channel), LANES);
-                    for (r, tile) in tile.iter().enumerate() {
-                        let sums = &mut sums[(key + r) * padded + channel..][..LANES];
-                        sums.iter_mut().zip(tile).for_each(|(sum, &t)| *sum += t);
-                    }
+                let first = key.saturating_sub(span.first + block);
+                let left = Left {
+                    values: &strip[first * stride + key..],
+                    row: 1,
+                    step: stride,
+                };
+                let right = right.steps(block + first);
+                for channel in (0..size).step_by(PANEL) {
+                    let out = Out {
+                        values: &mut d_key_value[key * narrow + column + channel..],
+                        row: narrow,
+                    };
+                    let width = PANEL.min(size - channel);
+                    let sizes = (ROWS.min(seen - key), rows - first, width);
+                    product(out, left, right.columns(channel), sizes, true);
                 }
             }
         }
     }
 }
 
-/// Pᵀ and dSᵀ of the sixteen queries from `block` on, for the keys before `seen`.
+/// P and dS / √D of the `count` queries from `first` on, for the keys up to the last that one of them sees and in whole
+/// registers; zero for the keys after each. A tile of eight keys that begins at or before a query's own ends there at last.
 fn weigh<T: Element>(
-    scratch: &mut Scratch<T>,
+    of: &Operands<'_, T>,
+    (weights, d_scores): (&mut [T], &mut [T]),
     sizes: Sizes,
     span: &Span,
-    block: usize,
-    seen: usize,
+    (first, count): (usize, usize),
 ) {
-    let stride = span.queries.len().next_multiple_of(LANES);
-    let query = Matrix::new(&scratch.query_turned, stride).at(0, block);
-    let grad = Matrix::new(&scratch.grad_turned, stride).at(0, block);
-    let log_sums = &scratch.log_sums[block..][..LANES];
-    let shifts = &scratch.shifts[block..][..LANES];
-    for key in (0..seen).step_by(ROWS) {
-        let keys = Matrix::new(&scratch.keys, sizes.padded()).at(key, 0);
-        let values = Matrix::new(&scratch.values, sizes.padded()).at(key, 0);
-        let scores = product(keys, query, sizes.size);
-        let d_weights = product(values, grad, sizes.size);
-        for r in 0..ROWS {
-            let weights = &mut scratch.weights[(key + r) * LANES..][..LANES];
-            let d_scores = &mut scratch.d_scores[(key + r) * LANES..][..LANES];
+    let stride = span.keys.len().next_multiple_of(LANES);
+    let padded = (span.first + first + count).next_multiple_of(LANES);
+    for key in (0..padded).step_by(PANEL) {
+        let counts = (count, sizes.size, PANEL.min(padded - key));
+        for (strip, left, right) in [
+            (&mut *weights, of.query, of.keys_turned),
+            (&mut *d_scores, of.grad, of.values_turned),
+        ] {
+            let out = Out {
+                values: &mut strip[key..],
+                row: stride,
+            };
+            product(out, left.left(first), right.columns(key), counts, false);
+        }
+    }
+    let scale = sizes.scale();
+    let rows = weights.chunks_exact_mut(stride).zip(d_scores.chunks_exact_mut(stride));
+    let asked = of.grad.rows().zip(of.out.rows()).skip(first).take(count);
+    for (r, ((weights, d_scores), (grad, out))) in rows.zip(asked).enumerate() {
+        let shift = dot(grad, out);
+        let log_sum = of.log_sums[(first + r) * of.heads];
+        let position = span.first + first + r;
+        weights[position + 1..padded].fill(T::NEG_INFINITY);
+        let chunks = weights[..padded].as_chunks_mut::<LANES>().0;
+        let d_chunks = d_scores[..padded].as_chunks_mut::<LANES>().0;
+        for (weights, d_scores) in chunks.iter_mut().zip(d_chunks) {
             for lane in 0..LANES {
-                let after = key + r > span.first + block + lane;
-                let score = if after {
-                    T::NEG_INFINITY
-                } else {
-                    scores[r][lane]
-                };
-                weights[lane] = (score - log_sums[lane]).exp();
-                d_scores[lane] = weights[lane] * (d_weights[r][lane] - shifts[lane]);
+                weights[lane] = (weights[lane] - log_sum).exp();
+                d_scores[lane] = weights[lane] * (d_scores[lane] - shift) * scale;
             }
         }
     }

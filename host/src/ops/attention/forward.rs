@@ -3,14 +3,15 @@
 
 use super::super::element::Element;
 use super::super::lanes::{LANES, max, total};
+use super::super::tile::{Left, Out, PANEL, Right, product};
 use super::Span;
 use super::pack::{Head, Sizes};
-use super::tile::{Matrix, ROWS, product};
+
+/// Queries whose scores are held at a time.
+const ROWS: usize = 8;
 
 /// What is reused from head to head.
-#[derive(Default)]
 struct Scratch<T> {
-    query: Vec<T>,
     keys: Vec<T>,
     values: Vec<T>,
     /// Scores, then weights, of eight queries: (8, L′).
@@ -33,88 +34,94 @@ pub fn forward<T: Element>(
         size,
     } = sizes;
     let (wide, narrow) = (sizes.query_width(), sizes.key_value_width());
-    let mut scratch = Scratch::default();
+    let mut scratch = Scratch {
+        keys: Vec::new(),
+        values: Vec::new(),
+        strip: Vec::new(),
+    };
     for span in spans {
         let out = &mut out[span.queries.start * wide..span.queries.end * wide];
         let log_sums = &mut log_sums[span.queries.start * heads..span.queries.end * heads];
         for kv_head in 0..kv_heads {
             let of = |column| Head::of(key_value, &span.keys, narrow, column, size);
-            of(kv_head * size).pack_turned(T::one(), &mut scratch.keys);
-            of((kv_heads + kv_head) * size).pack(T::one(), &mut scratch.values);
+            let keys = of(kv_head * size).turned(sizes.scale(), &mut scratch.keys);
+            let values = of((kv_heads + kv_head) * size).right(&mut scratch.values);
             for head in kv_head * sizes.group()..(kv_head + 1) * sizes.group() {
                 let asked = Head::of(query, &span.queries, wide, head * size, size);
-                asked.pack(sizes.scale(), &mut scratch.query);
-                attend(&mut scratch, sizes, span, head, out, log_sums);
+                let strip = &mut scratch.strip;
+                attend((asked, keys, values), strip, sizes, span, head, out, log_sums);
             }
         }
     }
 }
 
-/// One query head of a row: writes its columns of `out` and `log_sums`, which hold the row's tokens that ask.
+/// One query head of a row: writes its columns of `out` and `log_sums`, which hold the row's tokens that ask. `keys` are
+/// (D, L′) and hold the factor 1 / √D.
 fn attend<T: Element>(
-    scratch: &mut Scratch<T>,
+    (query, keys, values): (Head<'_, T>, Right<'_, T>, Right<'_, T>),
+    strip: &mut Vec<T>,
     sizes: Sizes,
     span: &Span,
     head: usize,
     out: &mut [T],
     log_sums: &mut [T],
 ) {
-    let (size, padded, wide) = (sizes.size, sizes.padded(), sizes.query_width());
+    let (size, wide) = (sizes.size, sizes.query_width());
     let queries = span.queries.len();
     let stride = span.keys.len().next_multiple_of(LANES);
-    scratch.strip.resize(ROWS * stride, T::zero());
-    let Scratch {
-        query,
-        keys,
-        values,
-        strip,
-    } = scratch;
+    strip.resize(ROWS * stride, T::zero());
     for block in (0..queries).step_by(ROWS) {
         let rows = ROWS.min(queries - block);
-        // Keys up to the last query of the block, in whole tiles.
-        let seen = (span.first + block + rows).next_multiple_of(LANES);
-        for key in (0..seen).step_by(LANES) {
-            let (query, keys) = (Matrix::new(query, padded), Matrix::new(keys, stride));
-            let scores = product(query.at(block, 0), keys.at(0, key), size);
-            for (r, scores) in scores.iter().enumerate() {
-                strip[r * stride + key..][..LANES].copy_from_slice(scores);
-            }
+        // Keys up to the last query of the block, and in whole registers.
+        let seen = span.first + block + rows;
+        let padded = seen.next_multiple_of(LANES);
+        for key in (0..padded).step_by(PANEL) {
+            let out = Out {
+                values: &mut strip[key..],
+                row: stride,
+            };
+            let width = PANEL.min(padded - key);
+            product(out, query.left(block), keys.columns(key), (rows, size, width), false);
         }
-        let mut inverse = [T::zero(); ROWS];
-        for r in 0..rows {
-            let strip = &mut strip[r * stride..][..seen];
-            let (sum, log_sum) = softmax(strip, span.first + block + r);
-            inverse[r] = T::one() / sum;
-            log_sums[(block + r) * sizes.heads + head] = log_sum;
+        for (r, strip) in strip.chunks_exact_mut(stride).take(rows).enumerate() {
+            log_sums[(block + r) * sizes.heads + head] = softmax(&mut strip[..padded], span.first + block + r);
         }
-        for channel in (0..size).step_by(LANES) {
-            let (weights, values) = (Matrix::new(strip, stride), Matrix::new(values, padded));
-            let mixed = product(weights, values.at(0, channel), seen);
-            let width = LANES.min(size - channel);
-            for r in 0..rows {
-                let start = (block + r) * wide + head * size + channel;
-                let out = out[start..].iter_mut().take(width);
-                for (out, &sum) in out.zip(&mixed[r]) {
-                    *out = sum * inverse[r];
-                }
-            }
+        for channel in (0..size).step_by(PANEL) {
+            let weights = Left {
+                values: strip,
+                row: stride,
+                step: 1,
+            };
+            let out = Out {
+                values: &mut out[block * wide + head * size + channel..],
+                row: wide,
+            };
+            let width = PANEL.min(size - channel);
+            product(out, weights, values.columns(channel), (rows, seen, width), false);
         }
     }
 }
 
-/// Turns the scores of the query at `position` into e^(score − highest), zero for the keys after it; returns their sum
-/// and the log of the sum of e^score.
-fn softmax<T: Element>(scores: &mut [T], position: usize) -> (T, T) {
+/// Turns the scores of the query at `position` into weights, zero for the keys after it; returns the log of the sum of
+/// e^score.
+fn softmax<T: Element>(scores: &mut [T], position: usize) -> T {
     // −∞ rather than a shorter loop: whole registers are faster than a rest element by element.
     scores[position + 1..].fill(T::NEG_INFINITY);
     let highest = max(scores);
     let mut sums = [T::zero(); LANES];
-    for chunk in scores.as_chunks_mut::<LANES>().0 {
+    let chunks = scores.as_chunks_mut::<LANES>().0;
+    for chunk in &mut *chunks {
         for lane in 0..LANES {
             chunk[lane] = (chunk[lane] - highest).exp();
             sums[lane] += chunk[lane];
         }
     }
     let sum = total(sums);
-    (sum, highest + sum.ln())
+    let inverse = T::one() / sum;
+    for chunk in chunks {
+        for weight in chunk {
+            *weight *= inverse;
+        }
+    }
+    highest + sum.ln()
 }

@@ -1,10 +1,10 @@
-//! Heads of a row copied out of (n, stride), with both sizes rounded up to whole tiles and the rest zero.
-//! Legend: L tokens of the row, D head size, L′ and D′ rounded up to 16.
+//! Heads of a row as operands of tiles. Legend: L tokens of the row, D head size, L′ and D′ rounded up to 16.
 
 use std::ops::Range;
 
 use super::super::element::Element;
 use super::super::lanes::LANES;
+use super::super::tile::{Left, Right};
 
 /// Sizes of attention on one ragged batch.
 #[derive(Clone, Copy, Debug)]
@@ -33,11 +33,6 @@ impl Sizes {
         2 * self.kv_heads * self.size
     }
 
-    /// D′.
-    pub(super) fn padded(self) -> usize {
-        self.size.next_multiple_of(LANES)
-    }
-
     /// 1 / √D.
     pub(super) fn scale<T: Element>(self) -> T {
         T::from_f64(1.0 / (self.size as f64).sqrt())
@@ -47,9 +42,10 @@ impl Sizes {
 /// One head of some tokens of (n, stride).
 #[derive(Clone, Copy)]
 pub(super) struct Head<'a, T> {
-    tokens: &'a [T],
+    /// From the first token's first channel to the end of the last token.
+    values: &'a [T],
+    length: usize,
     stride: usize,
-    column: usize,
     size: usize,
 }
 
@@ -62,45 +58,86 @@ impl<'a, T: Element> Head<'a, T> {
         column: usize,
         size: usize,
     ) -> Self {
+        let values = &values[tokens.start * stride..tokens.end * stride];
         Self {
-            tokens: &values[tokens.start * stride..tokens.end * stride],
+            values: values.get(column..).unwrap_or_default(),
+            length: tokens.len(),
             stride,
-            column,
             size,
         }
     }
 
     /// The head's D channels, token by token.
     pub(super) fn rows(&self) -> impl Iterator<Item = &'a [T]> + use<'a, T> {
-        let (start, size) = (self.column, self.size);
-        self.tokens
-            .chunks_exact(self.stride)
-            .map(move |token| &token[start..start + size])
+        let size = self.size;
+        let rows = self.values.chunks(self.stride);
+        rows.map(move |row| &row[..size])
     }
 
-    fn len(&self) -> usize {
-        self.tokens.len() / self.stride
-    }
-
-    /// (L′, D′), times `factor`, into `out`.
-    pub(super) fn pack(&self, factor: T, out: &mut Vec<T>) {
-        let padded = self.size.next_multiple_of(LANES);
-        out.clear();
-        out.resize(self.len().next_multiple_of(LANES) * padded, T::zero());
-        for (out, row) in out.chunks_exact_mut(padded).zip(self.rows()) {
-            out.iter_mut().zip(row).for_each(|(o, &x)| *o = x * factor);
+    /// (L, D) from token `first` on, as it lies there.
+    pub(super) fn left(&self, first: usize) -> Left<'a, T> {
+        Left {
+            values: &self.values[first * self.stride..],
+            row: self.stride,
+            step: 1,
         }
     }
 
-    /// (D′, L′), the transpose, times `factor`, into `out`.
-    pub(super) fn pack_turned(&self, factor: T, out: &mut Vec<T>) {
-        let length = self.len().next_multiple_of(LANES);
-        out.clear();
-        out.resize(self.size.next_multiple_of(LANES) * length, T::zero());
-        for (token, row) in self.rows().enumerate() {
-            for (channel, &x) in row.iter().enumerate() {
-                out[channel * length + token] = x * factor;
+    /// (L, D) as it lies there where D is a number of whole registers, or a copy with rows of D′ in `copy`.
+    pub(super) fn right(&self, copy: &'a mut Vec<T>) -> Right<'a, T> {
+        if self.size.is_multiple_of(LANES) {
+            return Right {
+                values: self.values,
+                step: self.stride,
+            };
+        }
+        let padded = self.size.next_multiple_of(LANES);
+        copy.clear();
+        copy.resize(self.length * padded, T::zero());
+        for (out, row) in copy.chunks_exact_mut(padded).zip(self.rows()) {
+            out[..self.size].copy_from_slice(row);
+        }
+        Right {
+            values: copy,
+            step: padded,
+        }
+    }
+
+    /// The transpose, (D, L′), times `factor`; zeros behind the last token.
+    pub(super) fn turned(&self, factor: T, copy: &'a mut Vec<T>) -> Right<'a, T> {
+        let length = self.length.next_multiple_of(LANES);
+        copy.resize(self.size * length, T::zero());
+        let rows: Vec<&[T]> = self.rows().collect();
+        for (block, rows) in rows.chunks(LANES).enumerate() {
+            for (channel, out) in copy.chunks_exact_mut(length).enumerate() {
+                let out = &mut out[block * LANES..][..LANES];
+                for (out, row) in out.iter_mut().zip(rows) {
+                    *out = row[channel] * factor;
+                }
+                out[rows.len()..].fill(T::zero());
             }
+        }
+        Right {
+            values: copy,
+            step: length,
+        }
+    }
+}
+
+impl<'a, T> Right<'a, T> {
+    /// The columns from `first` on.
+    pub(super) fn columns(self, first: usize) -> Self {
+        Self {
+            values: self.values.get(first..).unwrap_or_default(),
+            ..self
+        }
+    }
+
+    /// The steps from `first` on.
+    pub(super) fn steps(self, first: usize) -> Self {
+        Self {
+            values: self.values.get(first * self.step..).unwrap_or_default(),
+            ..self
         }
     }
 }
@@ -110,18 +147,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_head_lies_in_the_corner_of_its_tiles() {
+    fn a_head_lies_there_or_in_rows_of_whole_registers() {
         // Two tokens, two heads of size 3; the second head.
         let tokens: Vec<f32> = (0..12).map(|i| i as f32).collect();
         let head = Head::of(&tokens, &(0..2), 6, 3, 3);
-        let (mut packed, mut turned) = (vec![9.0], vec![9.0]);
-        head.pack(2.0, &mut packed);
-        head.pack_turned(1.0, &mut turned);
-        assert_eq!(packed.len(), 256);
-        assert_eq!(packed[..4], [6.0, 8.0, 10.0, 0.0]);
-        assert_eq!(packed[16..20], [18.0, 20.0, 22.0, 0.0]);
-        assert!(packed[32..].iter().all(|&x| x == 0.0));
-        assert_eq!(turned[..3], [3.0, 9.0, 0.0]);
-        assert_eq!(turned[32..35], [5.0, 11.0, 0.0]);
+        let rows: Vec<_> = head.rows().collect();
+        assert_eq!(rows, [[3.0, 4.0, 5.0], [9.0, 10.0, 11.0]]);
+        let (mut copy, mut turned) = (vec![9.0], vec![9.0; 48]);
+        let right = head.right(&mut copy);
+        assert_eq!((right.step, right.values.len()), (16, 32));
+        assert_eq!(right.values[..4], [3.0, 4.0, 5.0, 0.0]);
+        assert_eq!(right.steps(1).values[..4], [9.0, 10.0, 11.0, 0.0]);
+        let right = head.turned(2.0, &mut turned);
+        assert_eq!((right.step, right.values.len()), (16, 48));
+        assert_eq!(right.values[..3], [6.0, 18.0, 0.0]);
+        assert_eq!(right.steps(2).columns(1).values[..2], [22.0, 0.0]);
+        assert!(right.values[2..16].iter().all(|&x| x == 0.0));
+
+        // One head of size 16 among two.
+        let tokens: Vec<f32> = (0..96).map(|i| i as f32).collect();
+        let head = Head::of(&tokens, &(1..3), 32, 16, 16);
+        let right = head.right(&mut copy);
+        assert_eq!((right.step, right.values[0], right.values.len()), (32, 48.0, 48));
+        assert_eq!(head.left(1).values[0], 80.0);
     }
 }
