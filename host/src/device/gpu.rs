@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::cublas::{CudaBlas, sys as blas};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result, sys};
@@ -52,8 +52,6 @@ pub struct Gpu {
     queue: Lane,
     /// Where graphs are recorded, so that other threads may go on meanwhile.
     recorder: Lane,
-    /// Held by the thread that records.
-    pub(super) recording: Mutex<()>,
     pub(super) context: Arc<CudaContext>,
     in_use: AtomicUsize,
     peak: AtomicUsize,
@@ -81,6 +79,10 @@ impl fmt::Debug for Gpu {
     }
 }
 
+/// Held by the thread that records a graph, and by one that opens a GPU: that waits for all of the device's streams, which the
+/// driver refuses while one of them is recorded. A process has one device context, however often the GPU is opened.
+pub(super) static RECORDING: Mutex<()> = Mutex::new(());
+
 impl Gpu {
     pub(super) fn open(config: &DeviceConfig) -> Result<Arc<Self>> {
         Library::ALL
@@ -96,6 +98,7 @@ impl Gpu {
             .hint("GPUs are counted from 0; CUDA_VISIBLE_DEVICES hides some"));
         }
         let opening = |error| of_driver("open the GPU", error);
+        let _nobody_records = RECORDING.lock().unwrap_or_else(PoisonError::into_inner);
         let context = CudaContext::new(config.ordinal).map_err(opening)?;
         let facts = facts(&context).map_err(opening)?;
         if facts.capability < (8, 0) {
@@ -114,7 +117,6 @@ impl Gpu {
             tables: Mutex::default(),
             queue,
             recorder: Lane::open(&context)?,
-            recording: Mutex::new(()),
             context,
             in_use: AtomicUsize::new(2 * WORKSPACE),
             peak: AtomicUsize::new(2 * WORKSPACE),

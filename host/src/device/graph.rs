@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError};
 
 use cudarc::driver::{CudaGraph, CudaStream, result, sys};
 
-use super::gpu::{Gpu, of_driver};
+use super::gpu::{Gpu, RECORDING, of_driver};
 use crate::error::{Error, Result};
 
 /// Recorded work. It reads and writes the memory that it was recorded with, which must outlive it.
@@ -25,10 +25,7 @@ impl Gpu {
     /// Those of `work`; what cannot be recorded.
     pub(crate) fn record(&self, work: impl FnOnce() -> Result<()>) -> Result<Graph> {
         let failed = |error| of_driver("record a graph", error);
-        let _recording = self
-            .recording
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _recording = RECORDING.lock().unwrap_or_else(PoisonError::into_inner);
         self.bind()?;
         let graph = self.on_recorder(|lane| {
             lane.stream
