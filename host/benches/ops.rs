@@ -12,6 +12,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use finegrain::Result;
 use finegrain::bench::shape::NAMED;
 use finegrain::bench::{Batch, Shape, Workload};
+use finegrain::ops::Start;
 use finegrain::ops::attention::{self, Given, Sizes, Span};
 use finegrain::ops::log_prob::{self, Head};
 use finegrain::ops::product::{Matrix, MatrixMut, Product, multiply};
@@ -93,7 +94,7 @@ fn element_wise(subject: &mut Subject<'_>, sizes: &Shape, batch: Batch) {
         |v| rms_norm::forward(&v[0], &v[1], EPS, &mut out),
         |v| {
             rms_norm::forward(&v[0], &v[1], EPS, &mut again);
-            rms_norm::backward(&v[0], &v[1], EPS, &again, &mut dx, &mut dw);
+            rms_norm::backward(&v[0], &v[1], EPS, &again, (Start::Result, &mut dx), &mut dw);
         },
         |t| rms_norm::reference(&t[0], &t[1], EPS),
     );

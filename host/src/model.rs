@@ -40,6 +40,7 @@ pub use llama::Llama;
 pub use lora::{Adapter, LoraConfig};
 pub use parameters::ParameterSet;
 pub use pass::Read;
+pub(crate) use pass::{LAID_OUT, Way};
 pub use policy::{LogProbs, PolicyPass};
 pub use rounding_effect::RoundingEffect;
 pub use sampling::Sampling;

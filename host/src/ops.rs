@@ -24,7 +24,9 @@ pub mod product;
 mod register;
 pub mod rms_norm;
 pub mod rope;
+mod start;
 pub mod swiglu;
 pub(crate) mod tile;
 
 pub use element::Element;
+pub use start::Start;

@@ -9,12 +9,17 @@
 //! the attention's result (H·D), and both products of every adapter with its rank (`block_backward.rs`: `Factors`); and for
 //! the tokens that are read, hidden states, their gradients and the stream before the final norm (3·C).
 //!
+//! The CPU lays the matrices of small models out once a pass, for the products of that way (`ops/panels.rs`), and for both where
+//! activations are computed again on the way back.
+//!
 //! The CPU works on a layer while the weights of the one above are summed up, so it has two sets of `Factors`, and one
 //! more of what a layer keeps where that is computed again; the last two gradients are those of the chunks under way.
 
 use super::machine::Machine;
 use super::rows::MicroBatch;
 use super::sizes::Sizes;
+use crate::model::{LAID_OUT, Way};
+use crate::ops::panels;
 
 /// Elements of a chunk of logits on a GPU.
 pub(super) const LOGITS_OF_CHUNK: u64 = 1 << 25;
@@ -73,6 +78,26 @@ impl Passes<'_> {
         inputs + ends + rest
     }
 
+    /// The matrices of all layers laid out for the products of one way.
+    fn laid_out(&self, way: Way) -> u64 {
+        let of = self.sizes;
+        if self.machine.is_gpu() || of.matrices() > of.layers * LAID_OUT as u64 {
+            return 0;
+        }
+        let maps = [
+            (of.channels, of.query_width),
+            (of.channels, of.key_value_width),
+            (of.query_width, of.channels),
+            (of.channels, 2 * of.feed_forward),
+            (of.feed_forward, of.channels),
+        ];
+        let elements = maps.map(|(inputs, outputs)| match way {
+            Way::Forwards => panels::len(inputs as usize, outputs as usize) as u64,
+            Way::Backwards => panels::len(outputs as usize, inputs as usize) as u64,
+        });
+        F32 * of.layers * elements.iter().sum::<u64>()
+    }
+
     /// What the way back holds beside that.
     pub(super) fn backward(&self, batch: MicroBatch) -> u64 {
         let (of, n) = (self.sizes, batch.tokens);
@@ -90,12 +115,13 @@ impl Passes<'_> {
         let streams = (1 + layers) * of.channels;
         let passing = self.under_way(batch) * (of.channels + of.query_width);
         let again = if self.recompute {
-            layers * self.layer(n, n)
+            layers * self.layer(n, n) + self.laid_out(Way::Forwards)
         } else {
             0
         };
+        let laid_out = self.laid_out(Way::Backwards);
         let hidden = batch.read * of.channels;
-        self.real() * (n * (layers * factors + streams) + passing + hidden) + again
+        self.real() * (n * (layers * factors + streams) + passing + hidden) + again + laid_out
     }
 
     /// Both.
@@ -104,7 +130,7 @@ impl Passes<'_> {
     }
 
     /// A pass without a way back: two streams, one layer's activations, a normed input and the activated product of the
-    /// tokens under way, and all hidden states that are read.
+    /// tokens under way, all hidden states that are read, and the weights laid out.
     pub(super) fn forward(&self, batch: MicroBatch) -> u64 {
         let (of, n) = (self.sizes, self.under_way(batch));
         let elements = n * (3 * of.channels + of.feed_forward) + batch.read * of.channels;
@@ -114,7 +140,7 @@ impl Passes<'_> {
         } else {
             0
         };
-        self.real() * elements + self.layer(n, n) + last
+        self.real() * elements + self.layer(n, n) + last + self.laid_out(Way::Forwards)
     }
 
     /// Logits of the tokens that are read, chunk by chunk: on a GPU f32 and, on the way back, their gradient as reals; on the

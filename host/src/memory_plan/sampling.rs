@@ -100,12 +100,14 @@ impl Sampling {
         let wide = (sizes.query_width + sizes.key_value_width).max(2 * sizes.feed_forward);
         let narrow = sizes.query_width.max(sizes.feed_forward);
         let step = CPU_STEP * (3 * sizes.channels + wide + narrow);
+        // Scores of the query heads that share a key head.
+        let scores = 2 * sizes.query_width / sizes.key_value_width;
         // The sampler has weights and (weight, id) of one row.
         let logits = rows * sizes.vocabulary + 3 * workers * sizes.vocabulary;
         self.decoder(sizes)
             + Parts {
                 activations: workers * step * F32,
-                kv_cache: rows * room * (of_token + 1) * F32,
+                kv_cache: rows * (room * (of_token + scores) + CPU_ROOM) * F32,
                 logits: logits * F32,
                 ..Parts::default()
             }

@@ -149,11 +149,17 @@ fn activations_by_hand() {
     assert_eq!(passes(&gpu, false).logits(batch, true), 3 * 10 * (4 + 2));
     assert_eq!(passes(&gpu, false).logits(batch, false), 3 * 10 * 4);
     // On the CPU reals have 4 bytes and two layers are under way: a layer 4·132 + 48, the last one 4·78 + 24; back
-    // 4·(6·(2·23 + 12) + 6·8 + 3·4).
+    // 4·(6·(2·23 + 12) + 6·8 + 3·4). Two layers laid out by 32 outputs: forwards 4·(4 + 4 + 4 + 4 + 3)·32·2, backwards
+    // 4·(4 + 4 + 4 + 6 + 4)·32·2.
     let cpu = machine(DeviceKind::Cpu, Dtype::F32);
     assert_eq!(passes(&cpu, false).kept(batch), 576 + 336 + 192 + 96);
-    assert_eq!(passes(&cpu, false).backward(batch), 1632);
-    assert_eq!(passes(&cpu, true).backward(batch), 1632 + 2 * 576);
+    assert_eq!(passes(&cpu, false).backward(batch), 1632 + 5632);
+    assert_eq!(
+        passes(&cpu, true).backward(batch),
+        1632 + 2 * 576 + 4864 + 5632
+    );
+    // 4·(6·(12 + 3) + 3·4) and a layer.
+    assert_eq!(passes(&cpu, false).forward(batch), 408 + 576 + 4864);
     // An adapter of rank 1 on seven maps: two numbers of each a token.
     let adapted = Sizes::new(&tiny(), Some(&all_maps(1)));
     let adapted = Passes {
@@ -208,9 +214,9 @@ fn sampling_by_hand() {
     assert_eq!((found.kv_cache, found.logits), (5 * 5 * 16, 5 * 10 * 4));
     assert_eq!(found.activations, 290 + 490 + 780 + 340);
     assert_eq!(found.parameters, 0);
-    // Two workers of 3 rows, room for 32 tokens and a score for each; the copy: 168 + 40 in matrices, 20 in norms.
+    // Two workers of 3 rows, room for 32 tokens and two scores for each, and one panel behind the values; the copy: 168 + 40 in matrices, 20 in norms.
     let found = parts(&cpu);
-    assert_eq!(found.kv_cache, 6 * 32 * (8 + 1) * 4);
+    assert_eq!(found.kv_cache, 6 * (32 * (8 + 2) + 32) * 4);
     assert_eq!(found.parameters, (168 + 40 + 20) * 4);
     let rounded = Sampling {
         weights: SamplingWeights::Bf16,

@@ -1,6 +1,6 @@
 //! A LLaMA's weights laid out for generation on the CPU, and one step of it: some tokens of some rows, in plain slices.
 //!
-//! The same arithmetic as `llama`, but with a cache, without a graph, and without an allocation inside the loop. Every
+//! The same arithmetic as `llama`, but with a cache, without a graph, and with little allocation inside the loop. Every
 //! token's result depends on its row alone; see `packed`.
 //!
 //! Legend: E entries of a step, C channels, F feed-forward, H heads, K key/value heads, D head size, V vocabulary.
@@ -50,7 +50,7 @@ pub(super) struct Entry {
 /// Buffers of a step, kept from one to the next.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// The residual stream, (E, C).
+    /// The residual stream, (E, C); behind the last layer of the entries that ask alone.
     x: Vec<f32>,
     normed: Vec<f32>,
     wide: Vec<f32>,
@@ -115,9 +115,16 @@ impl HostDecoder {
         self.layers.len() * layer + self.head.bytes()
     }
 
-    /// Feeds tokens: afterwards their keys and values are in the caches and their states in `scratch`. Entries of the
-    /// same slot follow each other in the order of their positions, without gaps.
-    pub(super) fn forward(&self, entries: &[Entry], caches: &mut [KvCache], scratch: &mut Scratch) {
+    /// Feeds tokens: afterwards their keys and values are in the caches, and the states of those that ask for logits, by
+    /// their places among `entries` in ascending order, in `scratch`. Entries of the same slot follow each other in the order
+    /// of their positions, without gaps.
+    pub(super) fn forward(
+        &self,
+        entries: &[Entry],
+        asking: &[usize],
+        caches: &mut [KvCache],
+        scratch: &mut Scratch,
+    ) {
         let c = self.config.hidden_size;
         let eps = self.config.rms_norm_eps as f32;
         let Scratch {
@@ -135,20 +142,31 @@ impl HostDecoder {
                 None => self.head.extend_with_row(entry.id as usize, x),
             }
         }
+        let all: Vec<usize> = (0..entries.len()).collect();
         let positions: Vec<u32> = entries.iter().map(|entry| entry.position as u32).collect();
         let longest = positions.iter().max().map_or(0, |&last| last as usize + 1);
         let table = rope::table(self.config.rope_theta, self.config.head_dim / 2, longest);
         for (index, layer) in self.layers.iter().enumerate() {
             norm_rows(x, &layer.input_norm, eps, normed);
             layer.qkv.multiply(normed, wide);
-            self.attention(index, (entries, &positions, &table), caches, wide, narrow);
+            // Of tokens whose logits nobody wants, the last layer's key and value are all that is needed.
+            let last = index + 1 == self.layers.len();
+            let asking = if last { asking } else { &all };
+            let places = (entries, &positions[..], asking);
+            self.attention(index, places, &table, caches, wide, narrow);
+            if asking.len() < entries.len() {
+                for (to, &from) in asking.iter().enumerate() {
+                    x.copy_within(from * c..(from + 1) * c, to * c);
+                }
+                x.truncate(asking.len() * c);
+            }
             layer.output.multiply(narrow, update);
             vector::add(x, update);
 
             norm_rows(x, &layer.post_norm, eps, normed);
             layer.gate_up.multiply(normed, wide);
             let f = self.config.intermediate_size;
-            narrow.resize(entries.len() * f, 0.0);
+            narrow.resize(asking.len() * f, 0.0);
             for (row, out) in wide.chunks_exact(2 * f).zip(narrow.chunks_exact_mut(f)) {
                 vector::swiglu(&row[..f], &row[f..], out);
             }
@@ -157,11 +175,12 @@ impl HostDecoder {
         }
     }
 
-    /// qkv (E, H·D + 2·K·D) → out (E, H·D), storing keys and values as it goes.
+    /// qkv (E, H·D + 2·K·D) → out (asking, H·D), storing all keys and values as it goes.
     fn attention(
         &self,
         layer: usize,
-        (entries, positions, table): (&[Entry], &[u32], &Table),
+        (entries, positions, asking): (&[Entry], &[u32], &[usize]),
+        table: &Table,
         caches: &mut [KvCache],
         qkv: &mut [f32],
         out: &mut Vec<f32>,
@@ -169,39 +188,28 @@ impl HostDecoder {
         let d = self.config.head_dim;
         let queries = self.config.num_attention_heads * d;
         let keys = self.config.num_key_value_heads * d;
-        out.resize(entries.len() * queries, 0.0);
+        out.resize(asking.len() * queries, 0.0);
         let width = queries + 2 * keys;
         let heads = self.config.num_attention_heads + self.config.num_key_value_heads;
         rope::turn(qkv, width, (heads, d), positions, table, Direction::Forward);
-        let rows = qkv.chunks_exact(width);
-        for ((entry, row), out) in entries.iter().zip(rows).zip(out.chunks_exact_mut(queries)) {
+        let mut asking = asking.iter().zip(out.chunks_exact_mut(queries)).peekable();
+        for (place, (entry, row)) in entries.iter().zip(qkv.chunks_exact(width)).enumerate() {
             let (query, rest) = row.split_at(queries);
             let (key, value) = rest.split_at(keys);
             let cache = &mut caches[entry.slot];
             cache.store(layer, entry.position, key, value);
-            cache.attend(layer, entry.position, query, out);
+            if let Some((_, out)) = asking.next_if(|(asks, _)| **asks == place) {
+                cache.attend(layer, entry.position, query, out);
+            }
         }
     }
 
-    /// Logits of the chosen entries of the last [`HostDecoder::forward`], in their order: rows of V.
-    pub(super) fn logits<'s>(
-        &self,
-        chosen: impl Iterator<Item = usize>,
-        scratch: &'s mut Scratch,
-    ) -> std::slice::ChunksExact<'s, f32> {
-        let c = self.config.hidden_size;
+    /// Logits of the entries of the last [`HostDecoder::forward`] that asked, in their order: rows of V.
+    pub(super) fn logits<'s>(&self, scratch: &'s mut Scratch) -> std::slice::ChunksExact<'s, f32> {
         let Scratch {
-            x,
-            narrow,
-            normed,
-            logits,
-            ..
+            x, normed, logits, ..
         } = scratch;
-        narrow.clear();
-        for entry in chosen {
-            narrow.extend_from_slice(&x[entry * c..][..c]);
-        }
-        norm_rows(narrow, &self.norm, self.config.rms_norm_eps as f32, normed);
+        norm_rows(x, &self.norm, self.config.rms_norm_eps as f32, normed);
         self.head.multiply(normed, logits);
         logits.chunks_exact(self.head.outputs())
     }
@@ -235,8 +243,9 @@ mod tests {
             let mut caches = [KvCache::new(model.config(), ids.len())];
             let mut scratch = Scratch::default();
             let mut logits: Vec<Vec<f32>> = Vec::new();
-            for piece in [0..3, 3..4, 4..7] {
-                let length = piece.len();
+            // In the first piece nobody asks, in the second the last token alone.
+            for (piece, asking) in [(0..2, 0..0), (2..4, 1..2), (4..5, 0..1), (5..7, 0..2)] {
+                let asking: Vec<usize> = asking.collect();
                 let entries: Vec<_> = piece
                     .map(|position| Entry {
                         slot: 0,
@@ -244,9 +253,10 @@ mod tests {
                         position,
                     })
                     .collect();
-                decoder.forward(&entries, &mut caches, &mut scratch);
-                logits.extend(decoder.logits(0..length, &mut scratch).map(<[f32]>::to_vec));
+                decoder.forward(&entries, &asking, &mut caches, &mut scratch);
+                logits.extend(decoder.logits(&mut scratch).map(<[f32]>::to_vec));
             }
+            let expected = &expected[3..];
             assert_eq!(logits.len(), expected.len());
             for (ours, model) in logits.iter().flatten().zip(expected.iter().flatten()) {
                 assert!((ours - model).abs() < 2e-5, "{ours} {model}");

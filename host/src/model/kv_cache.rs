@@ -2,10 +2,9 @@
 //! Legend: L layers, H query heads, K key/value heads, D head size, T tokens so far.
 
 use super::config::LlamaConfig;
-use super::vector::{self, mul_add};
-
-/// Scores worked on together; room for tokens is rounded up to it, so that no block is cut.
-const BLOCK: usize = 32;
+use super::vector;
+use crate::ops::Start;
+use crate::ops::tile::{Left, Out, PANEL, Right, product};
 
 /// The cache of one row. Keys lie with the token index innermost: a block of scores is then D multiply-adds of whole
 /// vectors with no sum across a vector. Values lie with D innermost for the same reason.
@@ -13,13 +12,13 @@ pub(super) struct KvCache {
     queries_per_key: usize,
     heads: usize,
     head_dim: usize,
-    /// Tokens there is room for, a multiple of BLOCK.
+    /// Tokens there is room for, in whole panels of scores.
     room: usize,
     /// (L, K, D, room).
     keys: Vec<f32>,
-    /// (L, K, room, D).
+    /// (L, K, room, D), and room for the last one to be read in whole registers.
     values: Vec<f32>,
-    /// (room,): scores of one head, then its weights.
+    /// (H / K, room): scores of the queries of one key head, then their weights.
     scores: Vec<f32>,
 }
 
@@ -27,16 +26,17 @@ impl KvCache {
     /// A cache with room for `tokens` tokens. A row that is finished may leave its cache to another row as it is:
     /// positions are written before they are read.
     pub(super) fn new(config: &LlamaConfig, tokens: usize) -> Self {
-        let room = tokens.next_multiple_of(BLOCK);
+        let room = tokens.next_multiple_of(PANEL);
         let size = config.num_hidden_layers * config.num_key_value_heads * config.head_dim * room;
+        let queries_per_key = config.num_attention_heads / config.num_key_value_heads;
         Self {
-            queries_per_key: config.num_attention_heads / config.num_key_value_heads,
+            queries_per_key,
             heads: config.num_key_value_heads,
             head_dim: config.head_dim,
             room,
             keys: vec![0.0; size],
-            values: vec![0.0; size],
-            scores: vec![0.0; room],
+            values: vec![0.0; size + PANEL],
+            scores: vec![0.0; queries_per_key * room],
         }
     }
 
@@ -58,45 +58,55 @@ impl KvCache {
 
     /// softmax(q·kᵀ / √D)·v over the tokens 0 ..= position of `layer`: query (H, D) → out (H, D).
     pub(super) fn attend(&mut self, layer: usize, position: usize, query: &[f32], out: &mut [f32]) {
-        let (d, plane) = (self.head_dim, self.room * self.head_dim);
+        let (d, room, group) = (self.head_dim, self.room, self.queries_per_key);
         let scale = 1.0 / (d as f32).sqrt();
-        let queries = query.chunks_exact(d).zip(out.chunks_exact_mut(d));
-        for (head, (query, out)) in queries.enumerate() {
-            let start = (layer * self.heads + head / self.queries_per_key) * plane;
+        let tokens = position + 1;
+        let plane = room * d;
+        let queries = query.chunks_exact(group * d);
+        for (head, (query, out)) in queries.zip(out.chunks_exact_mut(group * d)).enumerate() {
+            let start = (layer * self.heads + head) * plane;
             let keys = &self.keys[start..start + plane];
-            let tokens = position + 1;
-            for (block, scores) in self
-                .scores
-                .as_chunks_mut::<BLOCK>()
-                .0
-                .iter_mut()
-                .enumerate()
-            {
-                if block * BLOCK >= tokens {
-                    break;
-                }
-                // What lies behind the last token in the block is old or zero, and never read.
-                let mut sums = [0.0; BLOCK];
-                for (query, keys) in query.iter().zip(keys.chunks_exact(self.room)) {
-                    let keys = &keys.as_chunks::<BLOCK>().0[block];
-                    for (sum, key) in sums.iter_mut().zip(keys) {
-                        *sum = mul_add(*query, *key, *sum);
-                    }
-                }
-                *scores = sums;
+            // What lies behind the last token in a panel is old or zero; what comes of it is written over below.
+            for first in (0..tokens).step_by(PANEL) {
+                let scores = Out {
+                    values: &mut self.scores[first..],
+                    row: room,
+                };
+                let query = Left {
+                    values: query,
+                    row: d,
+                    step: 1,
+                };
+                let keys = Right {
+                    values: &keys[first..],
+                    step: room,
+                };
+                product(scores, query, keys, (group, d, PANEL), Start::Zero);
             }
-            let weights = &mut self.scores[..tokens];
-            let largest = vector::max(weights);
-            let sum = vector::exp_sum(weights, largest, scale);
-            let values = &self.values[start..start + tokens * d];
-            out.fill(0.0);
-            for (weight, value) in weights.iter().zip(values.chunks_exact(d)) {
-                for (out, value) in out.iter_mut().zip(value) {
-                    *out = mul_add(*weight, *value, *out);
-                }
+            for scores in self.scores.chunks_exact_mut(room) {
+                // −∞ rather than a shorter loop: whole registers are faster than a rest element by element.
+                let weights = &mut scores[..tokens.next_multiple_of(PANEL / 2)];
+                weights[tokens..].fill(f32::NEG_INFINITY);
+                let largest = vector::max(weights);
+                let sum = vector::exp_sum(weights, largest, scale);
+                vector::divide(&mut weights[..tokens], sum);
             }
-            for out in out.iter_mut() {
-                *out /= sum;
+            for first in (0..d).step_by(PANEL) {
+                let out = Out {
+                    values: &mut out[first..],
+                    row: d,
+                };
+                let weights = Left {
+                    values: &self.scores,
+                    row: room,
+                    step: 1,
+                };
+                let values = Right {
+                    values: &self.values[start + first..],
+                    step: d,
+                };
+                let sizes = (group, tokens, PANEL.min(d - first));
+                product(out, weights, values, sizes, Start::Zero);
             }
         }
     }
@@ -131,6 +141,56 @@ mod tests {
         );
         assert!((out[18] - 15.0).abs() < 1e-5, "{}", out[18]);
         assert_eq!(out[..12], [0.0; 12]);
+    }
+
+    /// Against plain sums in f64, with heads of no whole number of registers and more tokens than a panel has.
+    #[test]
+    fn many_tokens_of_any_head_size() {
+        for size in [20, 40, 64] {
+            let mut config = fixture::config(true);
+            config.head_dim = size;
+            let (heads, group) = (
+                config.num_key_value_heads,
+                config.num_attention_heads / config.num_key_value_heads,
+            );
+            let wave = |count: usize, phase: usize| -> Vec<f32> {
+                (0..count)
+                    .map(|i| ((i * 3 + phase * 7) as f32).sin())
+                    .collect()
+            };
+            let mut cache = KvCache::new(&config, 70);
+            let query = wave(heads * group * size, 5);
+            let mut out = vec![f32::NAN; query.len()];
+            for position in 0..70 {
+                let (key, value) = (
+                    wave(heads * size, position),
+                    wave(heads * size, 100 + position),
+                );
+                cache.store(1, position, &key, &value);
+                cache.attend(1, position, &query, &mut out);
+                for head in 0..heads * group {
+                    let of = |row: &[f32], head: usize| -> Vec<f64> {
+                        let part = &row[head * size..][..size];
+                        part.iter().map(|&x| f64::from(x)).collect()
+                    };
+                    let query = of(&query, head);
+                    let mut sums = vec![0.0; size + 1];
+                    for token in 0..=position {
+                        let key = of(&wave(heads * size, token), head / group);
+                        let score: f64 = query.iter().zip(key).map(|(q, k)| q * k).sum();
+                        let weight = (score / (size as f64).sqrt()).exp();
+                        let value = of(&wave(heads * size, 100 + token), head / group);
+                        let terms = value.iter().map(|v| weight * v).chain([weight]);
+                        sums.iter_mut()
+                            .zip(terms)
+                            .for_each(|(sum, term)| *sum += term);
+                    }
+                    for (found, sum) in of(&out, head).iter().zip(&sums) {
+                        assert!((found - sum / sums[size]).abs() < 1e-4, "{size}: {found}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::config::LlamaConfig;
 use super::cuda;
 use super::lora::{self, Adapter, LoraConfig};
 use super::parameters::{self, PER_LAYER, ParameterSet};
-use super::pass::{self, Network, NetworkGradients, Pass, Way, Pool, Read};
+use super::pass::{self, Network, NetworkGradients, Pass, Pool, Read, Way};
 use crate::data::ragged::TokenBatch;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -287,9 +287,7 @@ impl Llama {
             Some(_) => NetworkGradients::Adapter(gradients),
             None => NetworkGradients::Weights(gradients),
         };
-        let mut network = self
-            .network(pass.longest())
-            .laid_out(Way::Backwards);
+        let mut network = self.network(pass.longest()).laid_out(Way::Backwards);
         if self.recompute {
             network = network.laid_out(Way::Forwards);
         }

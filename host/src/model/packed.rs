@@ -78,7 +78,8 @@ fn products<W: Copy, const R: usize>(
     sums
 }
 
-enum Panels {
+/// The panels of a matrix, in one of the formats.
+enum Format {
     F32(F32Panels),
     Bf16(Bf16Panels),
     Q8(Q8Panels),
@@ -88,7 +89,7 @@ enum Panels {
 pub(super) struct PackedMatrix {
     inputs: usize,
     outputs: usize,
-    panels: Panels,
+    panels: Format,
 }
 
 impl PackedMatrix {
@@ -100,9 +101,9 @@ impl PackedMatrix {
             inputs,
             outputs,
             panels: match weights {
-                SamplingWeights::F32 => Panels::F32(pack(matrices, inputs, outputs)),
-                SamplingWeights::Bf16 => Panels::Bf16(pack(matrices, inputs, outputs)),
-                SamplingWeights::Q8 => Panels::Q8(pack(matrices, inputs, outputs)),
+                SamplingWeights::F32 => Format::F32(pack(matrices, inputs, outputs)),
+                SamplingWeights::Bf16 => Format::Bf16(pack(matrices, inputs, outputs)),
+                SamplingWeights::Q8 => Format::Q8(pack(matrices, inputs, outputs)),
             },
         }
     }
@@ -115,9 +116,9 @@ impl PackedMatrix {
     /// Memory of the weights, padding included.
     pub(super) fn bytes(&self) -> usize {
         match &self.panels {
-            Panels::F32(panels) => panels.bytes(),
-            Panels::Bf16(panels) => panels.bytes(),
-            Panels::Q8(panels) => panels.bytes(),
+            Format::F32(panels) => panels.bytes(),
+            Format::Bf16(panels) => panels.bytes(),
+            Format::Q8(panels) => panels.bytes(),
         }
     }
 
@@ -125,18 +126,18 @@ impl PackedMatrix {
     pub(super) fn extend_with_row(&self, output: usize, out: &mut Vec<f32>) {
         let (panel, lane) = (output / PANEL, output % PANEL);
         match &self.panels {
-            Panels::F32(panels) => out.extend(panels.row(panel, lane)),
-            Panels::Bf16(panels) => out.extend(panels.row(panel, lane)),
-            Panels::Q8(panels) => out.extend(panels.row(panel, lane)),
+            Format::F32(panels) => out.extend(panels.row(panel, lane)),
+            Format::Bf16(panels) => out.extend(panels.row(panel, lane)),
+            Format::Q8(panels) => out.extend(panels.row(panel, lane)),
         }
     }
 
     /// x (rows, I) → out (rows, O). `out` is resized; its old content does not matter.
     pub(super) fn multiply(&self, x: &[f32], out: &mut Vec<f32>) {
         match &self.panels {
-            Panels::F32(panels) => self.multiply_by(panels, x, out),
-            Panels::Bf16(panels) => self.multiply_by(panels, x, out),
-            Panels::Q8(panels) => self.multiply_by(panels, x, out),
+            Format::F32(panels) => self.multiply_by(panels, x, out),
+            Format::Bf16(panels) => self.multiply_by(panels, x, out),
+            Format::Q8(panels) => self.multiply_by(panels, x, out),
         }
     }
 

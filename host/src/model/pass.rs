@@ -25,11 +25,11 @@ use self::rows::Chunk;
 use super::config::LlamaConfig;
 use crate::data::ragged::TokenBatch;
 use crate::error::Result;
-use crate::ops::{Element, embedding, rms_norm};
+use crate::ops::{Element, Start, embedding, rms_norm};
 
 #[cfg(feature = "cuda")]
 pub(in crate::model) use self::network::Dimensions;
-pub(crate) use self::network::{Network, Way};
+pub(crate) use self::network::{LAID_OUT, Network, Way};
 pub(crate) use self::pool::{Pool, Pooled};
 pub use self::rows::Read;
 pub(in crate::model) use self::rows::Rows;
@@ -161,10 +161,10 @@ impl<T: Element> Pass<T> {
                 .collect();
             parts.into_par_iter().for_each(|(chunk, dx, dw)| {
                 let part = chunk.read.start * c..chunk.read.end * c;
-                dx.fill(T::zero());
                 dw.fill(T::zero());
                 let (x, grad) = (&last[part.clone()], &d_hidden[part]);
-                rms_norm::backward(x, network.norm, network.dimensions.eps, grad, dx, dw);
+                let into = (Start::Zero, dx);
+                rms_norm::backward(x, network.norm, network.dimensions.eps, grad, into, dw);
             });
         }
 

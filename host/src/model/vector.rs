@@ -55,6 +55,14 @@ pub(super) fn exp_sum(x: &mut [f32], shift: f32, scale: f32) -> f32 {
     sum_of(x, |value, sum| value + sum)
 }
 
+/// x ← x · (1 / divisor).
+pub(super) fn divide(x: &mut [f32], divisor: f32) {
+    let factor = 1.0 / divisor;
+    for value in x {
+        *value *= factor;
+    }
+}
+
 /// out = x / √(mean(x²) + ε) · weight, all (C,).
 pub(super) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     let squares = sum_of(x, |value, sum| mul_add(value, value, sum));

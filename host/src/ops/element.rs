@@ -15,8 +15,6 @@ pub trait Element: WithDType + Default + Neg<Output = Self> {
 
     /// −∞, which `exp` takes to exactly zero.
     const NEG_INFINITY: Self;
-    /// +∞.
-    const INFINITY: Self;
 
     /// e^self; for f32 a polynomial that loops vectorise (`exp.rs`).
     #[must_use]
@@ -43,7 +41,6 @@ impl Element for f32 {
     type Register = [f32; LANES];
 
     const NEG_INFINITY: Self = f32::NEG_INFINITY;
-    const INFINITY: Self = f32::INFINITY;
 
     #[inline]
     fn exp(self) -> Self {
@@ -74,7 +71,6 @@ impl Element for f64 {
     type Register = [f64; LANES];
 
     const NEG_INFINITY: Self = f64::NEG_INFINITY;
-    const INFINITY: Self = f64::INFINITY;
 
     #[inline]
     fn exp(self) -> Self {

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use super::element::Element;
 use super::product::{Matrix, PARALLEL};
+use super::start::Start;
 use super::tile::{self, Left, Out, PANEL, Right};
 
 /// An (I, O) matrix in panels: (⌈O / 32⌉, I, 32), zeros behind the last output.
@@ -33,7 +34,11 @@ impl<B> Panels<B> {
         B: DerefMut<Target = [T]>,
     {
         let (inputs, outputs) = (matrix.rows(), matrix.columns());
-        assert_eq!(values.len(), len(inputs, outputs), "panels fill their buffer");
+        assert_eq!(
+            values.len(),
+            len(inputs, outputs),
+            "panels fill their buffer"
+        );
         if inputs > 0 {
             let panels = values.chunks_exact_mut(inputs * PANEL);
             for (panel, values) in panels.enumerate() {
@@ -52,9 +57,14 @@ impl<B> Panels<B> {
         }
     }
 
-    /// out (n, O) = x (n, I) · W, or out += x · W.
-    pub(crate) fn multiply<T: Element>(&self, x: &[T], out: &mut [T], add: bool, threads: usize)
-    where
+    /// out (n, O) = start + x (n, I) · W, by at most so many threads; the bits do not depend on their number.
+    pub(crate) fn multiply<T: Element>(
+        &self,
+        x: &[T],
+        out: &mut [T],
+        start: Start<'_, T>,
+        threads: usize,
+    ) where
         B: Deref<Target = [T]>,
     {
         let Self {
@@ -62,8 +72,22 @@ impl<B> Panels<B> {
         } = *self;
         let values = &*self.values;
         let n = out.len() / outputs;
-        assert_eq!((x.len(), out.len()), (n * inputs, n * outputs), "a product fills its result");
-        let rows = |x: &[T], out: &mut [T]| {
+        if let Start::Of(base) = start {
+            assert_eq!(
+                base.len(),
+                out.len(),
+                "a result lies as what it is added to"
+            );
+        }
+        if n == 0 {
+            return;
+        }
+        assert_eq!(
+            (x.len(), out.len()),
+            (n * inputs, n * outputs),
+            "a product fills its result"
+        );
+        let rows = |x: &[T], out: &mut [T], start: Start<'_, T>| {
             let n = out.len() / outputs;
             for first in (0..outputs).step_by(PANEL) {
                 let width = PANEL.min(outputs - first);
@@ -80,16 +104,20 @@ impl<B> Panels<B> {
                     values: &mut out[first..],
                     row: outputs,
                 };
-                tile::product(out, left, right, (n, inputs, width), add);
+                tile::product(out, left, right, (n, inputs, width), start.from(first));
             }
         };
         if threads <= 1 || n * inputs * outputs < PARALLEL {
-            rows(x, out);
+            rows(x, out, start);
             return;
         }
         let part = n.div_ceil(threads).next_multiple_of(8);
-        let parts = out.par_chunks_mut(part * outputs).zip(x.par_chunks(part * inputs));
-        parts.for_each(|(out, x)| rows(x, out));
+        let parts = out
+            .par_chunks_mut(part * outputs)
+            .zip(x.par_chunks(part * inputs));
+        parts
+            .enumerate()
+            .for_each(|(index, (out, x))| rows(x, out, start.from(index * part * outputs)));
     }
 }
 
@@ -100,7 +128,15 @@ mod tests {
 
     #[test]
     fn products_agree_with_general_ones_in_both_layouts() {
-        for (n, inputs, outputs) in [(1, 1, 1), (9, 13, 40), (70, 33, 64), (3, 0, 5), (300, 90, 100)] {
+        for (n, inputs, outputs) in [
+            (1, 1, 1),
+            (0, 4, 40),
+            (3, 1, 40),
+            (9, 13, 40),
+            (70, 33, 64),
+            (3, 0, 5),
+            (300, 90, 100),
+        ] {
             let wave = |count: usize, phase: f64| -> Vec<f64> {
                 (0..count).map(|i| (i as f64 * 0.7 + phase).sin()).collect()
             };
@@ -110,19 +146,27 @@ mod tests {
                 .collect();
             let mut expected = vec![0.5; n * outputs];
             let matrix = Matrix::new(&w, inputs, outputs);
-            multiply(MatrixMut::new(&mut expected, n, outputs), Matrix::new(&x, n, inputs), matrix, Product::add(1));
+            multiply(
+                MatrixMut::new(&mut expected, n, outputs),
+                Matrix::new(&x, n, inputs),
+                matrix,
+                Product::add(1),
+            );
             for matrix in [matrix, Matrix::new(&turned, outputs, inputs).t()] {
                 let panels = Panels::new(matrix, vec![f64::NAN; len(inputs, outputs)]);
                 for threads in [1, 3] {
                     let mut found = vec![0.5; n * outputs];
-                    panels.multiply(&x, &mut found, true, threads);
+                    panels.multiply(&x, &mut found, Start::Result, threads);
                     for (found, expected) in found.iter().zip(&expected) {
                         assert!((found - expected).abs() < 1e-12, "{found} {expected}");
                     }
                     let before = found.clone();
-                    panels.multiply(&x, &mut found, false, threads);
-                    for (found, before) in found.iter().zip(&before) {
+                    panels.multiply(&x, &mut found, Start::Zero, threads);
+                    let mut onto = vec![f64::NAN; n * outputs];
+                    panels.multiply(&x, &mut onto, Start::Of(&before), threads);
+                    for ((found, onto), before) in found.iter().zip(&onto).zip(&before) {
                         assert!((found + 0.5 - before).abs() < 1e-12);
+                        assert!((found + before - onto).abs() < 1e-12);
                     }
                 }
             }

@@ -76,7 +76,7 @@ impl<'a, T> Matrix<'a, T> {
 impl<T: Copy> Matrix<'_, T> {
     /// Writes the rows into `out`, `stride` elements apart; what lies between them stays.
     pub(super) fn copy_rows(self, out: &mut [T], stride: usize) {
-        if self.column_stride == 1 {
+        if self.column_stride == 1 && self.row_stride >= self.columns {
             let rows = self.values.chunks(self.row_stride.max(1));
             for (out, row) in out.chunks_mut(stride).zip(rows).take(self.rows) {
                 out[..self.columns].copy_from_slice(&row[..self.columns]);

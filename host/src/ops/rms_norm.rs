@@ -11,6 +11,7 @@ use candle_core::{D, Tensor};
 
 use super::element::Element;
 use super::lanes::{dot, dot3};
+use super::start::Start;
 use crate::error::Result;
 
 /// 1 / √(mean(x²) + eps) of one token.
@@ -31,20 +32,25 @@ pub fn forward<T: Element>(x: &[T], weight: &[T], eps: f64, out: &mut [T]) {
     }
 }
 
-/// Adds the gradient of x to `dx` (n, C), where that of the residual stream already stands, and the gradient of the
+/// Writes the gradient of x on top of `start`, that of the residual stream, to `dx` (n, C), and adds the gradient of the
 /// weight to `dw` (C,): `grad` (n, C) is that of y.
 pub fn backward<T: Element>(
     x: &[T],
     weight: &[T],
     eps: f64,
     grad: &[T],
-    dx: &mut [T],
+    (start, dx): (Start<'_, T>, &mut [T]),
     dw: &mut [T],
 ) {
     let channels = weight.len();
     let (count, eps) = (T::from_f64(channels as f64), T::from_f64(eps));
     let rows = x.chunks_exact(channels).zip(grad.chunks_exact(channels));
-    for ((x, grad), dx) in rows.zip(dx.chunks_exact_mut(channels)) {
+    for (row, ((x, grad), dx)) in rows.zip(dx.chunks_exact_mut(channels)).enumerate() {
+        match start {
+            Start::Zero => dx.fill(T::zero()),
+            Start::Result => {}
+            Start::Of(base) => dx.copy_from_slice(&base[row * channels..][..channels]),
+        }
         let scale = scale(x, eps);
         let shrink = dot3(x, grad, weight) * scale * scale * scale / count;
         let operands = x.iter().zip(grad).zip(weight);
@@ -90,7 +96,14 @@ mod tests {
         fn backward<T: Element>(&self, inputs: &[Vec<T>], grad: &[T]) -> Vec<Vec<T>> {
             let mut dx = vec![T::zero(); inputs[0].len()];
             let mut dw = vec![T::zero(); inputs[1].len()];
-            backward(&inputs[0], &inputs[1], EPS, grad, &mut dx, &mut dw);
+            backward(
+                &inputs[0],
+                &inputs[1],
+                EPS,
+                grad,
+                (Start::Zero, &mut dx),
+                &mut dw,
+            );
             vec![dx, dw]
         }
 
@@ -201,10 +214,21 @@ mod tests {
         let (x, w, grad) = (wave(6, 0.1), wave(3, 1.0), wave(6, 0.3));
         let (mut fresh, mut again) = (vec![0.0; 6], wave(6, 2.0));
         let (mut dw, mut dw_again) = (vec![0.0; 3], wave(3, 0.7));
-        backward(&x, &w, EPS, &grad, &mut fresh, &mut dw);
-        backward(&x, &w, EPS, &grad, &mut again, &mut dw_again);
+        backward(&x, &w, EPS, &grad, (Start::Zero, &mut fresh), &mut dw);
+        backward(
+            &x,
+            &w,
+            EPS,
+            &grad,
+            (Start::Result, &mut again),
+            &mut dw_again,
+        );
         let sums: Vec<f64> = fresh.iter().zip(wave(6, 2.0)).map(|(a, b)| a + b).collect();
         assert_close(&again, &sums, 1e-15);
+        let (mut onto, base) = (vec![f64::NAN; 6], wave(6, 2.0));
+        let into = (Start::Of(&base[..]), &mut onto[..]);
+        backward(&x, &w, EPS, &grad, into, &mut dw.clone());
+        assert_eq!(onto, again);
         let sums: Vec<f64> = dw.iter().zip(wave(3, 0.7)).map(|(a, b)| a + b).collect();
         assert_close(&dw_again, &sums, 1e-15);
     }

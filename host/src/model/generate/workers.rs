@@ -129,13 +129,12 @@ impl<'a> Work<'a> {
             if rows.is_empty() {
                 return Ok(finished);
             }
-            // (row, entry) of the rows that are fed to their end and get a token in this step.
+            // The last entries of the rows that are fed to their end and get a token in this step.
             let ready = Self::fill(&mut rows, &mut entries);
-            self.decoder.forward(&entries, &mut caches, &mut scratch);
-            let chosen = ready.iter().map(|(_, entry)| *entry);
-            let logits = self.decoder.logits(chosen, &mut scratch);
-            for ((slot, _), logits) in ready.iter().zip(logits) {
-                self.extend(&mut rows[*slot], logits, &mut sampler)?;
+            let decoder = self.decoder;
+            decoder.forward(&entries, &ready, &mut caches, &mut scratch);
+            for (&entry, logits) in ready.iter().zip(decoder.logits(&mut scratch)) {
+                self.extend(&mut rows[entries[entry].slot], logits, &mut sampler)?;
             }
             for slot in (0..rows.len()).rev() {
                 if rows[slot].done {
@@ -161,8 +160,8 @@ impl<'a> Work<'a> {
         })
     }
 
-    /// Chooses the tokens of the next step, and says which rows it brings to their end: (row, entry).
-    fn fill(rows: &mut [Row<'_>], entries: &mut Vec<Entry>) -> Vec<(usize, usize)> {
+    /// Chooses the tokens of the next step, and says which of them bring their rows to the end, in ascending order.
+    fn fill(rows: &mut [Row<'_>], entries: &mut Vec<Entry>) -> Vec<usize> {
         let mut ready = Vec::with_capacity(rows.len());
         entries.clear();
         for (slot, row) in rows.iter_mut().enumerate() {
@@ -174,7 +173,7 @@ impl<'a> Work<'a> {
                 position,
             }));
             if end == tokens && end > row.fed {
-                ready.push((slot, entries.len() - 1));
+                ready.push(entries.len() - 1);
             }
             row.fed = end;
         }

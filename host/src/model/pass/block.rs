@@ -15,9 +15,8 @@ use super::network::{Dimensions, Layer, Network};
 use super::pool::{Pool, Pooled};
 use super::rows::Chunk;
 use crate::ops::attention::{self, Span};
-use crate::ops::product::Product;
 use crate::ops::rope::{self, Direction};
-use crate::ops::{Element, rms_norm, swiglu};
+use crate::ops::{Element, Start, rms_norm, swiglu};
 
 /// What a layer's backward pass needs besides its input x.
 pub(super) struct Activations<B> {
@@ -123,21 +122,24 @@ pub(super) fn forward<T: Element>(
         dimensions, pool, ..
     } = network;
     let (c, f, eps) = (dimensions.channels, dimensions.feed_forward, dimensions.eps);
-    let (set, add) = (Product::set(view.threads), Product::add(view.threads));
+    let threads = view.threads;
     let m = kept.middle.len() / c;
 
     let mut normed = pool.take(x.len()); // (n, C)
     rms_norm::forward(x, layer.input_norm, eps, &mut normed);
-    layer.key_value.forward(&normed, kept.key_value, set, pool);
-    if view.pruned {
+    let into = (Start::Zero, &mut *kept.key_value);
+    layer.key_value.forward(&normed, into, threads, pool);
+    let into = (Start::Zero, &mut *kept.query);
+    let stream = if view.pruned {
         let mut chosen = pool.take(m * c);
         view.choose(&normed, c, &mut chosen);
-        layer.query.forward(&chosen, kept.query, set, pool);
+        layer.query.forward(&chosen, into, threads, pool);
         view.choose(x, c, kept.middle);
+        Start::Result
     } else {
-        layer.query.forward(&normed, kept.query, set, pool);
-        kept.middle.copy_from_slice(x);
-    }
+        layer.query.forward(&normed, into, threads, pool);
+        Start::Of(x)
+    };
     rotate(
         network,
         view,
@@ -153,16 +155,18 @@ pub(super) fn forward<T: Element>(
         kept.mixed,
         kept.log_sums,
     );
-    layer.output.forward(kept.mixed, kept.middle, add, pool);
+    let into = (stream, &mut *kept.middle);
+    layer.output.forward(kept.mixed, into, threads, pool);
 
     let normed = &mut normed[..m * c];
     rms_norm::forward(kept.middle, layer.post_norm, eps, normed);
-    layer.gate_up.forward(normed, kept.gate_up, set, pool);
+    let into = (Start::Zero, &mut *kept.gate_up);
+    layer.gate_up.forward(normed, into, threads, pool);
     if let Some(out) = out {
         let mut activated = pool.take(m * f);
         swiglu::forward(kept.gate_up, f, &mut activated);
-        out.copy_from_slice(kept.middle);
-        layer.down.forward(&activated, out, add, pool);
+        let into = (Start::Of(&*kept.middle), out);
+        layer.down.forward(&activated, into, threads, pool);
     }
 }
 

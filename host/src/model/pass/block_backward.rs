@@ -14,7 +14,7 @@ use super::pool::Pooled;
 use crate::ops::attention::{self, Given};
 use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
 use crate::ops::rope::Direction;
-use crate::ops::{Element, rms_norm, swiglu};
+use crate::ops::{Element, Start, rms_norm, swiglu};
 
 /// What a layer's backward pass leaves for the gradients of its weights. Beside these it uses the activations:
 /// `gate_up` becomes its own gradient.
@@ -139,7 +139,7 @@ pub(super) fn backward<T: Element>(
         ..
     } = network.dimensions;
     let pool = &network.pool;
-    let (set, add) = (Product::set(view.threads), Product::add(view.threads));
+    let threads = view.threads;
     let (of_input, of_post) = left.norms.split_at_mut(c);
     of_input.fill(T::zero());
     of_post.fill(T::zero());
@@ -147,36 +147,43 @@ pub(super) fn backward<T: Element>(
         left.lows.into_iter().map(|[low, grad]| (low, grad)).unzip();
 
     // Feed-forward.
-    layer
-        .down
-        .backward(d_out, left.activated, set, &mut low_grads);
+    layer.down.backward(
+        d_out,
+        (Start::Zero, &mut *left.activated),
+        threads,
+        &mut low_grads,
+    );
     swiglu::backward(kept.gate_up, f, left.activated);
-    layer.down.lows(left.activated, &mut lows, view.threads);
+    layer.down.lows(left.activated, &mut lows, threads);
     let mut grad = pool.take(x.len().max(d_out.len()));
     let d_normed = &mut grad[..d_out.len()];
-    layer
-        .gate_up
-        .backward(kept.gate_up, d_normed, set, &mut low_grads);
+    layer.gate_up.backward(
+        kept.gate_up,
+        (Start::Zero, d_normed),
+        threads,
+        &mut low_grads,
+    );
+    let d_normed = &grad[..d_out.len()];
     rms_norm::forward(kept.middle, layer.post_norm, eps, left.normed_post);
-    layer
-        .gate_up
-        .lows(left.normed_post, &mut lows, view.threads);
-    left.d_middle.copy_from_slice(d_out);
+    layer.gate_up.lows(left.normed_post, &mut lows, threads);
     rms_norm::backward(
         kept.middle,
         layer.post_norm,
         eps,
         d_normed,
-        left.d_middle,
+        (Start::Of(d_out), &mut *left.d_middle),
         of_post,
     );
 
     // Attention.
     let mut d_mixed = pool.take(kept.mixed.len());
-    layer
-        .output
-        .backward(left.d_middle, &mut d_mixed, set, &mut low_grads);
-    layer.output.lows(kept.mixed, &mut lows, view.threads);
+    layer.output.backward(
+        left.d_middle,
+        (Start::Zero, &mut d_mixed),
+        threads,
+        &mut low_grads,
+    );
+    layer.output.lows(kept.mixed, &mut lows, threads);
     let given = Given {
         query: kept.query,
         key_value: kept.key_value,
@@ -202,17 +209,23 @@ pub(super) fn backward<T: Element>(
     // Queries, keys and values, back to x.
     rms_norm::forward(x, layer.input_norm, eps, left.normed);
     let d_normed = &mut grad[..x.len()];
-    layer
-        .key_value
-        .backward(left.d_key_value, d_normed, set, &mut low_grads);
-    layer.key_value.lows(left.normed, &mut lows, view.threads);
-    if view.pruned {
+    layer.key_value.backward(
+        left.d_key_value,
+        (Start::Zero, &mut *d_normed),
+        threads,
+        &mut low_grads,
+    );
+    layer.key_value.lows(left.normed, &mut lows, threads);
+    let stream = if view.pruned {
         let mut d_chosen = pool.take(d_out.len());
-        layer
-            .query
-            .backward(left.d_query, &mut d_chosen, set, &mut low_grads);
+        layer.query.backward(
+            left.d_query,
+            (Start::Zero, &mut d_chosen),
+            threads,
+            &mut low_grads,
+        );
         view.choose(left.normed, c, left.chosen);
-        layer.query.lows(left.chosen, &mut lows, view.threads);
+        layer.query.lows(left.chosen, &mut lows, threads);
         dx.fill(T::zero());
         for span in view.spans {
             let to = (span.keys.start + span.first) * c;
@@ -222,14 +235,18 @@ pub(super) fn backward<T: Element>(
             let sums = d_normed[to].iter_mut().zip(&d_chosen[from]);
             sums.for_each(|(sum, &d)| *sum += d);
         }
+        Start::Result
     } else {
-        layer
-            .query
-            .backward(left.d_query, d_normed, add, &mut low_grads);
-        layer.query.lows(left.normed, &mut lows, view.threads);
-        dx.copy_from_slice(left.d_middle);
-    }
-    rms_norm::backward(x, layer.input_norm, eps, d_normed, dx, of_input);
+        layer.query.backward(
+            left.d_query,
+            (Start::Result, &mut *d_normed),
+            threads,
+            &mut low_grads,
+        );
+        layer.query.lows(left.normed, &mut lows, threads);
+        Start::Of(&*left.d_middle)
+    };
+    rms_norm::backward(x, layer.input_norm, eps, d_normed, (stream, dx), of_input);
 }
 
 /// Where the gradients of a layer's parameters are added.
@@ -241,7 +258,7 @@ pub(super) enum LayerGradients<'g, T> {
 }
 
 /// Rows of a weight whose gradient is one task.
-const ROWS: usize = 256;
+const ROWS: usize = 1024;
 
 /// A part of a weight's gradient: out += scale · gradᵀ · x.
 struct Task<'a, T> {

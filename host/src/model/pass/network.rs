@@ -8,11 +8,11 @@ use rayon::prelude::*;
 use super::pool::{Pool, Pooled};
 use crate::model::config::LlamaConfig;
 use crate::model::lora::{Adapter, Place};
-use crate::ops::Element;
 use crate::ops::attention::Sizes;
 use crate::ops::panels::{self, Panels};
 use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
 use crate::ops::rope::{Table, table};
+use crate::ops::{Element, Start};
 
 /// The sizes that the passes need.
 #[derive(Clone, Debug)]
@@ -74,7 +74,7 @@ pub(crate) enum Way {
 
 /// Matrices of a layer with more elements than this (4 MiB of f32) are not laid out once for all chunks: the copy would be
 /// felt in memory, and the products are large enough to lay out their own parts.
-const LAID_OUT: usize = 1 << 20;
+pub(crate) const LAID_OUT: usize = 1 << 20;
 
 /// A linear map y = W · x with its adapters.
 pub(super) struct Projection<'a, T> {
@@ -105,50 +105,46 @@ impl<'a, T: Element> Projection<'a, T> {
         *panels = Some(Panels::new(matrix, pool.take(len)));
     }
 
-    /// y of n tokens: x (n, I) → out (n, O), added to what is there where `how` says so.
-    pub(super) fn forward(&self, x: &[T], out: &mut [T], how: Product<T>, pool: &Arc<Pool<T>>) {
+    /// y of n tokens: x (n, I) → out (n, O) = start + y.
+    pub(super) fn forward(
+        &self,
+        x: &[T],
+        (start, out): (Start<'_, T>, &mut [T]),
+        threads: usize,
+        pool: &Arc<Pool<T>>,
+    ) {
         let (inputs, outputs) = (self.weight.columns(), self.weight.rows());
         let n = out.len() / outputs;
-        match &self.forwards {
-            Some(panels) => panels.multiply(x, out, how.add, how.threads),
-            None => {
-                let (out, x) = (MatrixMut::new(out, n, outputs), Matrix::new(x, n, inputs));
-                multiply(out, x, self.weight.t(), how);
-            }
-        }
+        let map = (self.weight.t(), self.forwards.as_ref());
+        product(map, x, (start, out), threads);
         let x = Matrix::new(x, n, inputs);
         for adapter in &self.adapters {
             let rank = adapter.a.rows();
             let mut low = pool.take(n * rank);
             let low_out = MatrixMut::new(&mut low, n, rank);
-            multiply(low_out, x, adapter.a.t(), Product::set(how.threads));
+            multiply(low_out, x, adapter.a.t(), Product::set(threads));
             let part = MatrixMut::new(out, n, outputs).part(adapter.first, adapter.b.rows());
             let product = Product {
                 scale: adapter.scale,
-                ..Product::add(how.threads)
+                ..Product::add(threads)
             };
             multiply(part, Matrix::new(&low, n, rank), adapter.b.t(), product);
         }
     }
 
-    /// The gradient of x from that of y, grad (n, O): dx (n, I), added where `how` says so. What it computes on the way for
-    /// the adapters' own gradients, scale · grad · B (n, r), goes into `low_grads`, one for each slot.
+    /// The gradient of x from that of y, grad (n, O): dx (n, I), added to `start`. What it computes on the way for the adapters'
+    /// own gradients, scale · grad · B (n, r), goes into `low_grads`, one for each slot.
     pub(super) fn backward(
         &self,
         grad: &[T],
-        dx: &mut [T],
-        how: Product<T>,
+        (start, dx): (Start<'_, T>, &mut [T]),
+        threads: usize,
         low_grads: &mut [&mut [T]],
     ) {
         let (inputs, outputs) = (self.weight.columns(), self.weight.rows());
         let n = dx.len() / inputs;
-        match &self.backwards {
-            Some(panels) => panels.multiply(grad, dx, how.add, how.threads),
-            None => {
-                let (dx, grad) = (MatrixMut::new(dx, n, inputs), Matrix::new(grad, n, outputs));
-                multiply(dx, grad, self.weight, how);
-            }
-        }
+        let map = (self.weight, self.backwards.as_ref());
+        product(map, grad, (start, dx), threads);
         let grad = Matrix::new(grad, n, outputs);
         for adapter in &self.adapters {
             let rank = adapter.a.rows();
@@ -156,12 +152,12 @@ impl<'a, T: Element> Projection<'a, T> {
             let part = grad.part(adapter.first, adapter.b.rows());
             let product = Product {
                 scale: adapter.scale,
-                ..Product::set(how.threads)
+                ..Product::set(threads)
             };
             multiply(MatrixMut::new(low, n, rank), part, adapter.b, product);
             let dx = MatrixMut::new(dx, n, inputs);
             let low = Matrix::new(low, n, rank);
-            multiply(dx, low, adapter.a, Product::add(how.threads));
+            multiply(dx, low, adapter.a, Product::add(threads));
         }
     }
 
@@ -175,6 +171,31 @@ impl<'a, T: Element> Projection<'a, T> {
             multiply(low, x, adapter.a.t(), Product::set(threads));
         }
     }
+}
+
+/// out (n, O) = start + x (n, I) · matrix (I, O), by the matrix's panels where it has been laid out.
+fn product<T: Element>(
+    (matrix, panels): (Matrix<'_, T>, Option<&Panels<Pooled<T>>>),
+    x: &[T],
+    (start, out): (Start<'_, T>, &mut [T]),
+    threads: usize,
+) {
+    if let Some(panels) = panels {
+        panels.multiply(x, out, start, threads);
+        return;
+    }
+    let how = match start {
+        Start::Zero => Product::set(threads),
+        Start::Result => Product::add(threads),
+        Start::Of(base) => {
+            out.copy_from_slice(base);
+            Product::add(threads)
+        }
+    };
+    let (inputs, outputs) = (matrix.rows(), matrix.columns());
+    let n = out.len() / outputs;
+    let out = MatrixMut::new(out, n, outputs);
+    multiply(out, Matrix::new(x, n, inputs), matrix, how);
 }
 
 /// The parameters of one layer.
@@ -263,15 +284,18 @@ impl<T: Element> Network<'_, T> {
     /// Lays the weights out for the products of one way, where the model is small enough.
     #[must_use]
     pub(crate) fn laid_out(mut self, way: Way) -> Self {
-        let elements: usize = self.dimensions.layer().iter().sum();
-        if elements <= LAID_OUT {
-            let pool = &self.pool;
-            self.layers.par_iter_mut().for_each(|layer| {
-                for map in layer.maps() {
+        let pool = &self.pool;
+        self.layers.par_iter_mut().for_each(|layer| {
+            let maps = layer.maps();
+            let elements = maps
+                .iter()
+                .map(|map| map.weight.rows() * map.weight.columns());
+            if elements.sum::<usize>() <= LAID_OUT {
+                for map in maps {
                     map.lay_out(way, pool);
                 }
-            });
-        }
+            }
+        });
         self
     }
 }

@@ -6,6 +6,7 @@
 
 use super::super::element::Element;
 use super::super::lanes::{LANES, dot};
+use super::super::start::Start;
 use super::super::tile::{Left, Out, PANEL, Right, product};
 use super::Span;
 use super::pack::{Head, Sizes};
@@ -17,6 +18,7 @@ const BLOCK: usize = 32;
 const ROWS: usize = 8;
 
 /// What is reused from head to head.
+#[derive(Default)]
 struct Scratch<T> {
     /// Transposes of keys and values, (D, L′), the keys' with the factor 1 / √D.
     keys_turned: Vec<T>,
@@ -77,15 +79,7 @@ pub fn backward<T: Element>(
         size,
     } = sizes;
     let (wide, narrow) = (sizes.query_width(), sizes.key_value_width());
-    let mut scratch = Scratch {
-        keys_turned: Vec::new(),
-        values_turned: Vec::new(),
-        keys: Vec::new(),
-        query: Vec::new(),
-        grad: Vec::new(),
-        weights: Vec::new(),
-        d_scores: Vec::new(),
-    };
+    let mut scratch = Scratch::default();
     for span in spans {
         let d_query = &mut d_query[span.queries.start * wide..span.queries.end * wide];
         let d_key_value = &mut d_key_value[span.keys.start * narrow..span.keys.end * narrow];
@@ -108,12 +102,22 @@ pub fn backward<T: Element>(
                     keys,
                     query_right: query.right(&mut scratch.query),
                     grad_right: grad.right(&mut scratch.grad),
-                    log_sums: given.log_sums.get(span.queries.start * heads + head..).unwrap_or_default(),
+                    log_sums: given
+                        .log_sums
+                        .get(span.queries.start * heads + head..)
+                        .unwrap_or_default(),
                     heads,
                 };
                 let strips = (&mut scratch.weights, &mut scratch.d_scores);
                 let columns = (head * size, kv_head * size);
-                query_head(&operands, strips, sizes, span, columns, (d_query, d_key_value));
+                query_head(
+                    &operands,
+                    strips,
+                    sizes,
+                    span,
+                    columns,
+                    (d_query, d_key_value),
+                );
             }
         }
     }
@@ -138,7 +142,10 @@ fn query_head<T: Element>(
         let rows = BLOCK.min(queries - block);
         for first in (0..rows).step_by(ROWS) {
             let count = ROWS.min(rows - first);
-            let strips = (&mut weights[first * stride..], &mut d_scores[first * stride..]);
+            let strips = (
+                &mut weights[first * stride..],
+                &mut d_scores[first * stride..],
+            );
             weigh(of, strips, sizes, span, (block + first, count));
             // dQ = dS · K / √D
             let seen = span.first + block + first + count;
@@ -153,7 +160,13 @@ fn query_head<T: Element>(
                     step: 1,
                 };
                 let width = PANEL.min(size - channel);
-                product(out, left, of.keys.columns(channel), (count, seen, width), false);
+                product(
+                    out,
+                    left,
+                    of.keys.columns(channel),
+                    (count, seen, width),
+                    Start::Zero,
+                );
             }
         }
         // dK += dSᵀ · Q / √D and dV += Pᵀ · dO: eight keys from the first query on that sees one of them.
@@ -178,7 +191,7 @@ fn query_head<T: Element>(
                     };
                     let width = PANEL.min(size - channel);
                     let sizes = (ROWS.min(seen - key), rows - first, width);
-                    product(out, left, right.columns(channel), sizes, true);
+                    product(out, left, right.columns(channel), sizes, Start::Result);
                 }
             }
         }
@@ -206,12 +219,20 @@ fn weigh<T: Element>(
                 values: &mut strip[key..],
                 row: stride,
             };
-            product(out, left.left(first), right.columns(key), counts, false);
+            product(
+                out,
+                left.left(first),
+                right.columns(key),
+                counts,
+                Start::Zero,
+            );
         }
     }
     let scale = sizes.scale();
-    let rows = weights.chunks_exact_mut(stride).zip(d_scores.chunks_exact_mut(stride));
-    let asked = of.grad.rows().zip(of.out.rows()).skip(first).take(count);
+    let rows = weights
+        .chunks_exact_mut(stride)
+        .zip(d_scores.chunks_exact_mut(stride));
+    let asked = of.grad.rows(first).zip(of.out.rows(first)).take(count);
     for (r, ((weights, d_scores), (grad, out))) in rows.zip(asked).enumerate() {
         let shift = dot(grad, out);
         let log_sum = of.log_sums[(first + r) * of.heads];

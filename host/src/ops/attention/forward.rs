@@ -3,6 +3,7 @@
 
 use super::super::element::Element;
 use super::super::lanes::{LANES, max, total};
+use super::super::start::Start;
 use super::super::tile::{Left, Out, PANEL, Right, product};
 use super::Span;
 use super::pack::{Head, Sizes};
@@ -11,6 +12,7 @@ use super::pack::{Head, Sizes};
 const ROWS: usize = 8;
 
 /// What is reused from head to head.
+#[derive(Default)]
 struct Scratch<T> {
     keys: Vec<T>,
     values: Vec<T>,
@@ -34,11 +36,7 @@ pub fn forward<T: Element>(
         size,
     } = sizes;
     let (wide, narrow) = (sizes.query_width(), sizes.key_value_width());
-    let mut scratch = Scratch {
-        keys: Vec::new(),
-        values: Vec::new(),
-        strip: Vec::new(),
-    };
+    let mut scratch = Scratch::default();
     for span in spans {
         let out = &mut out[span.queries.start * wide..span.queries.end * wide];
         let log_sums = &mut log_sums[span.queries.start * heads..span.queries.end * heads];
@@ -49,7 +47,15 @@ pub fn forward<T: Element>(
             for head in kv_head * sizes.group()..(kv_head + 1) * sizes.group() {
                 let asked = Head::of(query, &span.queries, wide, head * size, size);
                 let strip = &mut scratch.strip;
-                attend((asked, keys, values), strip, sizes, span, head, out, log_sums);
+                attend(
+                    (asked, keys, values),
+                    strip,
+                    sizes,
+                    span,
+                    head,
+                    out,
+                    log_sums,
+                );
             }
         }
     }
@@ -81,10 +87,17 @@ fn attend<T: Element>(
                 row: stride,
             };
             let width = PANEL.min(padded - key);
-            product(out, query.left(block), keys.columns(key), (rows, size, width), false);
+            product(
+                out,
+                query.left(block),
+                keys.columns(key),
+                (rows, size, width),
+                Start::Zero,
+            );
         }
         for (r, strip) in strip.chunks_exact_mut(stride).take(rows).enumerate() {
-            log_sums[(block + r) * sizes.heads + head] = softmax(&mut strip[..padded], span.first + block + r);
+            log_sums[(block + r) * sizes.heads + head] =
+                softmax(&mut strip[..padded], span.first + block + r);
         }
         for channel in (0..size).step_by(PANEL) {
             let weights = Left {
@@ -97,7 +110,13 @@ fn attend<T: Element>(
                 row: wide,
             };
             let width = PANEL.min(size - channel);
-            product(out, weights, values.columns(channel), (rows, seen, width), false);
+            product(
+                out,
+                weights,
+                values.columns(channel),
+                (rows, seen, width),
+                Start::Zero,
+            );
         }
     }
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::super::element::Element;
 use super::super::lanes::LANES;
+use super::super::register::Register;
 use super::super::tile::{Left, Right};
 
 /// Sizes of attention on one ragged batch.
@@ -67,10 +68,11 @@ impl<'a, T: Element> Head<'a, T> {
         }
     }
 
-    /// The head's D channels, token by token.
-    pub(super) fn rows(&self) -> impl Iterator<Item = &'a [T]> + use<'a, T> {
+    /// The head's D channels, token by token from `first` on.
+    pub(super) fn rows(&self, first: usize) -> impl Iterator<Item = &'a [T]> + use<'a, T> {
         let size = self.size;
-        let rows = self.values.chunks(self.stride);
+        let values = self.values.get(first * self.stride..).unwrap_or_default();
+        let rows = values.chunks(self.stride);
         rows.map(move |row| &row[..size])
     }
 
@@ -94,7 +96,7 @@ impl<'a, T: Element> Head<'a, T> {
         let padded = self.size.next_multiple_of(LANES);
         copy.clear();
         copy.resize(self.length * padded, T::zero());
-        for (out, row) in copy.chunks_exact_mut(padded).zip(self.rows()) {
+        for (out, row) in copy.chunks_exact_mut(padded).zip(self.rows(0)) {
             out[..self.size].copy_from_slice(row);
         }
         Right {
@@ -107,14 +109,31 @@ impl<'a, T: Element> Head<'a, T> {
     pub(super) fn turned(&self, factor: T, copy: &'a mut Vec<T>) -> Right<'a, T> {
         let length = self.length.next_multiple_of(LANES);
         copy.resize(self.size * length, T::zero());
-        let rows: Vec<&[T]> = self.rows().collect();
-        for (block, rows) in rows.chunks(LANES).enumerate() {
-            for (channel, out) in copy.chunks_exact_mut(length).enumerate() {
-                let out = &mut out[block * LANES..][..LANES];
-                for (out, row) in out.iter_mut().zip(rows) {
-                    *out = row[channel] * factor;
+        let factor = T::Register::splat(factor);
+        for block in (0..self.length).step_by(LANES) {
+            for channel in (0..self.size).step_by(LANES) {
+                let width = LANES.min(self.size - channel);
+                let square = std::array::from_fn(|token| {
+                    let start = (block + token) * self.stride + channel;
+                    if block + token >= self.length {
+                        return T::Register::zero();
+                    }
+                    let row = &self.values[start..start + width];
+                    let mut whole = [T::zero(); LANES];
+                    let row = row.first_chunk().unwrap_or_else(|| {
+                        whole[..width].copy_from_slice(row);
+                        &whole
+                    });
+                    let register = T::Register::load(row);
+                    register.fma(factor, T::Register::zero())
+                });
+                let columns = T::Register::transpose(square);
+                let out = copy[channel * length..].chunks_exact_mut(length);
+                for (out, column) in out.zip(columns) {
+                    if let Some(out) = out[block..].first_chunk_mut() {
+                        column.store(out);
+                    }
                 }
-                out[rows.len()..].fill(T::zero());
             }
         }
         Right {
@@ -124,7 +143,7 @@ impl<'a, T: Element> Head<'a, T> {
     }
 }
 
-impl<'a, T> Right<'a, T> {
+impl<T> Right<'_, T> {
     /// The columns from `first` on.
     pub(super) fn columns(self, first: usize) -> Self {
         Self {
@@ -151,7 +170,7 @@ mod tests {
         // Two tokens, two heads of size 3; the second head.
         let tokens: Vec<f32> = (0..12).map(|i| i as f32).collect();
         let head = Head::of(&tokens, &(0..2), 6, 3, 3);
-        let rows: Vec<_> = head.rows().collect();
+        let rows: Vec<_> = head.rows(0).collect();
         assert_eq!(rows, [[3.0, 4.0, 5.0], [9.0, 10.0, 11.0]]);
         let (mut copy, mut turned) = (vec![9.0], vec![9.0; 48]);
         let right = head.right(&mut copy);
@@ -168,7 +187,10 @@ mod tests {
         let tokens: Vec<f32> = (0..96).map(|i| i as f32).collect();
         let head = Head::of(&tokens, &(1..3), 32, 16, 16);
         let right = head.right(&mut copy);
-        assert_eq!((right.step, right.values[0], right.values.len()), (32, 48.0, 48));
+        assert_eq!(
+            (right.step, right.values[0], right.values.len()),
+            (32, 48.0, 48)
+        );
         assert_eq!(head.left(1).values[0], 80.0);
     }
 }
