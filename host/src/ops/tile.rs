@@ -18,8 +18,8 @@ use super::start::Start;
 pub(crate) const PANEL: usize = 2 * LANES;
 
 /// Rows of a tile: with AVX-512, 8 × 2 of 32 registers hold sums, which hides the latency of multiply-add; without, 16
-/// registers of half the width hold 4 × 1 tiles.
-const ROWS: usize = if WIDE { 8 } else { 4 };
+/// registers of half the width hold 6 × 1.
+const ROWS: usize = if WIDE { 8 } else { 6 };
 const WIDE: bool = cfg!(target_feature = "avx512f");
 
 /// The left operand, (m, s): element (i, j) lies at `i · row + j · step`.
