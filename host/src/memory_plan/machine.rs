@@ -24,8 +24,8 @@ const CUBLAS: u64 = 64 << 20;
 /// What the driver's context takes; depends on driver and card, and is assumed.
 const CONTEXT: u64 = 500 << 20;
 
-/// What the process on the CPU takes beside models: code, threads' stacks, parts of operands that products lay out, the allocator's
-/// reserve. Assumed; docs/memory.md has what was measured.
+/// What the process on the CPU takes beside models: code, threads' stacks, parts of operands that products lay out, the
+/// allocator's reserve. Assumed; docs/memory.md has what was measured.
 const PROCESS: u64 = 128 << 20;
 
 impl Machine {

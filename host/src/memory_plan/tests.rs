@@ -214,7 +214,8 @@ fn sampling_by_hand() {
     assert_eq!((found.kv_cache, found.logits), (5 * 5 * 16, 5 * 10 * 4));
     assert_eq!(found.activations, 290 + 490 + 780 + 340);
     assert_eq!(found.parameters, 0);
-    // Two workers of 3 rows, room for 32 tokens and two scores for each, and one panel behind the values; the copy: 168 + 40 in matrices, 20 in norms.
+    // Two workers of 3 rows, room for 32 tokens and two scores for each, and one panel behind the values; the copy:
+    // 168 + 40 in matrices, 20 in norms.
     let found = parts(&cpu);
     assert_eq!(found.kv_cache, 6 * (32 * (8 + 2) + 32) * 4);
     assert_eq!(found.parameters, (168 + 40 + 20) * 4);

@@ -2,9 +2,9 @@
 //! Legend: n tokens, m ≤ n tokens that ask, H heads, K key/value heads, D head size.
 //!
 //! For a query i and the keys j ≤ i of its row, `P[i, j] = softmax_j(Q[i] · K[j] / √D)` and `O[i] = Σ_j P[i, j] V[j]`.
-//! Scores of eight queries are held at a time, never (L, L); keys and values are not expanded to H heads. What is kept
-//! for the backward pass is the log of the sum of exponentials of every query's scores, (m, H), from which it computes
-//! the weights again.
+//! Scores of eight queries (32 on the way back) are held at a time, never (L, L); keys and values are not expanded to H
+//! heads. What is kept for the backward pass is the log of the sum of exponentials of every query's scores, (m, H), from
+//! which it computes the weights again.
 //!
 //! Every token has a key and a value, but only some need to ask: the last layer of a model is read at few tokens. Which
 //! do is said by a [`Span`] for each row.

@@ -30,12 +30,37 @@ pub(crate) struct Left<'a, T> {
     pub(crate) step: usize,
 }
 
+impl<T: Copy> Left<'_, T> {
+    /// The rows from `first` on.
+    fn rows(self, first: usize) -> Self {
+        Self {
+            values: self.values.get(first * self.row..).unwrap_or_default(),
+            ..self
+        }
+    }
+}
+
 /// The right operand, (s, n): step j begins at `j · step`, its columns side by side. Whole registers are read: up to 15
 /// elements behind a step's last column, which take part in nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Right<'a, T> {
     pub(crate) values: &'a [T],
     pub(crate) step: usize,
+}
+
+impl<T: Copy> Right<'_, T> {
+    /// The columns from `first` on.
+    pub(super) fn columns(self, first: usize) -> Self {
+        Self {
+            values: self.values.get(first..).unwrap_or_default(),
+            ..self
+        }
+    }
+
+    /// The steps from `first` on.
+    pub(super) fn steps(self, first: usize) -> Self {
+        self.columns(first * self.step)
+    }
 }
 
 /// The result, (m, n): rows begin `row` apart.
@@ -67,10 +92,7 @@ pub(crate) fn product<T: Element>(
     }
     for first in (0..n).step_by(LANES) {
         let out = (&mut values[first..], row);
-        let right = Right {
-            values: right.values.get(first..).unwrap_or_default(),
-            ..right
-        };
+        let right = right.columns(first);
         let width = LANES.min(n - first);
         tiles::<T, 1>(out, left, right, (m, steps, width), start.from(first));
     }
@@ -87,10 +109,7 @@ fn tiles<T: Element, const V: usize>(
     let mut first = 0;
     while first < m {
         let rest = m - first;
-        let left = Left {
-            values: left.values.get(first * left.row..).unwrap_or_default(),
-            ..left
-        };
+        let left = left.rows(first);
         let values = &mut values[first * row..];
         let start = start.from(first * row);
         if n < V * LANES {
@@ -141,10 +160,7 @@ fn rows_of_tile<T: Element, const V: usize>(
         if rows & height == 0 {
             continue;
         }
-        let left = Left {
-            values: left.values.get(first * left.row..).unwrap_or_default(),
-            ..left
-        };
+        let left = left.rows(first);
         let out = (&mut values[first * row..], row);
         let start = start.from(first * row);
         match height {
@@ -169,10 +185,10 @@ fn tile<T: Element, const R: usize, const V: usize>(
     start: Start<'_, T>,
 ) {
     if steps > 0 {
-        let last = at((count * R - 1, left.row), (steps - 1, left.step));
+        let last = place((count * R - 1, left.row), (steps - 1, left.step));
         let fits = last.is_some_and(|last| last < left.values.len());
         assert!(fits, "the left operand of a tile");
-        let end = at((steps - 1, right.step), (V, LANES));
+        let end = place((steps - 1, right.step), (V, LANES));
         let fits = end.is_some_and(|end| end <= right.values.len());
         assert!(fits, "the right operand of a tile");
     }
@@ -224,7 +240,7 @@ fn tile<T: Element, const R: usize, const V: usize>(
 }
 
 /// i · row + j · step, unless that is beyond what a slice holds.
-fn at((i, row): (usize, usize), (j, step): (usize, usize)) -> Option<usize> {
+fn place((i, row): (usize, usize), (j, step): (usize, usize)) -> Option<usize> {
     i.checked_mul(row)?.checked_add(j.checked_mul(step)?)
 }
 

@@ -187,14 +187,17 @@ fn computing_activations_again_gives_the_same_bits() -> Result<()> {
 fn the_number_of_threads_does_not_change_a_bit() -> Result<()> {
     let mut subject = Subject::new(None)?;
     let batch = long_batch(&mut subject.config);
-    let run = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        pool.unwrap()
-            .install(|| subject.gradients(&batch, Read::Predicting))
-    };
-    let alone = run(1)?;
-    assert_eq!(run(2)?, alone);
-    assert_eq!(run(7)?, alone);
+    for laid_out in [true, false] {
+        subject.laid_out = laid_out;
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.unwrap()
+                .install(|| subject.gradients(&batch, Read::Predicting))
+        };
+        let alone = run(1)?;
+        assert_eq!(run(2)?, alone);
+        assert_eq!(run(7)?, alone);
+    }
     Ok(())
 }
 

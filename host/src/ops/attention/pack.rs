@@ -143,24 +143,6 @@ impl<'a, T: Element> Head<'a, T> {
     }
 }
 
-impl<T> Right<'_, T> {
-    /// The columns from `first` on.
-    pub(super) fn columns(self, first: usize) -> Self {
-        Self {
-            values: self.values.get(first..).unwrap_or_default(),
-            ..self
-        }
-    }
-
-    /// The steps from `first` on.
-    pub(super) fn steps(self, first: usize) -> Self {
-        Self {
-            values: self.values.get(first * self.step..).unwrap_or_default(),
-            ..self
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
