@@ -1,4 +1,4 @@
-//! Every operation at the three shapes of `finegrain bench`: `cargo bench -p finegrain`, or a part of it by name:
+//! Every operation at the shapes of `finegrain bench` that a processor trains: `cargo bench -p finegrain`, or a part of it by name:
 //! `cargo bench -p finegrain -- attention/medium`.
 //!
 //! `forward` and `both` (forward and backward) take one thread, but for products and the output head; `plain` is the same
@@ -10,7 +10,7 @@ use std::time::Duration;
 use candle_core::{Device, Tensor, Var};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use finegrain::Result;
-use finegrain::bench::shape::NAMED;
+use finegrain::bench::shape::{LLAMA_7B, NAMED};
 use finegrain::bench::{Batch, Shape, Workload};
 use finegrain::ops::Start;
 use finegrain::ops::attention::{self, Given, Sizes, Span};
@@ -67,7 +67,8 @@ impl Subject<'_> {
 }
 
 fn operations(criterion: &mut Criterion) {
-    for (shape, sizes) in NAMED {
+    let trained = NAMED.into_iter().filter(|(_, sizes)| *sizes != LLAMA_7B);
+    for (shape, sizes) in trained {
         let batch = sizes
             .batch(Workload::Train)
             .expect("a named shape has a batch");

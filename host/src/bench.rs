@@ -23,7 +23,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::{Llama, LoraConfig, SamplingWeights};
 
-pub use report::{BenchReport, Floor, Spread};
+pub use report::{BenchReport, Floor, Profile, Spread};
 pub use shape::{Batch, Shape};
 
 /// Which work is timed.
@@ -72,9 +72,29 @@ pub struct Plan {
     pub lora: Option<usize>,
     /// Tokens that `ppo` takes through a model together; 0 is all.
     pub micro_batch_tokens: usize,
+    /// Whether one more repetition, behind those that count, times every operation of a GPU.
+    pub profile: bool,
 }
 
 impl Plan {
+    /// How often the work is done: to warm up, to be timed, to be profiled.
+    fn rounds(&self) -> usize {
+        self.warm_up + self.repetitions + usize::from(self.profile)
+    }
+
+    /// Of the times of all of them those that count.
+    fn counted<'a>(&self, seconds: &'a [f64]) -> &'a [f64] {
+        &seconds[self.warm_up..][..self.repetitions]
+    }
+
+    /// To be called before each repetition, counted from 0: times operations from the last one on, where they are wanted.
+    fn before(&self, repetition: usize) -> Result<()> {
+        if self.profile && repetition == self.warm_up + self.repetitions {
+            return self.device.start_profile();
+        }
+        Ok(())
+    }
+
     /// What decides the cost beside sizes.
     fn form(&self) -> cost::Form {
         cost::Form {
@@ -101,6 +121,15 @@ pub fn run(workload: Workload, plan: &Plan, cancel: &AtomicBool) -> Result<Bench
         Workload::Generate => generate::run(plan, cancel)?,
         Workload::Ppo => ppo::run(plan, cancel)?,
     };
+    let profile = if plan.profile {
+        Some(Profile {
+            seconds: seconds[plan.warm_up + plan.repetitions],
+            operations: plan.device.take_profile()?,
+        })
+    } else {
+        None
+    };
+    let seconds = plan.counted(&seconds).to_vec();
     // Before the buffers of the rates and the model's own pass.
     let peak_bytes = memory::peak_bytes();
     let device_peak_bytes = plan.device.take_peak();
@@ -143,24 +172,23 @@ pub fn run(workload: Workload, plan: &Plan, cancel: &AtomicBool) -> Result<Bench
         peak_bytes,
         start_bytes,
         device_peak_bytes,
+        profile,
     })
 }
 
-/// Runs `once` for every repetition and keeps what it says of those that count.
+/// Runs `once` for every repetition; how long each took.
 fn repeat(
     plan: &Plan,
     cancel: &AtomicBool,
     mut once: impl FnMut(u64) -> Result<Duration>,
 ) -> Result<Vec<f64>> {
     let mut seconds = Vec::with_capacity(plan.repetitions);
-    for repetition in 0..plan.warm_up + plan.repetitions {
+    for repetition in 0..plan.rounds() {
         if cancel.load(Ordering::Relaxed) {
             return Err(Error::interrupted());
         }
-        let elapsed = once(repetition as u64)?;
-        if repetition >= plan.warm_up {
-            seconds.push(elapsed.as_secs_f64());
-        }
+        plan.before(repetition)?;
+        seconds.push(once(repetition as u64)?.as_secs_f64());
     }
     Ok(seconds)
 }
@@ -240,6 +268,7 @@ mod tests {
             device: Device::Cpu,
             lora: Some(2),
             micro_batch_tokens: 8,
+            profile: false,
         };
         let cancel = AtomicBool::new(false);
         for (workload, tokens) in [

@@ -14,16 +14,20 @@ mod graph;
 mod kernels;
 #[cfg(feature = "cuda")]
 mod libraries;
+mod operation_time;
 #[cfg(feature = "cuda")]
 mod present;
 #[cfg(feature = "cuda")]
 mod product;
+#[cfg(feature = "cuda")]
+mod profile;
 #[cfg(all(test, feature = "cuda"))]
 pub(crate) mod testing;
 
 pub use config::{DeviceConfig, DeviceKind, Dtype};
 #[cfg(feature = "cuda")]
 pub use libraries::{Library, find as find_libraries};
+pub use operation_time::OperationTime;
 #[cfg(feature = "cuda")]
 pub use {
     buffer::{Buffer, Plain, Real, Stored, View, ViewMut},
@@ -89,6 +93,30 @@ impl Device {
             Self::Cpu => None,
             #[cfg(feature = "cuda")]
             Self::Cuda(gpu) => Some(gpu.take_peak() as u64),
+        }
+    }
+
+    /// Times every operation on a GPU from now on ([`Gpu::start_profile`]).
+    ///
+    /// # Errors
+    /// Work before it that failed.
+    pub fn start_profile(&self) -> Result<()> {
+        match self {
+            Self::Cpu => Ok(()),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(gpu) => gpu.start_profile(),
+        }
+    }
+
+    /// What was timed since then, the longest first; nothing on the processor.
+    ///
+    /// # Errors
+    /// Work that failed.
+    pub fn take_profile(&self) -> Result<Vec<OperationTime>> {
+        match self {
+            Self::Cpu => Ok(Vec::new()),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(gpu) => gpu.take_profile(),
         }
     }
 

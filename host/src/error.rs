@@ -185,3 +185,9 @@ impl<T, E: Into<Error>> Context<T> for Result<T, E> {
         self.map_err(|error| error.into().context(context))
     }
 }
+
+/// What the system said of a library that does not open: libloading's own text is short, and has it as its source.
+pub(crate) fn said_by_loader(error: &libloading::Error) -> String {
+    let said = std::error::Error::source(error);
+    said.map_or_else(|| error.to_string(), ToString::to_string)
+}

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use super::cost::PPO_EPOCHS;
 use super::{Plan, adapted, model, random_rows};
-use crate::device::Device;
 use crate::error::Result;
 use crate::model::{ScalarHead, ScoredModel};
 use crate::pipeline::checkpoints::Checkpoints;
@@ -22,14 +21,14 @@ use crate::train::sampling::SamplingConfig;
 
 /// Remembers when each iteration ended.
 struct Clock<'a> {
-    device: &'a Device,
+    plan: &'a Plan,
     marks: Mutex<Result<Vec<Instant>>>,
 }
 
 impl<'a> Clock<'a> {
-    fn start(device: &'a Device) -> Self {
+    fn start(plan: &'a Plan) -> Self {
         let clock = Self {
-            device,
+            plan,
             marks: Mutex::new(Ok(Vec::new())),
         };
         clock.mark();
@@ -38,12 +37,12 @@ impl<'a> Clock<'a> {
 
     /// A mark is the time at which the device has done what it was asked, or the first failure of it.
     fn mark(&self) {
-        let done = self.device.synchronize();
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&mut *marks, done) {
-            (Ok(marks), Ok(())) => marks.push(Instant::now()),
-            (Ok(_), Err(error)) => *marks = Err(error),
-            (Err(_), _) => {}
+        let Ok(ends) = &mut *marks else { return };
+        let done = self.plan.device.synchronize();
+        match done.and_then(|()| self.plan.before(ends.len())) {
+            Ok(()) => ends.push(Instant::now()),
+            Err(error) => *marks = Err(error),
         }
     }
 
@@ -72,7 +71,7 @@ impl Observer for Clock<'_> {
 /// TRL's arithmetic with the sizes of the plan.
 fn config(plan: &Plan) -> PpoConfig {
     PpoConfig {
-        steps: (plan.warm_up + plan.repetitions) as u64,
+        steps: plan.rounds() as u64,
         rollout_rows: plan.batch.rows,
         minibatch_rows: plan.batch.rows,
         epochs: PPO_EPOCHS,
@@ -110,7 +109,7 @@ pub(super) fn run(plan: &Plan, cancel: &AtomicBool) -> Result<Vec<f64>> {
         plan.batch.prompt,
         plan.shape.vocabulary,
     );
-    let clock = Clock::start(&plan.device);
+    let clock = Clock::start(plan);
     ppo::run(
         PpoInputs {
             policy,
@@ -141,5 +140,5 @@ pub(super) fn run(plan: &Plan, cancel: &AtomicBool) -> Result<Vec<f64>> {
             checkpoints: Checkpoints::none(),
         },
     )?;
-    Ok(clock.seconds()?.split_off(plan.warm_up))
+    clock.seconds()
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::cost::Cost;
 use super::rates::Rates;
 use super::shape::Shape;
-use crate::device::Dtype;
+use crate::device::{Dtype, OperationTime};
 use crate::model::{RoundingEffect, SamplingWeights};
 
 /// Median, least and greatest of several values.
@@ -75,6 +75,16 @@ impl Floor {
     }
 }
 
+/// What every operation of a GPU took in a repetition of its own, which does not count: events between operations slow it
+/// down, most where the host is slower than the GPU.
+#[derive(Clone, Debug, Serialize)]
+pub struct Profile {
+    /// Seconds of that repetition.
+    pub seconds: f64,
+    /// The longest first.
+    pub operations: Vec<OperationTime>,
+}
+
 /// A timed workload.
 #[derive(Clone, Debug, Serialize)]
 pub struct BenchReport {
@@ -114,6 +124,55 @@ pub struct BenchReport {
     pub start_bytes: Option<u64>,
     /// The most bytes that buffers on the GPU held during the work, weights included; `None` on the processor.
     pub device_peak_bytes: Option<u64>,
+    /// Where a GPU's time went, where that was asked.
+    pub profile: Option<Profile>,
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// Lines; the rest is one.
+        const MOST: usize = 40;
+        let all: f64 = self
+            .operations
+            .iter()
+            .map(|operation| operation.seconds)
+            .sum();
+        writeln!(
+            out,
+            "{:>10} {:>6} {:>7} {:>10} {:>9}  operation, of {:.4} s in a repetition of {:.4} s",
+            "ms", "%", "count", "µs each", "TFLOP/s", all, self.seconds
+        )?;
+        for OperationTime {
+            name,
+            count,
+            seconds,
+            flops,
+        } in self.operations.iter().take(MOST)
+        {
+            let rate = flops.map_or_else(
+                || "–".to_owned(),
+                |flops| format!("{:.1}", flops / seconds / 1e12),
+            );
+            writeln!(
+                out,
+                "{:>10.3} {:>6.1} {count:>7} {:>10.1} {rate:>9}  {name}",
+                1e3 * seconds,
+                1e2 * seconds / all,
+                1e6 * seconds / *count as f64,
+            )?;
+        }
+        if let Some(rest) = self.operations.get(MOST..).filter(|rest| !rest.is_empty()) {
+            let seconds: f64 = rest.iter().map(|operation| operation.seconds).sum();
+            let share = 1e2 * seconds / all;
+            writeln!(
+                out,
+                "{:>10.3} {share:>6.1}  {} more",
+                1e3 * seconds,
+                rest.len()
+            )?;
+        }
+        Ok(())
+    }
 }
 
 impl BenchReport {
@@ -222,6 +281,9 @@ impl fmt::Display for BenchReport {
         }
         if let Some(rounding) = &self.rounding {
             writeln!(out, "rounding     {rounding}")?;
+        }
+        if let Some(profile) = &self.profile {
+            write!(out, "\n{profile}")?;
         }
         Ok(())
     }

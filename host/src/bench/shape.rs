@@ -72,7 +72,12 @@ pub const SMOLLM2: Shape = Shape {
 };
 
 /// The shapes that have a name.
-pub const NAMED: [(&str, Shape); 3] = [("small", SMALL), ("medium", MEDIUM), ("smollm2", SMOLLM2)];
+pub const NAMED: [(&str, Shape); 4] = [
+    ("small", SMALL),
+    ("medium", MEDIUM),
+    ("smollm2", SMOLLM2),
+    ("llama-7b", LLAMA_7B),
+];
 
 impl FromStr for Shape {
     type Err = Error;
@@ -88,8 +93,9 @@ impl FromStr for Shape {
             .collect();
         let &[vocabulary, channels, layers, heads, kv_heads, feed_forward] = sizes.as_slice()
         else {
+            let names = NAMED.map(|(name, _)| name).join(", ");
             return Err(Error::input(format!(
-                "--shape {text}: accepted are small, medium, smollm2 and six sizes V,C,LAYERS,HEADS,KV,FFN"
+                "--shape {text}: accepted are {names} and six sizes V,C,LAYERS,HEADS,KV,FFN"
             ))
             .hint("the sandbox's model is 512,128,4,4,4,344"));
         };
@@ -260,7 +266,12 @@ mod tests {
 
     #[test]
     fn shapes_and_batches_are_read_and_refused() {
-        assert_eq!("medium".parse::<Shape>().unwrap(), MEDIUM);
+        for (name, shape) in NAMED {
+            assert_eq!(name.parse::<Shape>().unwrap(), shape);
+            for workload in [Workload::Train, Workload::Generate, Workload::Ppo] {
+                assert!(shape.batch(workload).is_some(), "{name}");
+            }
+        }
         assert_eq!("512,128,4,4,4,344".parse::<Shape>().unwrap(), SMALL);
         assert_eq!(SMALL.batch(Workload::Ppo).unwrap().new_tokens(), 32);
         for (text, word) in [

@@ -50,7 +50,8 @@ pub fn run(plan: &Plan, cancel: &AtomicBool) -> Result<SweepReport> {
             batch,
             ..plan.clone()
         };
-        let seconds = Spread::of(train::run(&plan, cancel)?);
+        let seconds = train::run(&plan, cancel)?;
+        let seconds = Spread::of(plan.counted(&seconds).iter().copied());
         let (tokens, flops) = (
             batch.tokens() as f64,
             cost::train(&plan.shape, batch, plan.form()).flops as f64,

@@ -14,7 +14,7 @@ pub enum BenchCommand {
         #[command(flatten)]
         args: BenchArgs,
         /// Time batches of a quarter to twice the rows and half to four times the length instead.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "profile")]
         sweep: bool,
         /// How training goes.
         #[command(flatten)]
@@ -86,6 +86,9 @@ pub struct BenchArgs {
     /// Repetitions before them, which do not.
     #[arg(long, default_value_t = 1)]
     pub warm_up: usize,
+    /// On a GPU: one more repetition, and what every operation took in it.
+    #[arg(long)]
+    pub profile: bool,
     /// Decides ids and weights.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

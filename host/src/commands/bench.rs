@@ -93,6 +93,7 @@ fn plan(workload: Workload, args: &BenchArgs, weights: SamplingWeights) -> Resul
         recompute: false,
         lora: None,
         micro_batch_tokens: 0,
+        profile: args.profile,
     })
 }
 
@@ -101,6 +102,12 @@ fn device(args: &BenchArgs, weights: SamplingWeights) -> Result<Device> {
         (DeviceKind::Cpu, Some(Dtype::Bf16)) => {
             return Err(Error::input("--dtype bf16: the processor computes in f32")
                 .hint("--device cuda, or --weights bf16 of `bench generate`"));
+        }
+        (DeviceKind::Cpu, _) if args.profile => {
+            return Err(Error::input(
+                "--profile: the processor's operations are not timed one by one",
+            )
+            .hint("--device cuda, or a profiler of the system's, such as perf"));
         }
         (DeviceKind::Cuda, _) if weights.rounds() => {
             return Err(Error::input(format!(

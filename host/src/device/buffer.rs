@@ -385,16 +385,16 @@ impl<'a, T> ViewMut<'a, T> {
             return Ok(());
         }
         gpu.bind()?;
-        // SAFETY: the view lies inside a live buffer.
-        let cleared = unsafe {
-            result::memset_d8_async(
-                self.pointer,
-                0,
-                self.len * self.size,
-                gpu.lane().stream.cu_stream(),
-            )
-        };
-        cleared.map_err(|error| of_driver("clear memory", error))
+        gpu.timed(
+            || ("clear memory".to_owned(), None),
+            || {
+                let stream = gpu.lane().stream.cu_stream();
+                let bytes = self.len * self.size;
+                // SAFETY: the view lies inside a live buffer.
+                let cleared = unsafe { result::memset_d8_async(self.pointer, 0, bytes, stream) };
+                cleared.map_err(|error| of_driver("clear memory", error))
+            },
+        )
     }
 
     /// Copies as many elements as there are.
@@ -410,16 +410,17 @@ impl<'a, T> ViewMut<'a, T> {
             return Ok(());
         }
         gpu.bind()?;
-        // SAFETY: both views lie inside live buffers, have this length, and do not overlap: one of them is borrowed mutably.
-        let copied = unsafe {
-            result::memcpy_dtod_async(
-                self.pointer,
-                from.pointer,
-                self.len * self.size,
-                gpu.lane().stream.cu_stream(),
-            )
-        };
-        copied.map_err(|error| of_driver("copy memory", error))
+        gpu.timed(
+            || ("copy memory".to_owned(), None),
+            || {
+                let (to, from) = (self.pointer, from.pointer);
+                let (bytes, stream) = (self.len * self.size, gpu.lane().stream.cu_stream());
+                // SAFETY: both views lie inside live buffers, have this length, and do not overlap: one of them is borrowed
+                // mutably.
+                let copied = unsafe { result::memcpy_dtod_async(to, from, bytes, stream) };
+                copied.map_err(|error| of_driver("copy memory", error))
+            },
+        )
     }
 }
 

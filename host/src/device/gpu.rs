@@ -18,6 +18,7 @@ use super::config::{DeviceConfig, Dtype};
 use super::kernels::Program;
 use super::libraries::{Library, find};
 use super::product::{Matrix, MatrixMut};
+use super::profile::Profile;
 use crate::error::{Error, Result};
 use crate::ops::rope::cuda::DeviceTable;
 
@@ -53,6 +54,7 @@ pub struct Gpu {
     /// Where graphs are recorded, so that other threads may go on meanwhile.
     recorder: Lane,
     pub(super) context: Arc<CudaContext>,
+    pub(super) profile: Profile,
     in_use: AtomicUsize,
     peak: AtomicUsize,
 }
@@ -118,6 +120,7 @@ impl Gpu {
             queue,
             recorder: Lane::open(&context)?,
             context,
+            profile: Profile::default(),
             in_use: AtomicUsize::new(2 * WORKSPACE),
             peak: AtomicUsize::new(2 * WORKSPACE),
         });
@@ -154,6 +157,11 @@ impl Gpu {
         } else {
             &self.queue
         }
+    }
+
+    /// Whether this thread records a graph.
+    pub(super) fn records(&self) -> bool {
+        RECORDS.get()
     }
 
     /// Sends what `work` queues to the recorder.

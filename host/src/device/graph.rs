@@ -7,15 +7,15 @@
 )]
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 
-use cudarc::driver::{CudaGraph, CudaStream, result, sys};
+use cudarc::driver::{CudaGraph, result, sys};
 
 use super::gpu::{Gpu, RECORDING, of_driver};
 use crate::error::{Error, Result};
 
 /// Recorded work. It reads and writes the memory that it was recorded with, which must outlive it.
-pub struct Graph(CudaGraph, Arc<CudaStream>);
+pub struct Graph(CudaGraph);
 
 impl Gpu {
     /// Records what `work` queues instead of running it. Everything that it launches must have been launched before (loading
@@ -38,22 +38,25 @@ impl Gpu {
             graph.map_err(failed)
         })?;
         let graph = graph.ok_or_else(|| Error::internal("the recorded graph is empty"))?;
-        Ok(Graph(graph, self.queue().clone()))
+        Ok(Graph(graph))
     }
 }
 
 impl Graph {
-    /// Queues the work.
+    /// Queues the work on the GPU that recorded it.
     ///
     /// # Errors
     /// A failing driver.
-    pub(crate) fn launch(&self) -> Result<()> {
-        self.1
-            .context()
-            .bind_to_thread()
-            .map_err(|error| of_driver("use the GPU", error))?;
-        // SAFETY: both are live; what the graph reads and writes is its owner's to keep.
-        let launched = unsafe { result::graph::launch(self.0.cu_graph_exec(), self.1.cu_stream()) };
-        launched.map_err(|error| of_driver("launch a graph", error))
+    pub(crate) fn launch(&self, gpu: &Gpu) -> Result<()> {
+        gpu.bind()?;
+        gpu.timed(
+            || ("recorded graph".to_owned(), None),
+            || {
+                let stream = gpu.queue().cu_stream();
+                // SAFETY: both are live; what the graph reads and writes is its owner's to keep.
+                let launched = unsafe { result::graph::launch(self.0.cu_graph_exec(), stream) };
+                launched.map_err(|error| of_driver("launch a graph", error))
+            },
+        )
     }
 }

@@ -202,19 +202,22 @@ impl Gpu {
             })
             .collect();
         let [x, y, z] = launch.blocks.map(|count| count as u32);
-        // SAFETY: the function belongs to a live module of this context; the arguments live through the call, which copies them,
-        // and are those that the kernel's launcher checked.
-        let launched = unsafe {
-            result::launch_kernel(
-                function.cu_function(),
-                (x, y, z),
-                (launch.threads, 1, 1),
-                launch.shared as u32,
-                self.lane().stream.cu_stream(),
-                &mut pointers,
-            )
+        let launch_it = || {
+            // SAFETY: the function belongs to a live module of this context; the arguments live through the call, which copies
+            // them, and are those that the kernel's launcher checked.
+            let launched = unsafe {
+                result::launch_kernel(
+                    function.cu_function(),
+                    (x, y, z),
+                    (launch.threads, 1, 1),
+                    launch.shared as u32,
+                    self.lane().stream.cu_stream(),
+                    &mut pointers,
+                )
+            };
+            launched.map_err(|error| of_driver(&format!("launch {name} as {launch:?}"), error))
         };
-        launched.map_err(|error| of_driver(&format!("launch {name} as {launch:?}"), error))
+        self.timed(|| (name.to_owned(), None), launch_it)
     }
 
     fn function(&self, program: Program, name: &'static str) -> Result<CudaFunction> {

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use libloading::os::unix::{Library as Handle, RTLD_GLOBAL, RTLD_NOW};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, said_by_loader};
 
 /// Folders to look in first, separated as in PATH.
 pub(super) const FOLDERS: &str = "FINEGRAIN_CUDA_LIBRARIES";
@@ -63,7 +63,7 @@ pub fn find(library: Library) -> Result<PathBuf> {
         if path.components().count() > 1 && !path.is_file() {
             continue;
         }
-        match load(&path) {
+        match load_companions(library, &path).and_then(|()| load(&path)) {
             Ok(()) => {
                 found.push((library, path.clone()));
                 return Ok(path);
@@ -90,11 +90,22 @@ pub fn find(library: Library) -> Result<PathBuf> {
     .hint(hint))
 }
 
+/// Loads what a library asks the loader for by a bare name, without saying that it lies in its own folder: NVRTC its built-in
+/// functions, when it compiles.
+fn load_companions(library: Library, path: &Path) -> Result<(), String> {
+    let (Library::Nvrtc, Some(folder)) = (library, path.parent()) else {
+        return Ok(());
+    };
+    let mut companions = entries(folder).filter(|path| starts_with(path, "libnvrtc-builtins.so."));
+    companions.try_for_each(|path| load(&path))
+}
+
 fn load(path: &Path) -> Result<(), String> {
     // SAFETY: these are NVIDIA's libraries by their names; their initialisers have no preconditions.
     let handle = unsafe { Handle::open(Some(path), RTLD_NOW | RTLD_GLOBAL) };
     // Never unloaded: functions are called until the process ends.
-    handle.map(std::mem::forget).map_err(|e| e.to_string())
+    let kept = handle.map(std::mem::forget);
+    kept.map_err(|error| said_by_loader(&error))
 }
 
 /// A folder to look in before all others: where tests have their libraries.
@@ -142,4 +153,22 @@ fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
 fn starts_with(path: &Path, prefix: &str) -> bool {
     path.file_name()
         .is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What lies beside NVRTC is loaded before it; what cannot be is the reason why NVRTC cannot.
+    #[test]
+    fn the_built_in_functions_beside_the_compiler_are_loaded() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let compiler = folder.path().join("libnvrtc.so.13");
+        assert_eq!(load_companions(Library::Nvrtc, &compiler), Ok(()));
+        let companion = folder.path().join("libnvrtc-builtins.so.13.0");
+        std::fs::write(&companion, "no library").expect("a file");
+        let refused = load_companions(Library::Nvrtc, &compiler).expect_err("no library");
+        assert!(refused.contains("libnvrtc-builtins.so.13.0"), "{refused}");
+        assert_eq!(load_companions(Library::Cublas, &compiler), Ok(()));
+    }
 }

@@ -197,32 +197,38 @@ impl Gpu {
         let place = |pointer: CUdeviceptr| pointer as *const std::ffi::c_void;
         let lane = self.lane();
         let _whole = lane.products.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: all three lie inside live buffers, their strides and sizes were checked above and when they were made, and out
-        // is borrowed mutably, so it overlaps with neither.
-        let done = unsafe {
-            result::gemm_ex(
-                *lane.blas.handle(),
-                operation(&b),
-                operation(&a),
-                int(n),
-                int(m),
-                int(k),
-                (&raw const scale).cast(),
-                place(b.values.pointer()),
-                real,
-                int(b.stride),
-                place(a.values.pointer()),
-                real,
-                int(a.stride),
-                (&raw const beta).cast(),
-                out.pointer() as *mut std::ffi::c_void,
-                T::kind(self.dtype()),
-                int(stride),
-                sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-                sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
-            )
-        };
-        done.map_err(|error| Error::internal(format!("cuBLAS: {error} ({m} × {k} by {k} × {n})")))
+        let flops = 2.0 * m as f64 * n as f64 * k as f64;
+        let what = || (format!("product {m} × {k} by {k} × {n}"), Some(flops));
+        self.timed(what, || {
+            // SAFETY: all three lie inside live buffers, their strides and sizes were checked above and when they were made, and out
+            // is borrowed mutably, so it overlaps with neither.
+            let done = unsafe {
+                result::gemm_ex(
+                    *lane.blas.handle(),
+                    operation(&b),
+                    operation(&a),
+                    int(n),
+                    int(m),
+                    int(k),
+                    (&raw const scale).cast(),
+                    place(b.values.pointer()),
+                    real,
+                    int(b.stride),
+                    place(a.values.pointer()),
+                    real,
+                    int(a.stride),
+                    (&raw const beta).cast(),
+                    out.pointer() as *mut std::ffi::c_void,
+                    T::kind(self.dtype()),
+                    int(stride),
+                    sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+                    sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+                )
+            };
+            done.map_err(|error| {
+                Error::internal(format!("cuBLAS: {error} ({m} × {k} by {k} × {n})"))
+            })
+        })
     }
 }
 

@@ -21,7 +21,7 @@ use finegrain_sdk::abi::abi_stable::type_layout::TypeLayout;
 use finegrain_sdk::abi::root::PluginModRef;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, said_by_loader};
 use crate::plugins::stamp::{Stamp, rebuild};
 use crate::plugins::trust::{TrustedFile, refused};
 
@@ -67,8 +67,11 @@ fn open(file: &TrustedFile, stamps: &[Stamp]) -> Result<&'static LibHeader> {
     std::mem::forget(memory);
     // SAFETY: opening runs the library's constructors. The file was checked and its stamp says that it is a plugin; beyond
     // that the user who names a plugin trusts its code with everything that this process may do.
-    let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }
-        .map_err(|error| refused(&file.path, &cause("it does not open", &error)))?;
+    let library =
+        unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }.map_err(|error| {
+            let said = said_by_loader(&error);
+            refused(&file.path, &format!("it does not open: {said}"))
+        })?;
     let library: &'static Library = Box::leak(Box::new(library));
     let header = stamps
         .iter()
@@ -92,14 +95,6 @@ fn open(file: &TrustedFile, stamps: &[Stamp]) -> Result<&'static LibHeader> {
         )
         .hint(rebuild())
     })
-}
-
-/// libloading's own text is short; what the system said is in the source.
-fn cause(what: &str, error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{what}: {source}"),
-        None => format!("{what}: {error}"),
-    }
 }
 
 /// Accepts an older and a newer plugin: the check allows appended methods and fields on one side only.

@@ -131,10 +131,10 @@ impl DeviceDecoder {
                 // Once as it is: kernels are loaded and sizes of products chosen, which cannot be recorded.
                 step.run(network, cache, state)?;
                 let graph = self.gpu.record(|| step.run(network, cache, state))?;
-                (1..STEPS).try_for_each(|_| graph.launch())?;
+                (1..STEPS).try_for_each(|_| graph.launch(&self.gpu))?;
                 step.keep(graph);
             } else {
-                (0..STEPS).try_for_each(|_| step.again())?;
+                (0..STEPS).try_for_each(|_| step.again(&self.gpu))?;
             }
         }
     }

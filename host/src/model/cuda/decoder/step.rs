@@ -3,7 +3,7 @@
 
 use super::cache::Cache;
 use super::state::State;
-use crate::device::{Buffer, Graph, Matrix, MatrixMut, Real, View};
+use crate::device::{Buffer, Gpu, Graph, Matrix, MatrixMut, Real, View};
 use crate::error::{Error, Result};
 use crate::model::cuda::network::Network;
 use crate::ops::{attention, embedding, rms_norm, swiglu};
@@ -59,9 +59,9 @@ impl Step {
     }
 
     /// The step as it was recorded, once more.
-    pub(super) fn again(&self) -> Result<()> {
+    pub(super) fn again(&self, gpu: &Gpu) -> Result<()> {
         match &self.graph {
-            Some(graph) => graph.launch(),
+            Some(graph) => graph.launch(gpu),
             None => Err(Error::internal("no step of decoding was recorded")),
         }
     }
