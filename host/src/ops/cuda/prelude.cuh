@@ -169,7 +169,8 @@ __device__ __forceinline__ void store(bf16* to, const float (&from)[N]) {
   }
 }
 
-// The rotary embedding of N pairs: `by` has cosine and sine of each; `sign` −1 turns back.
+// The rotary embedding of N pairs: `by` has cosine and sine of each; `sign` −1 turns back. Which of two products is rounded
+// before they are added is said by fmaf, not left to the compiler, so that the bits do not depend on N or on the kernel.
 template <int N>
 __device__ __forceinline__ void turn_pairs(float (&low)[N], float (&high)[N], const float* by, float sign) {
   float turns[2 * N];
@@ -178,8 +179,8 @@ __device__ __forceinline__ void turn_pairs(float (&low)[N], float (&high)[N], co
   for (int i = 0; i < N; i++) {
     float cos = turns[2 * i], sin = turns[2 * i + 1] * sign;
     float l = low[i], h = high[i];
-    low[i] = l * cos - h * sin;
-    high[i] = h * cos + l * sin;
+    low[i] = fmaf(l, cos, -(h * sin));
+    high[i] = fmaf(h, cos, l * sin);
   }
 }
 
