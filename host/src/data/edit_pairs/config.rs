@@ -30,7 +30,7 @@ pub struct EditPairsConfig {
     pub original_field: FieldPath,
     /// The response after the edit: a text or a list of texts.
     pub edited_field: FieldPath,
-    /// The prompt. Without it, `prompt_words` is needed.
+    /// The prompt. Without it, `prompt_words` is needed; where both are set, it is taken from here.
     #[serde(default)]
     pub prompt_field: Option<FieldPath>,
     /// Without a prompt field, the prompt is what original and edit have in common at their beginning, up to this many
@@ -62,18 +62,14 @@ pub struct EditPairsConfig {
 }
 
 impl EditPairsConfig {
-    /// Refuses a configuration that says twice or not at all where the prompt is, and fractions that are none.
+    /// Refuses a configuration that does not say where the prompt is, and fractions that are none.
     pub fn validate(&self) -> Result<()> {
         match (&self.prompt_field, self.prompt_words) {
-            (Some(_), None) | (None, Some(1..)) => {}
-            (None, Some(0)) => {
+            (_, Some(0)) => {
                 return Err(Error::input("prompt_words is 0; accepted: at least 1"));
             }
-            (Some(_), Some(_)) => {
-                return Err(Error::input(
-                    "prompt_field and prompt_words are both set; accepted: one of them",
-                ));
-            }
+            // Both: a field that is named over a configuration with prompt_words comes first, because no flag unsets a key.
+            (Some(_), _) | (None, Some(_)) => {}
             (None, None) => {
                 return Err(Error::input(
                     "neither prompt_field nor prompt_words is set; accepted: one of them",

@@ -309,6 +309,16 @@ mod tests {
         }
     }
 
+    /// A flag that names the prompt's field goes with a configuration that cuts prompts off by words.
+    #[test]
+    fn a_prompt_field_comes_before_prompt_words() {
+        let rows = [json!({"p": "q", "o": "a b", "e": "a c"})];
+        let fields = json!({"prompt_field": "p", "prompt_words": 1, "original_field": "o", "edited_field": "e"});
+        let pairs = load_text(&rows, &fields).unwrap();
+        let pair = &pairs.of(Split::Reward)[0];
+        assert_eq!((pair.prompt.as_str(), pair.original.as_str()), ("q", "a b"));
+    }
+
     #[test]
     fn rows_that_make_no_pair_are_set_aside_with_their_reason() {
         let rows = [
@@ -395,7 +405,6 @@ mod tests {
                 with("prompt_words", Value::Null),
                 "neither prompt_field nor prompt_words",
             ),
-            (with("prompt_field", "o".into()), "both set"),
             (with("prompt_words", 0.into()), "prompt_words is 0"),
             (
                 with("id_field", "id".into()),
