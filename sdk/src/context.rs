@@ -1,5 +1,6 @@
 //! What the host tells a plugin with every call.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, ErrorCode, Result};
@@ -23,7 +24,8 @@ pub struct CallContext<'a> {
     pub seed: u64,
     /// The step of the stage that calls, from 0.
     pub step: u64,
-    /// How many threads the plugin may use.
+    /// How many threads the plugin may compute with. Requests to a server that are under way at once are another number,
+    /// and an option of the plugin that makes them.
     pub threads: u32,
     /// Set when the user has interrupted the run.
     pub cancel: &'a AtomicBool,
@@ -31,6 +33,10 @@ pub struct CallContext<'a> {
     pub log: &'a (dyn Fn(LogLevel, &str) + Sync),
     /// Takes (done, total) of the rows of this call.
     pub progress: &'a (dyn Fn(u64, u64) + Sync),
+    /// A folder for answers that cost money or time, shared by all stages, seeds and runs of a store and never cleared: what
+    /// a plugin that asks a server keeps here under a key of what it sent, it need not ask for again. It may not exist yet.
+    /// `None` where the host keeps nothing.
+    pub answers: Option<&'a Path>,
 }
 
 impl CallContext<'_> {

@@ -64,6 +64,7 @@
 //!
 //! # let context = CallContext {
 //! #     seed: 1, step: 0, threads: 1, cancel: &false.into(), log: &|_, _| {}, progress: &|_, _| {},
+//! #     answers: None,
 //! # };
 //! # use finegrain_sdk::abi::{advantage::AdvantageObject, root::Contents};
 //! # let entries = Contents::built_in().unwrap().advantages;

@@ -138,6 +138,7 @@ pub(super) fn run(plan: &Plan, cancel: &AtomicBool) -> Result<Vec<f64>> {
             observer: &clock,
             dir: Path::new("."),
             checkpoints: Checkpoints::none(),
+            answers: None,
         },
     )?;
     clock.seconds()

@@ -260,6 +260,10 @@ pub struct EditorConfig {
     pub plugin: String,
     /// The plugin's own options.
     pub options: serde_json::Value,
+    /// The largest share of responses on which the editor may fail. Above it the run ends; what was answered is kept, and
+    /// the same command asks again for what failed.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub max_failed: f64,
 }
 
 impl Default for EditorConfig {
@@ -267,6 +271,7 @@ impl Default for EditorConfig {
         Self {
             plugin: "rubric".into(),
             options: empty_options(),
+            max_failed: 0.05,
         }
     }
 }

@@ -160,7 +160,7 @@ impl Gpu {
     }
 
     /// Whether this thread records a graph.
-    pub(super) fn records(&self) -> bool {
+    pub(super) fn records() -> bool {
         RECORDS.get()
     }
 

@@ -90,7 +90,7 @@ impl Gpu {
         what: impl FnOnce() -> (String, Option<f64>),
         work: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        if self.records() || self.lock_profile().is_none() {
+        if Self::records() || self.lock_profile().is_none() {
             return work();
         }
         let failed = |error| of_driver("time an operation", error);

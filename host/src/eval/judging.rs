@@ -257,6 +257,7 @@ mod tests {
             cancel: &AtomicBool::new(false),
             log: &|_, _| {},
             progress: &|_, _| {},
+            answers: None,
         };
         judge_both_orders(&Rule(rule), &contests, &context)
     }

@@ -215,6 +215,7 @@ mod tests {
             cancel: &AtomicBool::new(false),
             log: &|_, _| {},
             progress: &|_, _| {},
+            answers: None,
         };
         judge_both_orders(judge, &contests, &context).unwrap()
     }

@@ -69,6 +69,8 @@ pub struct StageContext<'a> {
     pub dir: &'a Path,
     /// What an interrupted attempt has left to go on from, and where this one saves.
     pub checkpoints: &'a Checkpoints,
+    /// Where plugins keep answers that cost money or time; `None` where nothing is kept.
+    pub answers: Option<&'a Path>,
 }
 
 impl StageContext<'_> {
@@ -140,6 +142,7 @@ impl StageContext<'_> {
             cancel: self.cancel,
             log,
             progress: &|_, _| {},
+            answers: self.answers,
         }
     }
 }

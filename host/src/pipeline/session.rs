@@ -175,6 +175,7 @@ impl<'a> Session<'a> {
             }
             let observer = StageObserver::new(title, dir, self.show, &watch)?;
             let device = &Device::open(&config.device)?;
+            let answers = self.store.paid_answers();
             let context = StageContext {
                 stream,
                 threads: self.threads,
@@ -183,6 +184,7 @@ impl<'a> Session<'a> {
                 observer: &observer,
                 dir,
                 checkpoints: &checkpoints,
+                answers: Some(&answers),
             };
             context.check_cancelled()?;
             work(&context).map_err(|error| watch.failed(dir, error).context(title))?;

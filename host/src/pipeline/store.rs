@@ -38,6 +38,8 @@ use verify::{Damage, State, inspect, read_record};
 
 /// The folder of answers that stages have got so far.
 const ANSWERS: &str = "answers";
+/// The folder of answers that were paid for: of no stage, and never removed by `gc`.
+const PAID: &str = "paid";
 /// The folder of checkpoints of stages under way.
 const CHECKPOINTS: &str = "checkpoints";
 /// The folder of locks.
@@ -173,6 +175,12 @@ impl Store {
         let dir = self.root.join(ANSWERS).join(name(key.stage(), key.hash()));
         make_folder(&dir)?;
         Ok(dir)
+    }
+
+    /// Where plugins keep answers that cost money or time, by what was asked: shared by all stages, seeds and runs. The folder
+    /// need not exist.
+    pub fn paid_answers(&self) -> PathBuf {
+        self.root.join(PAID)
     }
 
     /// Where a stage that is interrupted leaves what it can go on from. The folder need not exist; it goes when the stage is

@@ -182,5 +182,6 @@ pub(super) fn context<'a>(
         observer,
         dir: Path::new("."),
         checkpoints: Checkpoints::none(),
+        answers: None,
     }
 }

@@ -117,6 +117,7 @@ mod tests {
             cancel: &AtomicBool::new(false),
             log: &|_, _| {},
             progress: &|_, _| {},
+            answers: None,
         };
         RubricEditor
             .edit(

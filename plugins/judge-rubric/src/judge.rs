@@ -161,6 +161,7 @@ mod tests {
             cancel: &AtomicBool::new(false),
             log: &|_, _| {},
             progress: &|_, _| {},
+            answers: None,
         };
         let comparisons = Comparisons { ids, prompts, a, b };
         judge(0.0)

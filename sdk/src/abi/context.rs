@@ -1,9 +1,16 @@
 //! A [`CallContext`] on its way across the boundary, and the host functions that a plugin may call back.
+#![expect(
+    clippy::cast_ptr_alignment,
+    reason = "generated for calls behind the last of the first version; the table of calls is aligned"
+)]
 
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use abi_stable::sabi_types::RRef;
-use abi_stable::std_types::RStr;
+use abi_stable::std_types::{RNone, ROption, RStr, RVec};
 use abi_stable::type_level::downcasting::TD_Opaque;
 use abi_stable::{StableAbi, sabi_trait};
 
@@ -44,6 +51,11 @@ pub trait HostAbi: Sync {
     /// Takes (done, total) of the rows of this call.
     #[sabi(last_prefix_field)]
     fn progress(&self, done: u64, total: u64);
+
+    /// The folder for answers that cost money or time, as the bytes of its path; none where the host keeps nothing.
+    fn answers(&self) -> ROption<RVec<u8>> {
+        RNone
+    }
 }
 
 /// A [`CallContext`].
@@ -75,6 +87,11 @@ impl HostAbi for HostCalls<'_> {
             Ok(())
         });
     }
+
+    fn answers(&self) -> ROption<RVec<u8>> {
+        let path = self.0.answers.map(|path| path.as_os_str().as_bytes());
+        path.map(|bytes| bytes.to_vec().into()).into()
+    }
 }
 
 /// Host side: makes the call with a context that can cross.
@@ -91,6 +108,8 @@ pub(crate) fn send<R>(context: &CallContext<'_>, call: impl FnOnce(ContextAbi<'_
 
 /// Plugin side: makes the author's call with the context that came across.
 pub(crate) fn receive<R>(context: &ContextAbi<'_>, call: impl FnOnce(&CallContext<'_>) -> R) -> R {
+    let answers: Option<RVec<u8>> = context.host.answers().into();
+    let answers = answers.map(|bytes| PathBuf::from(OsString::from_vec(bytes.into_vec())));
     call(&CallContext {
         seed: context.seed,
         step: context.step,
@@ -98,5 +117,37 @@ pub(crate) fn receive<R>(context: &ContextAbi<'_>, call: impl FnOnce(&CallContex
         cancel: context.cancel,
         log: &|level, message| context.host.log(level.into(), message.into()),
         progress: &|done, total| context.host.progress(done, total),
+        answers: answers.as_deref(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::path::Path;
+
+    use super::*;
+
+    /// A path need not be UTF-8, and need not be there.
+    #[test]
+    fn the_folder_of_answers_crosses_byte_for_byte() {
+        let odd = Path::new(OsStr::from_bytes(b"/store/p\xffaid"));
+        for answers in [Some(odd), None] {
+            let context = CallContext {
+                seed: 1,
+                step: 2,
+                threads: 3,
+                cancel: &AtomicBool::new(false),
+                log: &|_, _| {},
+                progress: &|_, _| {},
+                answers,
+            };
+            send(&context, |sent| {
+                receive(&sent, |received| {
+                    assert_eq!(received.answers, answers);
+                    assert_eq!((received.seed, received.step, received.threads), (1, 2, 3));
+                });
+            });
+        }
+    }
 }

@@ -19,6 +19,7 @@ pub(super) fn context() -> CallContext<'static> {
         cancel: &NOT_CANCELLED,
         log: &|_, _| {},
         progress: &|_, _| {},
+        answers: None,
     }
 }
 

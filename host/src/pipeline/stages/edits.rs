@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use finegrain_sdk::CallContext;
 use finegrain_sdk::kinds::EditRequests;
 use serde_json::json;
 
 use super::{EDITS, HELD_OUT_EDITS, HELD_OUT_PAIRS, PAIRS, SET_ASIDE};
-use crate::config::{Config, Task};
+use crate::config::{Config, EditorConfig, Task};
 use crate::data::alignment::{AlignmentConfig, EditStatistics, align};
 use crate::data::jsonl::{self, Log};
 use crate::data::ragged::TextVec;
@@ -23,9 +24,6 @@ use crate::pipeline::atomic::write_atomic;
 use crate::pipeline::context::StageContext;
 use crate::pipeline::store::{Artifact, StageKey};
 use crate::plugins::EditorInstance;
-
-/// Responses that an editor gets in one call.
-const CHUNK: usize = 256;
 
 /// The edits of a configuration. `source` is the pairs stage in the sandbox and the data stage for a file of edits.
 pub fn obtain(
@@ -67,6 +65,7 @@ pub fn obtain(
                     let log = answers.join(format!("{part}.jsonl"));
                     edit(
                         context,
+                        &config.editor,
                         editor,
                         &log,
                         &jsonl::read(&source.file(from))?,
@@ -115,6 +114,7 @@ fn copy_answers(from: &Path, to: &Path) -> Result<()> {
 /// an editor that costs money or time is not asked again after an interruption.
 fn edit(
     context: &StageContext<'_>,
+    config: &EditorConfig,
     editor: &EditorInstance,
     log: &Path,
     pairs: &[Pair],
@@ -129,13 +129,9 @@ fn edit(
         .iter()
         .filter(|pair| !answers.contains_key(&pair.id))
         .collect();
-    for (step, chunk) in asked.chunks(CHUNK).enumerate() {
-        context.check_cancelled()?;
-        context
-            .observer
-            .progress((step * CHUNK) as u64, asked.len() as u64, "");
-        edit_chunk(context, editor, chunk, step as u64, &mut log, &mut answers)?;
-    }
+    context.check_cancelled()?;
+    ask(context, editor, &asked, &mut log, &mut answers)?;
+    check_failures(config, editor, pairs, &answers)?;
     let mut edited = Vec::with_capacity(pairs.len());
     for pair in pairs {
         let (reason, detail) = match answers.remove(&pair.id) {
@@ -172,15 +168,18 @@ fn edit(
     Ok(edited)
 }
 
-/// Edits some responses; every answer is stored as it comes.
-fn edit_chunk(
+/// Edits some responses, all in one call: an editor that asks a server has so many requests under way at a time, which a call of
+/// a few rows would let run dry at its end. Every answer is stored as it comes.
+fn ask(
     context: &StageContext<'_>,
     editor: &EditorInstance,
     pairs: &[&Pair],
-    step: u64,
     log: &mut Log<EditRecord>,
     answers: &mut BTreeMap<String, Outcome>,
 ) -> Result<()> {
+    if pairs.is_empty() {
+        return Ok(());
+    }
     let ids: TextVec = pairs.iter().map(|pair| &pair.id).collect();
     let prompts: TextVec = pairs.iter().map(|pair| &pair.prompt).collect();
     let responses: TextVec = pairs.iter().map(|pair| &pair.rejected).collect();
@@ -190,7 +189,11 @@ fn edit_chunk(
         responses: responses.view(),
     };
     let plugin_log = context.plugin_log();
-    let call = context.call("editor", step, &plugin_log);
+    let progress = |done: u64, total: u64| context.observer.progress(done, total, "");
+    let call = CallContext {
+        progress: &progress,
+        ..context.call("editor", 0, &plugin_log)
+    };
     // An answer from elsewhere may have been paid for, so each is on disk before the next. Those that are computed here
     // are synced together: one by one, waiting for the disk would take longer than everything else.
     let remote = editor.capabilities().network;
@@ -203,14 +206,45 @@ fn edit_chunk(
             original: pair.rejected.clone(),
             outcome: outcome.into(),
         };
-        log.append(&record)?;
-        if remote {
-            log.sync()?;
+        // A failure is no answer: another attempt asks again.
+        if !matches!(record.outcome, Outcome::Failed { .. }) {
+            log.append(&record)?;
+            if remote {
+                log.sync()?;
+            }
         }
         answers.insert(record.id, record.outcome);
         Ok(())
     })?;
     log.sync()
+}
+
+/// Ends the stage where more requests failed than `editor.max_failed` allows: after an outage, a result of what is left would
+/// stand in the store as if it were whole.
+fn check_failures(
+    config: &EditorConfig,
+    editor: &EditorInstance,
+    pairs: &[Pair],
+    answers: &BTreeMap<String, Outcome>,
+) -> Result<()> {
+    let failures = pairs.iter().filter_map(|pair| match answers.get(&pair.id) {
+        Some(Outcome::Failed { error }) => Some((&pair.id, error)),
+        _ => None,
+    });
+    let failed = failures.clone().count();
+    let Some((id, first)) = failures.into_iter().next() else {
+        return Ok(());
+    };
+    if failed as f64 <= config.max_failed * pairs.len() as f64 {
+        return Ok(());
+    }
+    Err(Error::plugin(format!(
+        "{} failed on {failed} of {} responses, more than editor.max_failed = {} allows; the first, {id:?}: {first}",
+        editor.identity(),
+        pairs.len(),
+        config.max_failed,
+    ))
+    .hint("what was answered is kept: the same command asks again for what failed, and nothing else"))
 }
 
 struct Minimal {

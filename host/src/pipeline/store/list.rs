@@ -13,7 +13,7 @@ use crate::pipeline::store::key::{is_hash, is_hash_prefix, is_stage};
 use crate::pipeline::store::record::RECORD;
 use crate::pipeline::store::references::{self, RunReferences};
 use crate::pipeline::store::verify::{Damage, read_record};
-use crate::pipeline::store::{ANSWERS, CHECKPOINTS, LOCKS, MARKER, StageRecord};
+use crate::pipeline::store::{ANSWERS, CHECKPOINTS, LOCKS, MARKER, PAID, StageRecord};
 
 /// An artifact.
 #[derive(Clone, Debug)]
@@ -122,7 +122,7 @@ pub fn scan(root: &Path) -> Result<Contents> {
             scan_beside(&dir, LeftoverKind::Answers, &mut contents)?;
         } else if stage == CHECKPOINTS {
             scan_beside(&dir, LeftoverKind::Checkpoints, &mut contents)?;
-        } else if is_stage(&stage) && ![LOCKS, references::RUNS].contains(&stage.as_str()) {
+        } else if is_stage(&stage) && ![LOCKS, PAID, references::RUNS].contains(&stage.as_str()) {
             scan_stage(&stage, &dir, &mut contents)?;
         }
     }

@@ -149,6 +149,7 @@ fn context<'a>(
         cancel,
         log,
         progress: &|_, _| {},
+        answers: None,
     }
 }
 

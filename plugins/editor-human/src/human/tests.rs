@@ -101,6 +101,7 @@ fn edit_with_seed(
         cancel: &NOT_CANCELLED,
         log: &log,
         progress: &|_, _| {},
+        answers: None,
     };
     let requests = EditRequests {
         ids: batch(0),

@@ -18,6 +18,7 @@ fn context() -> CallContext<'static> {
         cancel: &NOT_CANCELLED,
         log: &|_, _| {},
         progress: &|_, _| {},
+        answers: None,
     }
 }
 
