@@ -301,3 +301,6 @@ fn reasons(set_aside: &[SetAside]) -> String {
         .collect::<Vec<_>>()
         .join(", ")
 }
+
+#[cfg(test)]
+mod tests;
