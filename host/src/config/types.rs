@@ -196,6 +196,10 @@ pub struct JudgeConfig {
     pub options: serde_json::Value,
     /// For `reward-model`: the scheme that trains it.
     pub scheme: PluginChoice,
+    /// The largest share of comparisons on which the judge may fail in an evaluation. Above it the run ends; the same command
+    /// asks again for what failed.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub max_failed: f64,
 }
 
 /// The name under which the host's own judge is asked for.
@@ -210,6 +214,7 @@ impl Default for JudgeConfig {
                 plugin: "token-average".into(),
                 options: empty_options(),
             },
+            max_failed: 0.05,
         }
     }
 }

@@ -1,17 +1,17 @@
 //! The evaluation stage: the policy's responses against the SFT model's, on prompts that no other stage has seen.
 
+use finegrain_sdk::CallContext;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{EVAL_PROMPTS, sft};
-use crate::config::Config;
+use crate::config::{Config, JudgeConfig};
 use crate::data::jsonl;
 use crate::data::records::{PromptRecord, Record};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eval::{Contest, Judge, Outcome, judge_both_orders};
 use crate::model::Llama;
 use crate::pipeline::Session;
-use crate::pipeline::context::StageContext;
 use crate::pipeline::judges;
 use crate::pipeline::sampling::{Sampled, Sampler};
 use crate::pipeline::store::{Artifact, StageKey};
@@ -113,14 +113,15 @@ pub fn obtain(
             // The reference draws from a stream of its own, so that its responses are the same for every variant.
             let theirs = sample(&reference, "reference")?;
             let ours = sample(&policy, "policy")?;
-            let outcomes = judge_samples(
-                context,
-                &*judge.open(context.device)?,
-                0,
-                &prompts,
-                &ours,
-                &theirs,
-            )?;
+            let judge = judge.open(context.device)?;
+            let log = context.plugin_log();
+            let progress = |done: u64, total: u64| context.observer.progress(done, total, "judged");
+            let call = CallContext {
+                progress: &progress,
+                ..context.call("judge", 0, &log)
+            };
+            let outcomes = judge_samples(&*judge, &prompts, &ours, &theirs, &call)?;
+            check_failures(&config.judge, &judge.name(), &outcomes)?;
             let ids: Vec<ResponseIds> = prompts
                 .iter()
                 .zip(&ours)
@@ -149,12 +150,11 @@ pub fn obtain(
 
 /// The judge's outcomes of responses against references, both orders.
 pub(super) fn judge_samples(
-    context: &StageContext<'_>,
     judge: &dyn Judge,
-    step: u64,
     prompts: &[PromptRecord],
     responses: &[Sampled],
     references: &[Sampled],
+    call: &CallContext<'_>,
 ) -> Result<Vec<Outcome>> {
     let contests: Vec<Contest<'_>> = prompts
         .iter()
@@ -166,6 +166,56 @@ pub(super) fn judge_samples(
             reference: &reference.text,
         })
         .collect();
-    let log = context.plugin_log();
-    judge_both_orders(judge, &contests, &context.call("judge", step, &log))
+    judge_both_orders(judge, &contests, call)
+}
+
+/// Ends the stage where the judge failed on more contests than `judge.max_failed` allows: after an outage, a win rate over what
+/// is left would stand in the store as if it were whole.
+fn check_failures(config: &JudgeConfig, judge: &str, outcomes: &[Outcome]) -> Result<()> {
+    let mut failures = outcomes
+        .iter()
+        .filter_map(|outcome| Some((&outcome.id, outcome.failure.as_ref()?)));
+    let failed = failures.clone().count();
+    let Some((id, first)) = failures.next() else {
+        return Ok(());
+    };
+    if failed as f64 <= config.max_failed * outcomes.len() as f64 {
+        return Ok(());
+    }
+    Err(Error::plugin(format!(
+        "judge `{judge}` failed on {failed} of {} comparisons, more than judge.max_failed = {} allows; the first, {id:?}: {first}",
+        outcomes.len(),
+        config.max_failed,
+    ))
+    .hint("a judge that asks a server keeps its answers: the same command asks again for what failed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_judge_may_fail_on_as_many_as_the_configuration_says() {
+        let outcomes = |failed: usize| -> Vec<Outcome> {
+            let outcome = |i: usize| Outcome {
+                id: format!("row-{i}"),
+                preference: None,
+                flip: false,
+                identical: false,
+                failure: (i < failed).then(|| "model-first: 503".to_owned()),
+                reasons: [String::new(), String::new()],
+                length_model: 1,
+                length_reference: 1,
+            };
+            (0..20).map(outcome).collect()
+        };
+        let config = JudgeConfig::default();
+        assert!(check_failures(&config, "j", &outcomes(0)).is_ok());
+        assert!(check_failures(&config, "j", &outcomes(1)).is_ok());
+        let error = check_failures(&config, "j", &outcomes(2)).unwrap_err();
+        assert_eq!(error.exit_code(), 4);
+        for word in ["2 of 20", "judge.max_failed = 0.05", "row-0", "503"] {
+            assert!(error.to_string().contains(word), "{error}");
+        }
+    }
 }

@@ -131,10 +131,12 @@ pub fn obtain(
             sampler.sample(context, place, &watched, "")
         };
         let references = sample(&reference, &stream.child("reference"))?;
+        let log = context.plugin_log();
         let mut evaluate = |step: u64, policy: &Llama| {
+            let call = context.call("judge", step, &log);
             let responses = sample(policy, &stream.child("policy").index(step))?;
             let outcomes =
-                evaluate::judge_samples(context, &*judge, step, &watched, &responses, &references)?;
+                evaluate::judge_samples(&*judge, &watched, &responses, &references, &call)?;
             let judged: Vec<f64> = outcomes
                 .iter()
                 .filter_map(|outcome| outcome.preference)
