@@ -383,6 +383,8 @@ impl Config {
             0.0,
             1.0,
         )?;
+        in_range("editor.max_failed", self.editor.max_failed, 0.0, 1.0)?;
+        in_range("judge.max_failed", self.judge.max_failed, 0.0, 1.0)?;
         if !(100..=100_000).contains(&self.evaluation.bootstrap_samples) {
             return Err(Error::input(format!(
                 "evaluation.bootstrap_samples: {} is outside 100 to 100000",
