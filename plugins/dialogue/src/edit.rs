@@ -202,7 +202,7 @@ impl EditDialogue {
             ));
         }
         match self.options.format {
-            AnswerFormat::Text if bare => text::bare(&marks, response, answer, notes),
+            AnswerFormat::Text if bare => Ok(text::bare(&marks, response, answer, notes)),
             AnswerFormat::Text => text::marked(&marks, response, answer, notes),
             AnswerFormat::Json => json::read(response, answer, notes),
             AnswerFormat::Replacements => replacements::read(response, answer, notes),

@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn a_response_that_refuses_its_prompt_is_no_refusal_to_edit() {
         assert!(refuses_to_edit("I can't help with editing this response."));
-        assert!(refuses_to_edit("I'm sorry. I cannot revise that for you."));
+        assert!(refuses_to_edit("I'm sorry. I cannot edit that for you."));
         assert!(!refuses_to_edit("I'm sorry, but I can't help with that."));
         assert!(!refuses_to_edit(
             "I can't help with that. You could edit the file yourself."

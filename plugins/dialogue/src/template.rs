@@ -69,7 +69,7 @@ impl Template {
     /// and for everything that [`Template::parse`] refuses.
     pub fn load(kind: TemplateKind, path: Option<&str>) -> Result<Self> {
         let Some(path) = path else {
-            return Self::parse(kind, kind.name(), kind.built_in().to_owned());
+            return Self::parse(kind, kind.name(), kind.built_in());
         };
         let failed = |reason: &dyn std::fmt::Display| {
             Error::options(format!("the template {path}: {reason}"))
@@ -82,7 +82,7 @@ impl Template {
         if source.len() as u64 > MAX_SOURCE {
             return Err(failed(&"the file is larger than 1 MiB"));
         }
-        Self::parse(kind, path, source)
+        Self::parse(kind, path, &source)
     }
 
     /// The template of a text; `name` is what messages call it.
@@ -91,16 +91,14 @@ impl Template {
     /// [`finegrain_sdk::ErrorCode::INVALID_OPTIONS`] for another first line than the one of this kind, a missing block,
     /// text outside of the blocks, a variable that this kind does not have, one that it must use and does not, and whatever
     /// keeps a sample row from being rendered.
-    pub fn parse(kind: TemplateKind, name: &str, source: String) -> Result<Self> {
+    pub fn parse(kind: TemplateKind, name: &str, source: &str) -> Result<Self> {
         let refused = |reason: String| Error::options(format!("the template {name}: {reason}"));
-        let version = version(kind, &source).map_err(refused)?;
-        let sha256 = hex(&Sha256::digest(&source));
+        let version = version(kind, source).map_err(refused)?;
+        let sha256 = hex(&Sha256::digest(source));
         // The editor of some systems writes a byte order mark.
-        let source = source
-            .strip_prefix('\u{feff}')
-            .map_or(source.clone(), str::to_owned);
-        let environment =
-            environment(kind, source).map_err(|error| Error::options(explain(name, "", &error)))?;
+        let text = source.strip_prefix('\u{feff}').unwrap_or(source);
+        let environment = environment(kind, text.to_owned())
+            .map_err(|error| Error::options(explain(name, "", &error)))?;
         let uses = variables(kind, &environment);
         let template = Self {
             id: TemplateId {

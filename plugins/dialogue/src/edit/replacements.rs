@@ -196,21 +196,19 @@ fn locate(
         }
         occurrence => {
             let matches = || response.match_indices(find);
-            match matches().nth(occurrence as usize - 1) {
-                Some((start, _)) => Ok(at(start)),
-                None => {
-                    let times = matches().count();
-                    Err(Problem::new(
-                        ProblemKind::NotFound,
-                        format!(
-                            "the passage to find of replacement {name} has no occurrence {occurrence}; there are {times}"
-                        ),
-                        format!(
-                            "\"find\" of replacement {name} has no occurrence {occurrence}; there are {times} in the response."
-                        ),
-                    ))
-                }
+            if let Some((start, _)) = matches().nth(occurrence as usize - 1) {
+                return Ok(at(start));
             }
+            let times = matches().count();
+            Err(Problem::new(
+                ProblemKind::NotFound,
+                format!(
+                    "the passage to find of replacement {name} has no occurrence {occurrence}; there are {times}"
+                ),
+                format!(
+                    "\"find\" of replacement {name} has no occurrence {occurrence}; there are {times} in the response."
+                ),
+            ))
         }
     }
 }

@@ -61,30 +61,25 @@ pub(super) fn marked(
     if !(before.trim().is_empty() && after.trim().is_empty()) {
         notes.stripped.push(Wrapper::Outside);
     }
-    let inside = match inside.strip_prefix("\r\n") {
-        Some(inside) => inside.strip_suffix("\r\n").unwrap_or(inside),
-        None => {
-            let inside = inside.strip_prefix('\n').unwrap_or(inside);
-            inside.strip_suffix('\n').unwrap_or(inside)
-        }
+    let line_break = if inside.starts_with("\r\n") {
+        "\r\n"
+    } else {
+        "\n"
     };
+    let inside = inside.strip_prefix(line_break).unwrap_or(inside);
+    let inside = inside.strip_suffix(line_break).unwrap_or(inside);
     Ok(Answer::Whole(unwrapped(response, inside, notes)))
 }
 
 /// A bare answer: the edited response, the word for "no edit", or a refusal to edit.
-pub(super) fn bare(
-    marks: &Marks,
-    response: &str,
-    answer: &str,
-    notes: &mut Notes,
-) -> Result<Answer, Problem> {
+pub(super) fn bare(marks: &Marks, response: &str, answer: &str, notes: &mut Notes) -> Answer {
     if answer.trim() == marks.unchanged {
-        return Ok(Answer::Unchanged);
+        return Answer::Unchanged;
     }
     if refusal::refuses_to_edit(answer) && !refusal::refuses_to_edit(response) {
-        return Ok(Answer::Refused(answer.to_owned()));
+        return Answer::Refused(answer.to_owned());
     }
-    Ok(Answer::Whole(unwrapped(response, answer, notes)))
+    Answer::Whole(unwrapped(response, answer, notes))
 }
 
 /// An edited response without a heading and a code fence that the response does not have.

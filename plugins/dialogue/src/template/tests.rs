@@ -10,7 +10,7 @@ fn parsed(system: &str, user: &str) -> Result<Template> {
     let source = format!(
         "{HEAD}{{% block system %}}{system}{{% endblock %}}\n{{% block user %}}{user}{{% endblock %}}\n{AGAIN}"
     );
-    Template::parse(TemplateKind::EditJson, "mine.jinja", source)
+    Template::parse(TemplateKind::EditJson, "mine.jinja", &source)
 }
 
 fn refusal(system: &str, user: &str) -> String {
@@ -108,7 +108,7 @@ fn a_missing_block_is_named() {
     let source = format!(
         "{HEAD}{{% block system %}}{{{{ prompt }}}} {{{{ response }}}}{{% endblock %}}{AGAIN}"
     );
-    let error = Template::parse(TemplateKind::EditJson, "mine.jinja", source).unwrap_err();
+    let error = Template::parse(TemplateKind::EditJson, "mine.jinja", &source).unwrap_err();
     assert!(error.message.contains("user"), "{error}");
 }
 
@@ -121,8 +121,12 @@ fn a_first_line_must_say_kind_and_version() {
         "{# finegrain template judge, version  #}",
         "{# finegrain template judge, version 1 b #}",
     ] {
-        let error = Template::parse(TemplateKind::Judge, "mine.jinja", format!("{line}\n{body}"))
-            .unwrap_err();
+        let error = Template::parse(
+            TemplateKind::Judge,
+            "mine.jinja",
+            &format!("{line}\n{body}"),
+        )
+        .unwrap_err();
         assert!(
             error
                 .message
@@ -135,7 +139,7 @@ fn a_first_line_must_say_kind_and_version() {
 #[test]
 fn marks_of_an_edit_go_together() {
     let source = TemplateKind::EditText.built_in().replace("{{ close }}", "");
-    let error = Template::parse(TemplateKind::EditText, "mine.jinja", source).unwrap_err();
+    let error = Template::parse(TemplateKind::EditText, "mine.jinja", &source).unwrap_err();
     assert!(error.message.contains("go together"), "{error}");
 }
 
@@ -144,10 +148,7 @@ fn no_other_file_is_included() {
     let text = refusal("{% include 'other.jinja' %}", "{{ prompt }} {{ response }}");
     assert!(text.contains("other.jinja"), "{text}");
     let text = refusal("{% include 'edit-json' %}", "{{ prompt }} {{ response }}");
-    assert!(
-        text.contains("recursion") || text.contains("too much work"),
-        "{text}"
-    );
+    assert!(text.contains("could not render include"), "{text}");
 }
 
 #[test]
@@ -169,6 +170,6 @@ fn a_text_without_measure_is_refused() {
 proptest! {
     #[test]
     fn any_text_as_a_template_is_read_or_refused(body in "(\\{[{%#]|[}%#]\\}| |block|user|for|[a-z]|\\PC){0,40}") {
-        let _ = Template::parse(TemplateKind::EditJson, "any", format!("{HEAD}{body}"));
+        let _ = Template::parse(TemplateKind::EditJson, "any", &format!("{HEAD}{body}"));
     }
 }

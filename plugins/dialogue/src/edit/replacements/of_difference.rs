@@ -37,10 +37,10 @@ pub fn of_difference(response: &str, edited: &str) -> Vec<Replacement> {
         // Grown into a neighbour: the two are one.
         while let Some((before, _)) = done.pop_if(|(before, _)| before.old.end > stretch.old.start)
         {
-            stretch = joined(before, stretch);
+            stretch = joined(&before, &stretch);
         }
         while let Some(behind) = open.pop_if(|behind| stretch.old.end > behind.old.start) {
-            stretch = joined(stretch, behind);
+            stretch = joined(&stretch, &behind);
         }
         if let Some(replacement) = located(response, &old, &new, &stretch) {
             done.push((stretch, replacement));
@@ -62,14 +62,11 @@ pub fn of_difference(response: &str, edited: &str) -> Vec<Replacement> {
         .collect()
 }
 
-/// Two stretches and what is between them as one.
-fn joined(first: Stretch, second: Stretch) -> Stretch {
-    let from = |first: &Range<usize>, second: &Range<usize>| {
-        first.start.min(second.start)..first.end.max(second.end)
-    };
+/// Two stretches, the first of which begins first, and what is between them as one.
+fn joined(first: &Stretch, second: &Stretch) -> Stretch {
     Stretch {
-        old: from(&first.old, &second.old),
-        new: from(&first.new, &second.new),
+        old: first.old.start..second.old.end,
+        new: first.new.start..second.new.end,
     }
 }
 
