@@ -4,8 +4,12 @@
 //! The build script (`host/build.rs`) hashes their sources.
 
 use finegrain_advantage_gae as _;
+use finegrain_editor_claude as _;
 use finegrain_editor_human as _;
+use finegrain_editor_openai as _;
 use finegrain_editor_rubric as _;
+use finegrain_judge_claude as _;
+use finegrain_judge_openai as _;
 use finegrain_judge_rubric as _;
 use finegrain_reward_sequence as _;
 use finegrain_reward_token_average as _;
@@ -39,11 +43,15 @@ mod tests {
         assert_eq!(
             ids,
             [
+                "editor/claude",
                 "editor/human",
+                "editor/openai",
                 "editor/rubric",
                 "reward/sequence",
                 "reward/token-average",
                 "advantage/gae",
+                "judge/claude",
+                "judge/openai",
                 "judge/rubric",
             ]
         );

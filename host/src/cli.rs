@@ -1,5 +1,6 @@
 //! What can be typed. Data go to standard output, everything else to standard error.
 
+mod answers;
 mod bench;
 mod plan;
 mod store;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+pub use answers::{AnswersArgs, AnswersCommand};
 pub use bench::{BenchArgs, BenchCommand, BenchTraining};
 pub use plan::PlanArgs;
 pub use store::{StoreArgs, StoreCommand};
@@ -104,6 +106,12 @@ pub enum Command {
         finegrain store verify --set-aside\n  finegrain store gc --dry-run --older-than 7d"
     )]
     Store(StoreCommand),
+    /// Look at what model servers have answered, what it cost, and choose questions to be asked again.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  finegrain answers list\n  finegrain answers cost --json\n  finegrain answers again --refused"
+    )]
+    Answers(AnswersCommand),
     /// Show a resolved configuration, or the reference of all keys.
     #[command(subcommand)]
     Config(ConfigCommand),

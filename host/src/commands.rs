@@ -1,5 +1,6 @@
 //! One file a verb, and what they share: the exit of data, errors and interrupts.
 
+mod answers;
 mod bench;
 mod compare;
 mod config;
@@ -41,6 +42,7 @@ pub fn dispatch(cli: Cli) -> Result<()> {
         Command::Generate(args) => generate::generate(&args),
         Command::Bench(command) => bench::bench(&command),
         Command::Store(command) => store::store(&command),
+        Command::Answers(command) => answers::answers(&command),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Config(command) => config::config(&command),
         Command::Completions { shell } => {

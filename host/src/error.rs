@@ -186,6 +186,13 @@ impl<T, E: Into<Error>> Context<T> for Result<T, E> {
     }
 }
 
+impl Error {
+    /// An error of the layer of answers, which speaks the SDK's language: a damaged folder, or a key that is none.
+    pub(crate) fn from_answers(error: finegrain_sdk::Error) -> Self {
+        Self::input(error.message)
+    }
+}
+
 /// What the system said of a library that does not open: libloading's own text is short, and has it as its source.
 pub(crate) fn said_by_loader(error: &libloading::Error) -> String {
     let said = std::error::Error::source(error);
