@@ -241,11 +241,12 @@ impl EditDialogue {
         if found.findings.is_empty() {
             return Outcome::Edited(edited);
         }
-        let tell: Vec<String> = found.findings.iter().map(|f| f.sentence.clone()).collect();
+        let findings = found.findings.iter();
+        let reasons: Vec<String> = findings.clone().map(ToString::to_string).collect();
         Outcome::Problem(Problem {
             kind: ProblemKind::NotMinimal,
-            reason: tell.join(" "),
-            tell,
+            reason: reasons.join(", "),
+            tell: findings.map(|finding| finding.sentence.clone()).collect(),
         })
     }
 }

@@ -350,7 +350,9 @@ fn a_second_try_is_told_the_figure_and_the_limit() {
     );
     assert!(turn.contains(&Marks::of(PROMPT, RESPONSE).open));
     let failed = EditOutcome::from(Outcome::Problem(problem));
-    assert!(matches!(failed, EditOutcome::Failed(reason) if reason.starts_with("not-minimal: ")));
+    assert!(
+        matches!(failed, EditOutcome::Failed(reason) if reason.starts_with("not-minimal: changed-words 0."))
+    );
 }
 
 #[test]
