@@ -21,6 +21,7 @@ pub mod json;
 mod render;
 pub mod replacements;
 pub mod restore;
+pub mod revert;
 pub mod text;
 
 use restore::Restored;
@@ -159,6 +160,9 @@ impl EditDialogue {
             Ok(Answer::Whole(mut edited)) => {
                 if self.options.restore_white_space {
                     (edited, notes.restored) = restore::white_space(response, &edited);
+                }
+                if self.options.revert_typography {
+                    (edited, notes.restored.typography) = revert::typography(response, &edited);
                 }
                 self.judge(prompt, response, edited, &mut examination)
             }

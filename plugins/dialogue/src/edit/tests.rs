@@ -335,6 +335,29 @@ fn white_space_is_put_back_only_where_the_option_says_so() {
 }
 
 #[test]
+fn typography_is_taken_back_only_where_the_option_says_so() {
+    let response = format!("\"Well\", he said. {RESPONSE}");
+    let edited = format!("“Well”, he said. {EDITED}");
+    let mut text = dialogue(AnswerFormat::Text);
+    let answer = text.answer(PROMPT, &response, Some(&edited));
+    let reading = text.read(PROMPT, &response, &answer);
+    assert_eq!(reading.outcome, Outcome::Edited(edited));
+    assert_eq!(reading.examination.unwrap().figures.noise, 2);
+    text.options.revert_typography = true;
+    let reading = text.read(PROMPT, &response, &answer);
+    let wanted = format!("\"Well\", he said. {EDITED}");
+    assert_eq!(reading.outcome, Outcome::Edited(wanted));
+    assert_eq!(reading.notes.restored.typography, 2);
+}
+
+#[test]
+fn dialogues_may_be_used_by_several_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<EditDialogue>();
+    shared::<crate::judge::JudgeDialogue>();
+}
+
+#[test]
 fn a_second_try_is_told_the_figure_and_the_limit() {
     let text = dialogue(AnswerFormat::Text);
     let rewritten =
