@@ -3,6 +3,8 @@
 //! Such changes would count as edited tokens. They can be told apart where nothing else changed in their stretch, and then
 //! be taken back.
 
+use std::ops::Range;
+
 use crate::minimality::difference::{Difference, Stretch, Word};
 use crate::minimality::typography::plain;
 
@@ -18,12 +20,15 @@ pub fn typography(response: &str, edited: &str) -> (String, usize) {
         reverted: 0,
     };
     let (mut old, mut new) = (0, 0);
+    // Behind words that one side alone has, it is open which gap stands for which. Nor is a beginning a gap.
+    let mut paired = false;
     for stretch in difference.stretches() {
-        parts.same(old..stretch.old.start, new);
+        parts.same(old..stretch.old.start, new, paired);
         parts.changed(&stretch);
         (old, new) = (stretch.old.end, stretch.new.end);
+        paired = !stretch.old.is_empty() && !stretch.new.is_empty();
     }
-    parts.same(old..difference.old.len(), new);
+    parts.same(old..difference.old.len(), new, paired);
     let last = difference.new.last().map_or(0, end);
     parts.out.push_str(&edited[last..]);
     (parts.out, parts.reverted)
@@ -39,10 +44,11 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// Words that both sides have, from word `new` of the edit on.
-    fn same(&mut self, old: std::ops::Range<usize>, new: usize) {
+    /// Words that both sides have, from word `new` of the edit on; `paired` says whether the words in front of them stand
+    /// for each other, too.
+    fn same(&mut self, old: Range<usize>, new: usize, paired: bool) {
         for (index, old) in old.enumerate() {
-            self.gap(old, new + index);
+            self.gap(old, new + index, paired || index > 0);
             self.out.push_str(self.difference.old[old].text);
         }
     }
@@ -57,7 +63,8 @@ impl Parts<'_> {
             return;
         }
         if plain(before) == plain(after) {
-            self.gap(stretch.old.start, stretch.new.start);
+            let paired = stretch.old.start > 0 && stretch.new.start > 0;
+            self.gap(stretch.old.start, stretch.new.start, paired);
             self.out.push_str(before);
             self.reverted += 1;
         } else {
@@ -67,13 +74,11 @@ impl Parts<'_> {
         }
     }
 
-    /// The white space in front of two words that stand for each other.
-    fn gap(&mut self, old: usize, new: usize) {
+    /// The white space in front of two words that stand for each other; `paired` says whether the words in front of it do.
+    fn gap(&mut self, old: usize, new: usize, paired: bool) {
         let before = gap(self.response, &self.difference.old, old);
         let after = gap(self.edited, &self.difference.new, new);
-        // At the beginning of a text it is no gap between words.
-        let between = old > 0 && new > 0;
-        if between && before != after && before.is_empty() == after.is_empty() {
+        if paired && before != after && before.is_empty() == after.is_empty() {
             self.out.push_str(before);
             self.reverted += 1;
         } else {
@@ -115,6 +120,8 @@ mod tests {
             ("a b c", "a c"),
             ("\"a\"", "“b”"),
             (" a", "a\n"),
+            ("a b\nc", "a c"),
+            ("a\nc", "a b c"),
         ] {
             assert_eq!(typography(response, edited), (edited.to_owned(), 0));
         }

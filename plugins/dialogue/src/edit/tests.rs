@@ -1,5 +1,6 @@
 use super::*;
 use crate::minimality::{Check, Limits};
+use finegrain_sdk::serde_json;
 use proptest::prelude::*;
 
 const PROMPT: &str = "What is the capital of France?";
@@ -68,6 +69,20 @@ fn questions_hold_the_row_and_say_how_to_answer() {
     assert_eq!(text.ask(PROMPT, RESPONSE).unwrap(), question);
     assert_eq!(text.schema(), None);
     assert!(text.files().is_empty());
+}
+
+#[test]
+fn an_answer_that_obeys_holds_to_the_schema() {
+    for format in [AnswerFormat::Json, AnswerFormat::Replacements] {
+        let dialogue = dialogue(format);
+        let schema = jsonschema::validator_for(&dialogue.schema().unwrap()).unwrap();
+        for edited in [None, Some(EDITED), Some("The capital is Paris.")] {
+            let answer = dialogue.answer(PROMPT, RESPONSE, edited);
+            let answer: Json = serde_json::from_str(&answer).unwrap();
+            assert!(schema.is_valid(&answer), "{answer}");
+        }
+        assert!(!schema.is_valid(&serde_json::json!({"reason": "x"})));
+    }
 }
 
 #[test]
