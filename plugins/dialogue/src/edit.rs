@@ -21,6 +21,7 @@ pub mod json;
 mod render;
 pub mod replacements;
 pub mod restore;
+pub mod revert;
 pub mod text;
 
 use restore::Restored;
@@ -160,6 +161,9 @@ impl EditDialogue {
                 if self.options.restore_white_space {
                     (edited, notes.restored) = restore::white_space(response, &edited);
                 }
+                if self.options.revert_typography {
+                    (edited, notes.restored.typography) = revert::typography(response, &edited);
+                }
                 self.judge(prompt, response, edited, &mut examination)
             }
         };
@@ -241,11 +245,12 @@ impl EditDialogue {
         if found.findings.is_empty() {
             return Outcome::Edited(edited);
         }
-        let tell: Vec<String> = found.findings.iter().map(|f| f.sentence.clone()).collect();
+        let findings = found.findings.iter();
+        let reasons: Vec<String> = findings.clone().map(ToString::to_string).collect();
         Outcome::Problem(Problem {
             kind: ProblemKind::NotMinimal,
-            reason: tell.join(" "),
-            tell,
+            reason: reasons.join(", "),
+            tell: findings.map(|finding| finding.sentence.clone()).collect(),
         })
     }
 }

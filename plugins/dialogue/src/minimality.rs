@@ -7,6 +7,8 @@
 //! Words are those of Unicode's UAX #29, punctuation marks among them; a Chinese or Japanese character is a word of its own.
 //! White space is none. Words are aligned by a shortest edit script ([`difference`]).
 
+use std::fmt;
+
 use finegrain_sdk::serde::{Deserialize, Serialize};
 
 pub use limits::Limits;
@@ -48,6 +50,25 @@ pub enum Check {
     PromptEcho,
 }
 
+impl Check {
+    /// The name under which findings of this check are counted.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ChangedWords => "changed-words",
+            Self::ChangedCharacters => "changed-characters",
+            Self::KeptWords => "kept-words",
+            Self::Longer => "longer",
+            Self::Shorter => "shorter",
+            Self::Script => "script",
+            Self::NoiseOnly => "noise-only",
+            Self::Commentary => "commentary",
+            Self::Wrapping => "wrapping",
+            Self::WhiteSpace => "white-space",
+            Self::PromptEcho => "prompt-echo",
+        }
+    }
+}
+
 /// A check that an edit did not pass.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(crate = "finegrain_sdk::serde")]
@@ -60,6 +81,23 @@ pub struct Finding {
     pub limit: f64,
     /// What to tell the model: one or more sentences.
     pub sentence: String,
+}
+
+impl fmt::Display for Finding {
+    /// For people: the check, the figure and the limit.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { figure, limit, .. } = self;
+        write!(f, "{}", self.check.name())?;
+        match self.check {
+            Check::ChangedWords
+            | Check::ChangedCharacters
+            | Check::KeptWords
+            | Check::Longer
+            | Check::Shorter
+            | Check::Script => write!(f, " {figure:.3} (limit {limit})"),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Figures about an edit.

@@ -48,6 +48,8 @@ pub struct EditorOptions {
     pub tries: u32,
     /// Whether white space at the ends of the response, and its line ends, are put back where the model lost them.
     pub restore_white_space: bool,
+    /// Whether quotes, dashes, ellipses and white space that the model rewrote beside its edit are taken back.
+    pub revert_typography: bool,
     /// What an edit may change at most.
     pub limits: Limits,
 }
@@ -59,6 +61,7 @@ impl Default for EditorOptions {
             template: None,
             tries: 2,
             restore_white_space: true,
+            revert_typography: false,
             limits: Limits::default(),
         }
     }

@@ -1,6 +1,6 @@
 //! The answer of a model that does as it is told.
 
-use finegrain_sdk::serde_json::json;
+use finegrain_sdk::serde_json::{Value as Json, json};
 
 use super::replacements::of_difference;
 use super::{EditDialogue, Marks};
@@ -26,6 +26,16 @@ impl EditDialogue {
             .to_string(),
             (AnswerFormat::Replacements, edited) => {
                 let list = edited.map_or_else(Vec::new, |edited| of_difference(response, edited));
+                let list: Vec<Json> = list
+                    .into_iter()
+                    .map(|one| {
+                        json!({
+                            "find": one.find,
+                            "replace": one.replace,
+                            "occurrence": one.occurrence.unwrap_or_default(),
+                        })
+                    })
+                    .collect();
                 json!({"reason": reason, "replacements": list}).to_string()
             }
         }

@@ -1,4 +1,5 @@
 //! White space that a model lost and that no edit is about: at the ends of a response, and at its line ends.
+//! [`super::revert`] is about typography between the words.
 
 use finegrain_sdk::serde::{Deserialize, Serialize};
 
@@ -12,6 +13,8 @@ pub struct Restored {
     pub ends: bool,
     /// How many line ends were LF alone, where the response ends its lines with CR LF.
     pub line_ends: usize,
+    /// How many stretches and gaps of typography were taken back.
+    pub typography: usize,
 }
 
 /// An edited response with the white space of the response at its ends, and with its line ends where the response has CR LF

@@ -1,5 +1,6 @@
 use super::*;
 use crate::minimality::{Check, Limits};
+use finegrain_sdk::serde_json;
 use proptest::prelude::*;
 
 const PROMPT: &str = "What is the capital of France?";
@@ -68,6 +69,20 @@ fn questions_hold_the_row_and_say_how_to_answer() {
     assert_eq!(text.ask(PROMPT, RESPONSE).unwrap(), question);
     assert_eq!(text.schema(), None);
     assert!(text.files().is_empty());
+}
+
+#[test]
+fn an_answer_that_obeys_holds_to_the_schema() {
+    for format in [AnswerFormat::Json, AnswerFormat::Replacements] {
+        let dialogue = dialogue(format);
+        let schema = jsonschema::validator_for(&dialogue.schema().unwrap()).unwrap();
+        for edited in [None, Some(EDITED), Some("The capital is Paris.")] {
+            let answer = dialogue.answer(PROMPT, RESPONSE, edited);
+            let answer: Json = serde_json::from_str(&answer).unwrap();
+            assert!(schema.is_valid(&answer), "{answer}");
+        }
+        assert!(!schema.is_valid(&serde_json::json!({"reason": "x"})));
+    }
 }
 
 #[test]
@@ -335,6 +350,29 @@ fn white_space_is_put_back_only_where_the_option_says_so() {
 }
 
 #[test]
+fn typography_is_taken_back_only_where_the_option_says_so() {
+    let response = format!("\"Well\", he said. {RESPONSE}");
+    let edited = format!("“Well”, he said. {EDITED}");
+    let mut text = dialogue(AnswerFormat::Text);
+    let answer = text.answer(PROMPT, &response, Some(&edited));
+    let reading = text.read(PROMPT, &response, &answer);
+    assert_eq!(reading.outcome, Outcome::Edited(edited));
+    assert_eq!(reading.examination.unwrap().figures.noise, 2);
+    text.options.revert_typography = true;
+    let reading = text.read(PROMPT, &response, &answer);
+    let wanted = format!("\"Well\", he said. {EDITED}");
+    assert_eq!(reading.outcome, Outcome::Edited(wanted));
+    assert_eq!(reading.notes.restored.typography, 2);
+}
+
+#[test]
+fn dialogues_may_be_used_by_several_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<EditDialogue>();
+    shared::<crate::judge::JudgeDialogue>();
+}
+
+#[test]
 fn a_second_try_is_told_the_figure_and_the_limit() {
     let text = dialogue(AnswerFormat::Text);
     let rewritten =
@@ -350,7 +388,9 @@ fn a_second_try_is_told_the_figure_and_the_limit() {
     );
     assert!(turn.contains(&Marks::of(PROMPT, RESPONSE).open));
     let failed = EditOutcome::from(Outcome::Problem(problem));
-    assert!(matches!(failed, EditOutcome::Failed(reason) if reason.starts_with("not-minimal: ")));
+    assert!(
+        matches!(failed, EditOutcome::Failed(reason) if reason.starts_with("not-minimal: changed-words 0."))
+    );
 }
 
 #[test]

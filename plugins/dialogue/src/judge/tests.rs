@@ -1,4 +1,5 @@
 use super::*;
+use finegrain_sdk::serde_json;
 use proptest::prelude::*;
 
 const ROW: [&str; 3] = ["Capital of France?", "Lyon.", "Paris."];
@@ -74,6 +75,17 @@ fn json_verdicts_are_read() {
     let reading = json.read(&format!("<think>A?</think>```json\n{answer}\n```"));
     assert_eq!(reading.outcome, Outcome::Chosen(Choice::B));
     assert_eq!(reading.stripped, [Wrapper::Thoughts, Wrapper::CodeFence]);
+}
+
+#[test]
+fn an_answer_that_obeys_holds_to_the_schema() {
+    let json = dialogue(VerdictFormat::Json);
+    let schema = jsonschema::validator_for(&json.schema().unwrap()).unwrap();
+    for choice in Choice::ALL {
+        let answer: Json = serde_json::from_str(&json.answer(choice, "so")).unwrap();
+        assert!(schema.is_valid(&answer), "{answer}");
+    }
+    assert!(!schema.is_valid(&serde_json::json!({"reason": "so", "verdict": "C"})));
 }
 
 #[test]

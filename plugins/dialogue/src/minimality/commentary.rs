@@ -68,17 +68,17 @@ pub fn found(response: &str, edited: &str) -> bool {
         || last.is_some_and(tells) && !last_paragraph(response).is_some_and(tells)
 }
 
-/// Whether all of the edit stands in a code fence or in quotes, and the response does not.
+/// Whether all of the edit stands in a code fence or in quotes, and the response does not. Quotes count where the response
+/// does not begin with one, and where there are none between them.
 pub fn wrapped(response: &str, edited: &str) -> bool {
     let fenced = |text: &str| without_fence(text, &LANGUAGES).is_some();
-    let quoted = |text: &str| {
-        let mut inside = text.trim().chars();
-        let ends = (inside.next(), inside.next_back());
-        QUOTES
-            .iter()
-            .any(|(open, close)| ends == (Some(*open), Some(*close)))
+    let quoted = |(open, close): &(char, char)| {
+        let inside = edited.trim().strip_prefix(*open);
+        let inside = inside.and_then(|inside| inside.strip_suffix(*close));
+        inside.is_some_and(|inside| !inside.contains([*open, *close]))
+            && !response.trim().starts_with(*open)
     };
-    (fenced(edited) && !fenced(response)) || (quoted(edited) && !quoted(response))
+    (fenced(edited) && !fenced(response)) || QUOTES.iter().any(quoted)
 }
 
 fn first_line(text: &str) -> &str {
@@ -147,6 +147,8 @@ mod tests {
         assert!(!wrapped("\"a b\"", "\"a c\""));
         assert!(!wrapped("a b", "\"a\" c"));
         assert!(!wrapped("a", "\""));
+        assert!(!wrapped("a b", "\"a\" or \"c\""));
+        assert!(!wrapped("\"a\" b", "\"a\""));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 use super::*;
 use proptest::prelude::*;
 
+mod people;
+
 const RESPONSE: &str =
     "The capital of France is Lyon, a city on the Seine. It has been the capital for a long time.";
 
@@ -47,6 +49,16 @@ fn a_rewrite_is_told_with_its_figures() {
         words.sentence.contains("at most 40% may change"),
         "{words:?}"
     );
+}
+
+#[test]
+fn a_finding_is_counted_under_the_name_it_is_written_with() {
+    for check in [Check::ChangedWords, Check::NoiseOnly, Check::PromptEcho] {
+        assert_eq!(
+            finegrain_sdk::serde_json::to_value(check).unwrap(),
+            check.name()
+        );
+    }
 }
 
 #[test]
