@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::question::Question;
 use crate::usd::Usd;
 
 /// What an answer took, in tokens.
@@ -108,7 +109,9 @@ pub enum FailureKind {
     Unavailable,
     /// The server said to wait as often as is asked.
     RateLimited,
-    /// A bug: the worker panicked.
+    /// A bug of the plugin: it asked the same question about a row twice, which has one answer.
+    AskedTwice,
+    /// A bug: something about the row panicked.
     Panicked,
 }
 
@@ -130,6 +133,7 @@ impl FailureKind {
             Self::Unreadable => "unreadable",
             Self::Unavailable => "unavailable",
             Self::RateLimited => "rate limited",
+            Self::AskedTwice => "asked twice",
             Self::Panicked => "panicked",
         }
     }

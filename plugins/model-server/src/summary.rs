@@ -57,9 +57,7 @@ impl Summary {
         }
         self.asked += 1;
         self.usage = self.usage.plus(answer.usage.unwrap_or_default());
-        self.usd = self
-            .usd
-            .and_then(|sum| answer.usd.map(|usd| sum.plus(usd)));
+        self.usd = self.usd.and_then(|sum| answer.usd.map(|usd| sum.plus(usd)));
     }
 
     /// Counts the end of a row, and not its answers.
