@@ -28,7 +28,9 @@ pub enum AnswersCommand {
         args: AnswersArgs,
     },
     /// Show the answers to a question: the request as it was sent, the response as it came.
-    #[command(after_help = "Examples:\n  finegrain answers show 3f9a\n  finegrain answers show 3f9a --json")]
+    #[command(
+        after_help = "Examples:\n  finegrain answers show 3f9a\n  finegrain answers show 3f9a --json"
+    )]
     Show {
         /// The beginning of the question's key.
         key: String,

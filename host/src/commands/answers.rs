@@ -176,11 +176,32 @@ fn show(record: &Record) -> Result<String> {
         ("key", record.key.clone()),
         ("plugin", record.plugin.clone()),
         ("row", record.row.clone()),
-        ("template", format!("{} ({})", record.template, record.template_hash)),
-        ("server", format!("{}, {} {}", record.base_url, record.api, record.version)),
-        ("model", format!("{}, answered by {}", record.model_asked, record.model_answered)),
-        ("request id", record.request_id.clone().unwrap_or_else(|| "–".to_owned())),
-        ("kept", format!("{}, after {} tries, {:.1} s", record.kept, record.tries, record.seconds)),
+        (
+            "template",
+            format!("{} ({})", record.template, record.template_hash),
+        ),
+        (
+            "server",
+            format!("{}, {} {}", record.base_url, record.api, record.version),
+        ),
+        (
+            "model",
+            format!(
+                "{}, answered by {}",
+                record.model_asked, record.model_answered
+            ),
+        ),
+        (
+            "request id",
+            record.request_id.clone().unwrap_or_else(|| "–".to_owned()),
+        ),
+        (
+            "kept",
+            format!(
+                "{}, after {} tries, {:.1} s",
+                record.kept, record.tries, record.seconds
+            ),
+        ),
         ("USD", dollars(record.usd())),
     ] {
         let _ = writeln!(text, "{name:<12}{value}");
@@ -218,8 +239,10 @@ fn verify(verified: &Verified, as_json: bool) -> Result<()> {
     if verified.damaged.is_empty() {
         return Ok(());
     }
-    Err(Error::gate(format!("{} answers are damaged", verified.damaged.len()))
-        .hint("a damaged answer is not used: its question is asked again"))
+    Err(
+        Error::gate(format!("{} answers are damaged", verified.damaged.len()))
+            .hint("a damaged answer is not used: its question is asked again"),
+    )
 }
 
 fn cost_json(plugin: &str, model: &str, cost: &Cost) -> Value {
@@ -255,11 +278,21 @@ fn cost_table<'a>(
             ]
         })
         .collect();
-    let header = ["Plugin", "Model", "Answers", "Tokens in", "Tokens out", "USD"];
+    let header = [
+        "Plugin",
+        "Model",
+        "Answers",
+        "Tokens in",
+        "Tokens out",
+        "USD",
+    ];
     let mut text = ruled(&header, rows.into_iter(), TABLE_WIDTH, 1, |at| at >= 2);
     let _ = write!(text, "\n\n{answers} answers, {total}.\n");
     if unpriced > 0 {
-        let _ = writeln!(text, "{unpriced} of them have no known price and are not in the sum.");
+        let _ = writeln!(
+            text,
+            "{unpriced} of them have no known price and are not in the sum."
+        );
     }
     if lost > 0 {
         let _ = writeln!(
@@ -284,7 +317,9 @@ fn again(
     let mut chosen = keys.to_vec();
     if refused || unusable {
         let entries = folder.list().map_err(Error::from_answers)?;
-        let of_kind = entries.into_iter().filter(|entry| wanted(entry, refused, unusable));
+        let of_kind = entries
+            .into_iter()
+            .filter(|entry| wanted(entry, refused, unusable));
         chosen.extend(of_kind.map(|entry| entry.record.key));
         chosen.sort();
         chosen.dedup();

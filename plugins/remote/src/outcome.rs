@@ -12,7 +12,8 @@ pub(crate) fn is_answer(kind: FailureKind) -> bool {
         | FailureKind::UnknownStop
         | FailureKind::QuestionCut
         | FailureKind::ThinkingInText
-        | FailureKind::NoText => true,
+        | FailureKind::NoText
+        | FailureKind::AskedTwice => true,
         FailureKind::Rejected
         | FailureKind::TooLong
         | FailureKind::TooLarge

@@ -37,10 +37,10 @@ impl TemplateKind {
     /// The built-in template, as a file that can be copied and changed.
     pub fn built_in(self) -> &'static str {
         match self {
-            Self::EditText => include_str!("../../templates/edit-text.jinja"),
-            Self::EditJson => include_str!("../../templates/edit-json.jinja"),
-            Self::EditReplacements => include_str!("../../templates/edit-replacements.jinja"),
-            Self::Judge => include_str!("../../templates/judge.jinja"),
+            Self::EditText => include_str!("../templates/edit-text.jinja"),
+            Self::EditJson => include_str!("../templates/edit-json.jinja"),
+            Self::EditReplacements => include_str!("../templates/edit-replacements.jinja"),
+            Self::Judge => include_str!("../templates/judge.jinja"),
         }
     }
 

@@ -1,0 +1,190 @@
+//! The server: a thread a connection, and counts of what it has seen.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use finegrain_sdk::serde_json::{self, Value};
+
+use super::act::Act;
+use super::http::{self, Request};
+
+/// A request, for a behaviour to look at.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The path.
+    pub path: String,
+    /// The headers, their names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// The body as JSON; null where it is none.
+    pub body: Value,
+    /// How many requests there were before.
+    pub number: usize,
+    /// How many requests with the same body there were before.
+    pub again: usize,
+    /// How many requests with the same body were answered before.
+    pub answered: usize,
+}
+
+impl Seen {
+    /// The text of the last message.
+    pub fn text(&self) -> &str {
+        self.body["messages"]
+            .as_array()
+            .and_then(|messages| messages.last())
+            .and_then(|message| message["content"].as_str())
+            .unwrap_or_default()
+    }
+}
+
+type Behaviour = dyn Fn(&Seen) -> Act + Send + Sync;
+
+/// A server that does what a behaviour says. It ends when it is dropped; connections end with their clients.
+pub struct TestServer {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    behaviour: Box<Behaviour>,
+    ended: AtomicBool,
+    under_way: AtomicUsize,
+    most_under_way: AtomicUsize,
+    seen: Mutex<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    requests: Vec<Seen>,
+    by_body: HashMap<Vec<u8>, (usize, usize)>,
+}
+
+impl TestServer {
+    /// Starts a server on a free port of loopback.
+    ///
+    /// # Errors
+    /// There is no port.
+    pub fn start(behaviour: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            behaviour: Box::new(behaviour),
+            ended: AtomicBool::new(false),
+            under_way: AtomicUsize::new(0),
+            most_under_way: AtomicUsize::new(0),
+            seen: Mutex::default(),
+        });
+        let accepting = Arc::clone(&shared);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if accepting.ended.load(Ordering::Relaxed) {
+                    break;
+                }
+                let Ok(stream) = stream else { continue };
+                let shared = Arc::clone(&accepting);
+                // A connection that breaks is the client's to notice.
+                thread::spawn(move || shared.serve(stream).ok());
+            }
+        });
+        Ok(Self { address, shared })
+    }
+
+    /// Its address, for `base_url`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// All requests so far, in the order in which they came.
+    pub fn requests(&self) -> Vec<Seen> {
+        self.shared.counts().requests.clone()
+    }
+
+    /// How many requests there were.
+    pub fn count(&self) -> usize {
+        self.shared.counts().requests.len()
+    }
+
+    /// How many requests of each body were answered in whole.
+    pub fn answered(&self) -> Vec<usize> {
+        let counts = self.shared.counts();
+        counts
+            .by_body
+            .values()
+            .map(|(_, answered)| *answered)
+            .collect()
+    }
+
+    /// The most requests that were under way at once.
+    pub fn most_under_way(&self) -> usize {
+        self.shared.most_under_way.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::Relaxed);
+        // Wakes the thread that accepts.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+impl Shared {
+    /// Serves one connection to its end.
+    fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+        let mut reader = BufReader::new(stream.try_clone()?);
+        while let Some(request) = http::read(&mut reader)? {
+            let now = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+            self.most_under_way.fetch_max(now, Ordering::Relaxed);
+            let act = self.decide(request);
+            // Before the reply leaves: the client may send its next request before this thread goes on.
+            if let Act::After(wait, act) = act {
+                thread::sleep(wait);
+                self.under_way.fetch_sub(1, Ordering::Relaxed);
+                if !act.perform(&mut stream)? {
+                    break;
+                }
+                continue;
+            }
+            self.under_way.fetch_sub(1, Ordering::Relaxed);
+            if !act.perform(&mut stream)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes a request and asks the behaviour.
+    fn decide(&self, request: Request) -> Act {
+        let seen = {
+            let mut counts = self.counts();
+            let (again, answered) = counts
+                .by_body
+                .get(&request.body)
+                .copied()
+                .unwrap_or_default();
+            let seen = Seen {
+                path: request.path,
+                headers: request.headers,
+                body: serde_json::from_slice(&request.body).unwrap_or_default(),
+                number: counts.requests.len(),
+                again,
+                answered,
+            };
+            counts.requests.push(seen.clone());
+            counts.by_body.entry(request.body.clone()).or_default().0 += 1;
+            seen
+        };
+        let act = (self.behaviour)(&seen);
+        if act.is_answer() {
+            self.counts().by_body.entry(request.body).or_default().1 += 1;
+        }
+        act
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,199 @@
+//! One request over HTTP: what came back, or whether the body had left when nothing did.
+
+use std::fs;
+use std::io::{self, Read};
+use std::time::{Duration, SystemTime};
+
+use finegrain_sdk::{Error, Result};
+use ureq::http::{HeaderMap, Request};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, Proxy, SendBody};
+
+use crate::key::Key;
+use crate::server::Server;
+
+/// To find a host's address, and to open a connection to it.
+const CONNECT: Duration = Duration::from_secs(10);
+/// For all of a request beyond the wait for its answer.
+const BEYOND: Duration = Duration::from_secs(60);
+/// The largest response; an answer of 128 000 tokens has about a megabyte.
+const LARGEST: u64 = 64 << 20;
+
+/// A way to one server.
+pub(crate) struct Transport {
+    agent: Agent,
+    url: String,
+    headers: HeaderMap,
+    key: Key,
+}
+
+/// What came of a request.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// A reply, whole.
+    Reply {
+        /// The HTTP status.
+        status: u16,
+        /// The headers.
+        headers: HeaderMap,
+        /// The body, without the key where the server has repeated it.
+        body: String,
+        /// When it was there.
+        at: SystemTime,
+    },
+    /// No reply, or the beginning of one.
+    Lost {
+        /// Whether the server may have worked and be paid: the body, or a part of it, had left.
+        paid: bool,
+        /// What was seen.
+        seen: String,
+    },
+}
+
+impl Transport {
+    /// A way to a server; reads the key.
+    ///
+    /// # Errors
+    /// There is no key, or the file of certificates has none.
+    pub(crate) fn new(server: &Server) -> Result<Self> {
+        let key = server.key.read()?;
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", header("application/json")?);
+        for &(name, value) in server.api.headers() {
+            headers.insert(name, header(value)?);
+        }
+        let (name, before) = server.api.key_header();
+        if let Some(value) = key.header(before)? {
+            headers.insert(name, value);
+        }
+        let mut config = Agent::config_builder()
+            // The body of an error says what is wrong.
+            .http_status_as_error(false)
+            // A redirect would take `x-api-key` along, and turn POST into GET.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .max_idle_connections(server.options.concurrency as usize)
+            .max_idle_connections_per_host(server.options.concurrency as usize)
+            .timeout_resolve(Some(CONNECT))
+            .timeout_connect(Some(CONNECT))
+            .timeout_recv_response(Some(server.timeout()))
+            .timeout_global(Some(server.timeout() + BEYOND))
+            .user_agent(concat!("finegrain/", env!("CARGO_PKG_VERSION")));
+        if server.address.is_loopback() {
+            config = config.proxy(None);
+        } else {
+            config = config.proxy(Proxy::try_from_env());
+        }
+        if let Some(path) = &server.options.ca_file {
+            let roots = RootCerts::new_with_certs(&certificates(path)?);
+            config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
+        }
+        Ok(Self {
+            agent: config.build().new_agent(),
+            url: server.api.url(&server.address),
+            headers,
+            key,
+        })
+    }
+
+    /// Where requests go.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Sends a body and waits for the reply.
+    pub(crate) fn post(&self, body: &str) -> Received {
+        let mut watched = Watched {
+            rest: body.as_bytes(),
+            left: false,
+        };
+        let sent = self.send(body.len(), &mut watched);
+        let paid = watched.left;
+        let lost = |paid, seen: String| Received::Lost {
+            paid,
+            seen: self.key.blot(&seen).into_owned(),
+        };
+        let mut response = match sent {
+            Ok(response) => response,
+            Err(error) => return lost(paid, error.to_string()),
+        };
+        let status = response.status().as_u16();
+        let read = response
+            .body_mut()
+            .with_config()
+            .limit(LARGEST)
+            .read_to_vec();
+        let text = match read {
+            Ok(bytes) => String::from_utf8(bytes)
+                .map_err(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
+            // An error's status says enough.
+            Err(error) if status != 200 => Ok(format!("(the body is cut: {error})")),
+            Err(error) => return lost(true, format!("the answer was cut: {error}")),
+        };
+        let text = match text {
+            Ok(text) => text,
+            Err(text) if status != 200 => text,
+            Err(_) => return lost(true, "the answer is no UTF-8".to_owned()),
+        };
+        let (parts, _) = response.into_parts();
+        Received::Reply {
+            status,
+            headers: parts.headers,
+            body: self.key.blot(&text).into_owned(),
+            at: SystemTime::now(),
+        }
+    }
+
+    fn send(
+        &self,
+        length: usize,
+        body: &mut Watched<'_>,
+    ) -> std::result::Result<ureq::http::Response<ureq::Body>, ureq::Error> {
+        let mut request = Request::post(&self.url).header("content-length", length);
+        if let Some(headers) = request.headers_mut() {
+            headers.extend(self.headers.clone());
+        }
+        self.agent.run(request.body(SendBody::from_reader(body))?)
+    }
+
+    /// Ends all requests under way; nothing can be sent after it.
+    pub(crate) fn shutdown(&self) {
+        self.agent.clone().shutdown();
+    }
+}
+
+/// A body that knows whether a byte of it was taken: that is after the connection stands and the head is written.
+struct Watched<'a> {
+    rest: &'a [u8],
+    left: bool,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.left = true;
+        self.rest.read(buffer)
+    }
+}
+
+fn header(value: &'static str) -> Result<ureq::http::HeaderValue> {
+    value
+        .parse()
+        .map_err(|_| Error::plugin(format!("{value:?} is no header")))
+}
+
+/// The certificates of a PEM file.
+fn certificates(path: &str) -> Result<Vec<Certificate<'static>>> {
+    let refuse = |what: String| Error::options(format!("ca_file: {path}: {what}"));
+    let bytes = fs::read(path).map_err(|error| refuse(error.to_string()))?;
+    let certificates: Vec<_> = parse_pem(&bytes)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
+            Ok(_) => None,
+            Err(error) => Some(Err(refuse(error.to_string()))),
+        })
+        .collect::<Result<_>>()?;
+    if certificates.is_empty() {
+        return Err(refuse("no certificate in it".to_owned()));
+    }
+    Ok(certificates)
+}
