@@ -156,7 +156,7 @@ impl EditDialogue {
             Err(problem) => Outcome::Problem(problem),
             Ok(Answer::Refused(text)) => Outcome::Refused(text),
             Ok(Answer::Unchanged) => Outcome::Unchanged,
-            Ok(Answer::Applied(edited)) => self.judge(prompt, response, edited, &mut examination),
+            Ok(Answer::Applied(edited)) => self.checked(prompt, response, edited, &mut examination),
             Ok(Answer::Whole(mut edited)) => {
                 if self.options.restore_white_space {
                     (edited, notes.restored) = restore::white_space(response, &edited);
@@ -164,7 +164,7 @@ impl EditDialogue {
                 if self.options.revert_typography {
                     (edited, notes.restored.typography) = revert::typography(response, &edited);
                 }
-                self.judge(prompt, response, edited, &mut examination)
+                self.checked(prompt, response, edited, &mut examination)
             }
         };
         Reading {
@@ -214,7 +214,7 @@ impl EditDialogue {
     }
 
     /// Whether an edited response is one, and a minimal one.
-    fn judge(
+    fn checked(
         &self,
         prompt: &str,
         response: &str,

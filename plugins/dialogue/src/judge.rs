@@ -1,6 +1,6 @@
 //! Asking which of two responses is better, and reading the verdict.
 //!
-//! A verdict is JSON ([`json`]) or the last line of prose ([`line`]); anything else is a problem with its reason, and never
+//! A verdict is JSON ([`json`]) or the last line of prose ([`mod@line`]); anything else is a problem with its reason, and never
 //! a guess. The host asks in both orders; each order is a question of its own.
 
 use finegrain_sdk::Result;

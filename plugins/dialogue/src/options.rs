@@ -160,4 +160,23 @@ mod tests {
             );
         }
     }
+
+    /// docs/editing-prompts.md gives a reason for every default; a default that changes must change there.
+    #[test]
+    fn the_page_on_prompts_has_the_defaults() {
+        let page = include_str!("../../../docs/editing-prompts.md");
+        let defaults = defaults::<EditorOptions>().unwrap();
+        let mut rows = defaults.as_object().unwrap().clone();
+        let limits = rows.remove("limits").unwrap();
+        rows.extend(limits.as_object().unwrap().clone());
+        assert!(rows.len() > 12);
+        for (key, default) in rows {
+            let row = format!("| `{key}` | `{default}` |");
+            assert!(page.contains(&row), "{row}");
+        }
+        assert_eq!(
+            JudgeOptions::default().tries,
+            EditorOptions::default().tries
+        );
+    }
 }

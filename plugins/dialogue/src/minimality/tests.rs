@@ -152,6 +152,16 @@ fn texts_of_a_megabyte_are_examined() {
     assert!(checks("p", &response, &other).contains(&Check::ChangedWords));
     let near = response.replace("w77 ", "w78 ");
     assert_eq!(checks("p", &response, &near), []);
+    // A few words against very many, a few characters against very many, on either side.
+    for few in ["a b c d e f g h i j", "abcdefgh", ""] {
+        let word: String = "xyz".chars().cycle().take(1_000_000).collect();
+        for many in [other.as_str(), word.as_str()] {
+            for (response, edited) in [(few, many), (many, few)] {
+                let figures = examine("p", response, edited, &Limits::default()).figures;
+                assert!(figures.changed_words > 0.9, "{figures:?}");
+            }
+        }
+    }
     let letters = "ab".repeat(500_000);
     assert!(checks("p", &letters, &letters.replace('a', "c ")).contains(&Check::ChangedWords));
 }
