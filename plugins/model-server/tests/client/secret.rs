@@ -140,7 +140,7 @@ fn child() {
     };
     let folder = Path::new(&folder);
     let file = File::create(folder.join("log.txt")).unwrap();
-    log::set_boxed_logger(Box::new(Everything(Mutex::new(file)))).unwrap();
+    log::set_logger(Box::leak(Box::new(Everything(Mutex::new(file))))).unwrap();
     log::set_max_level(log::LevelFilter::Trace);
     let options = ServerOptions {
         model: MODEL.to_owned(),
