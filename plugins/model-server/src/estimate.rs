@@ -1,15 +1,17 @@
 //! Tokens of a text before a server has counted them.
 
-/// Characters a token of newer tokenizers, the figure that costs are planned with.
+/// ASCII characters a token of newer tokenizers, the figure that costs are planned with.
 const CHARS_PER_TOKEN: f64 = 3.2;
 /// ASCII characters a token that even vocabularies of 200 000 words do not pass on prose or code.
 const MOST_CHARS_PER_TOKEN: f64 = 4.5;
 /// Tokens a character of other scripts, at least: large vocabularies hold pairs of them.
 const LEAST_PER_OTHER: f64 = 0.5;
 
-/// A likely number of tokens, for limits a minute.
+/// A likely number of tokens, for limits a minute; characters of other scripts are a token each.
 pub fn likely(text: &str) -> u64 {
-    (text.chars().count() as f64 / CHARS_PER_TOKEN).ceil() as u64
+    let others = text.chars().filter(|c| !c.is_ascii()).count();
+    let ascii = text.bytes().filter(u8::is_ascii).count();
+    (ascii as f64 / CHARS_PER_TOKEN).ceil() as u64 + others as u64
 }
 
 /// A number of tokens that a server hardly stays below, for telling whether it has read all of a text. Runs of one

@@ -1,11 +1,11 @@
 //! The client under editors and judges that ask a language model over the network: `docs/model-servers.md` says how it is
 //! built and by which rules.
 //!
-//! A plugin takes [`options::AnthropicOptions`] or [`options::OpenAiOptions`] into its own options, makes a
-//! [`Server`] of them, and calls [`ask`] with two closures and a sink:
+//! A plugin takes [`options::ServerOptions`] and, beside it, [`options::AnthropicOptions`] or [`options::OpenAiOptions`] into
+//! its own options, makes a [`Server`] of them, and calls [`ask`] with two closures and a sink:
 //!
 //! ```ignore
-//! let server = Server::anthropic("editor-claude", &self.options.server)?;      // in Plugin::new
+//! let server = Server::anthropic("editor-claude", &options.server, &options.claude)?;      // in Plugin::new
 //! let summary = ask(
 //!     &server,
 //!     requests.ids.rows(),

@@ -1,7 +1,8 @@
 //! What a user may set: what both APIs share, and what each has of its own.
 //!
-//! A plugin takes [`AnthropicOptions`] or [`OpenAiOptions`] into its own options with `#[serde(flatten)]`, keeping
-//! `deny_unknown_fields` on the outer struct.
+//! A plugin takes two of them into its own options, side by side, each with `#[serde(flatten)]`: [`ServerOptions`], and
+//! [`AnthropicOptions`] or [`OpenAiOptions`]. The outer struct keeps `deny_unknown_fields`. Neither may hold the other: serde
+//! refuses the keys of a flattened struct within a flattened struct as unknown.
 
 mod anthropic;
 mod openai;

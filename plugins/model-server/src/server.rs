@@ -32,17 +32,21 @@ impl Server {
     ///
     /// # Errors
     /// No model, an address that is none, a file of prices that cannot be read, or a budget without a price.
-    pub fn anthropic(plugin: &str, options: &AnthropicOptions) -> Result<Self> {
-        Self::new(plugin, Api::anthropic(options), &options.server)
+    pub fn anthropic(
+        plugin: &str,
+        options: &ServerOptions,
+        own: &AnthropicOptions,
+    ) -> Result<Self> {
+        Self::new(plugin, Api::anthropic(own), options)
     }
 
     /// A model behind OpenAI's chat completions; `plugin` is the asking plugin's name, for records.
     ///
     /// # Errors
     /// As [`Server::anthropic`].
-    pub fn openai(plugin: &str, options: &OpenAiOptions) -> Result<Self> {
-        let address = address(Api::OPENAI_ADDRESS, &options.server)?;
-        Self::new(plugin, Api::openai(options, &address), &options.server)
+    pub fn openai(plugin: &str, options: &ServerOptions, own: &OpenAiOptions) -> Result<Self> {
+        let address = address(Api::OPENAI_ADDRESS, options)?;
+        Self::new(plugin, Api::openai(own, &address), options)
     }
 
     fn new(plugin: &str, api: Api, options: &ServerOptions) -> Result<Self> {

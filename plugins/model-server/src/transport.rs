@@ -197,3 +197,75 @@ fn certificates(path: &str) -> Result<Vec<Certificate<'static>>> {
     }
     Ok(certificates)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::options::{AnthropicOptions, ServerOptions};
+    use crate::testing::{Act, TestServer};
+
+    fn transport(url: &str) -> Transport {
+        let options = ServerOptions {
+            model: "m".to_owned(),
+            base_url: url.to_owned(),
+            ..ServerOptions::default()
+        };
+        let server = Server::anthropic("test", &options, &AnthropicOptions::default());
+        Transport::new(&server.unwrap()).unwrap()
+    }
+
+    fn is_paid(received: &Received) -> bool {
+        match received {
+            Received::Lost { paid, .. } => *paid,
+            reply @ Received::Reply { .. } => panic!("{reply:?}"),
+        }
+    }
+
+    #[test]
+    fn what_never_left_is_free_and_what_left_may_be_paid() {
+        let server = TestServer::start(|_| Act::Reset).unwrap();
+        assert!(is_paid(&transport(&server.url()).post("{}")));
+        // A port that nobody listens on any more.
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        assert!(!is_paid(
+            &transport(&format!("http://127.0.0.1:{port}")).post("{}")
+        ));
+        // A server that speaks no TLS.
+        let tls = server.url().replace("http://", "https://");
+        assert!(!is_paid(&transport(&tls).post("{}")));
+        // A name that no host has.
+        assert!(!is_paid(
+            &transport("http://no-such-host.invalid").post("{}")
+        ));
+    }
+
+    #[test]
+    fn the_body_of_an_error_is_read() {
+        let server = TestServer::start(|_| Act::reply(529, "overloaded")).unwrap();
+        let received = transport(&server.url()).post("{}");
+        assert!(
+            matches!(received, Received::Reply { status: 529, body, .. } if body == "overloaded")
+        );
+    }
+
+    #[test]
+    fn a_request_that_waits_is_ended_by_shutdown() {
+        let server = TestServer::start(|_| Act::Stall(Duration::from_secs(60))).unwrap();
+        let transport = transport(&server.url());
+        let start = Instant::now();
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| transport.post("{}"));
+            while server.count() == 0 {
+                thread::sleep(Duration::from_millis(1));
+            }
+            transport.shutdown();
+            assert!(is_paid(&waiting.join().unwrap()));
+        });
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+}

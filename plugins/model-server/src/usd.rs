@@ -57,3 +57,32 @@ impl fmt::Display for Usd {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dollars_go_in_and_out_exactly_and_nonsense_is_nothing() {
+        assert_eq!(Usd::from_dollars(1.5).pico(), 1_500_000_000_000);
+        assert_eq!(Usd::from_dollars(0.01).dollars(), 0.01);
+        assert_eq!(Usd::from_dollars(-1.0), Usd::ZERO);
+        assert_eq!(Usd::from_dollars(f64::NAN), Usd::ZERO);
+        assert_eq!(
+            Usd::from_pico(u64::MAX).plus(Usd::from_pico(1)).pico(),
+            u64::MAX
+        );
+        assert_eq!(Usd::ZERO.minus(Usd::from_pico(1)), Usd::ZERO);
+    }
+
+    #[test]
+    fn small_amounts_are_printed_with_their_digits() {
+        let printed: Vec<String> = [0.0, 0.000_123, 0.004, 1.5, 1234.567]
+            .map(|dollars| Usd::from_dollars(dollars).to_string())
+            .into();
+        assert_eq!(
+            printed,
+            ["$0.00", "$0.000123", "$0.004000", "$1.50", "$1234.57"]
+        );
+    }
+}

@@ -3,8 +3,6 @@
 use finegrain_sdk::schemars::JsonSchema;
 use finegrain_sdk::serde::{Deserialize, Serialize};
 
-use super::ServerOptions;
-
 /// How much work a model puts into an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(crate = "finegrain_sdk::serde", rename_all = "lowercase")]
@@ -35,14 +33,11 @@ pub enum Thinking {
     BetweenTools,
 }
 
-/// Options for Anthropic's Messages API; to be flattened into a plugin's.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+/// Options for Anthropic's Messages API alone; to be flattened into a plugin's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(crate = "finegrain_sdk::serde", default)]
 #[schemars(crate = "finegrain_sdk::schemars")]
 pub struct AnthropicOptions {
-    /// What both APIs share.
-    #[serde(flatten)]
-    pub server: ServerOptions,
     /// How much work the model puts into an answer; not sent unless set.
     pub effort: Option<Effort>,
     /// Whether the model thinks first; not sent unless set.

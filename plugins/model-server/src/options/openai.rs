@@ -3,8 +3,6 @@
 use finegrain_sdk::schemars::JsonSchema;
 use finegrain_sdk::serde::{Deserialize, Serialize};
 
-use super::ServerOptions;
-
 /// The field that bounds an answer's length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(crate = "finegrain_sdk::serde", rename_all = "snake_case")]
@@ -33,14 +31,11 @@ pub enum StructuredOutput {
     Off,
 }
 
-/// Options for servers with OpenAI's chat completions; to be flattened into a plugin's.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+/// Options for servers with OpenAI's chat completions alone; to be flattened into a plugin's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(crate = "finegrain_sdk::serde", default)]
 #[schemars(crate = "finegrain_sdk::schemars")]
 pub struct OpenAiOptions {
-    /// What both APIs share.
-    #[serde(flatten)]
-    pub server: ServerOptions,
     /// The server's own seed for sampling; not sent unless set.
     pub seed: Option<i64>,
     /// How hard a reasoning model works, in the server's own words (`low`, `medium`, `high`); not sent unless set.

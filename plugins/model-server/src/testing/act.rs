@@ -50,15 +50,6 @@ impl Act {
         self
     }
 
-    /// Whether a whole answer with status 200 leaves: what a server would send a bill for.
-    pub(super) fn is_answer(&self) -> bool {
-        match self {
-            Self::Reply { status, .. } => *status == 200,
-            Self::After(_, act) => act.is_answer(),
-            _ => false,
-        }
-    }
-
     /// Does it; says whether the connection can go on.
     pub(super) fn perform(&self, stream: &mut TcpStream) -> io::Result<bool> {
         match self {

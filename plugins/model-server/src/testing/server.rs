@@ -25,8 +25,6 @@ pub struct Seen {
     pub number: usize,
     /// How many requests with the same body there were before.
     pub again: usize,
-    /// How many requests with the same body were answered before.
-    pub answered: usize,
 }
 
 impl Seen {
@@ -59,7 +57,7 @@ struct Shared {
 #[derive(Default)]
 struct Counts {
     requests: Vec<Seen>,
-    by_body: HashMap<Vec<u8>, (usize, usize)>,
+    by_body: HashMap<Vec<u8>, usize>,
 }
 
 impl TestServer {
@@ -107,16 +105,6 @@ impl TestServer {
         self.shared.counts().requests.len()
     }
 
-    /// How many requests of each body were answered in whole.
-    pub fn answered(&self) -> Vec<usize> {
-        let counts = self.shared.counts();
-        counts
-            .by_body
-            .values()
-            .map(|(_, answered)| *answered)
-            .collect()
-    }
-
     /// The most requests that were under way at once.
     pub fn most_under_way(&self) -> usize {
         self.shared.most_under_way.load(Ordering::Relaxed)
@@ -138,16 +126,12 @@ impl Shared {
         while let Some(request) = http::read(&mut reader)? {
             let now = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
             self.most_under_way.fetch_max(now, Ordering::Relaxed);
-            let act = self.decide(request);
-            // Before the reply leaves: the client may send its next request before this thread goes on.
-            if let Act::After(wait, act) = act {
+            let mut act = self.decide(request);
+            while let Act::After(wait, then) = act {
                 thread::sleep(wait);
-                self.under_way.fetch_sub(1, Ordering::Relaxed);
-                if !act.perform(&mut stream)? {
-                    break;
-                }
-                continue;
+                act = *then;
             }
+            // Before the reply leaves: the client may send its next request before this thread goes on.
             self.under_way.fetch_sub(1, Ordering::Relaxed);
             if !act.perform(&mut stream)? {
                 break;
@@ -158,30 +142,21 @@ impl Shared {
 
     /// Notes a request and asks the behaviour.
     fn decide(&self, request: Request) -> Act {
-        let seen = {
-            let mut counts = self.counts();
-            let (again, answered) = counts
-                .by_body
-                .get(&request.body)
-                .copied()
-                .unwrap_or_default();
-            let seen = Seen {
-                path: request.path,
-                headers: request.headers,
-                body: serde_json::from_slice(&request.body).unwrap_or_default(),
-                number: counts.requests.len(),
-                again,
-                answered,
-            };
-            counts.requests.push(seen.clone());
-            counts.by_body.entry(request.body.clone()).or_default().0 += 1;
-            seen
+        let mut counts = self.counts();
+        let number = counts.requests.len();
+        let same = counts.by_body.entry(request.body.clone()).or_default();
+        let again = *same;
+        *same += 1;
+        let seen = Seen {
+            path: request.path,
+            headers: request.headers,
+            body: serde_json::from_slice(&request.body).unwrap_or_default(),
+            number,
+            again,
         };
-        let act = (self.behaviour)(&seen);
-        if act.is_answer() {
-            self.counts().by_body.entry(request.body).or_default().1 += 1;
-        }
-        act
+        counts.requests.push(seen.clone());
+        drop(counts);
+        (self.behaviour)(&seen)
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
