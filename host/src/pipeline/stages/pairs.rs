@@ -9,10 +9,10 @@ use finegrain_sdk::rng::Stream;
 use rand::RngExt;
 use serde_json::json;
 
-use super::{HELD_OUT_PAIRS, PAIRS, REWARD_PROMPTS, SET_ASIDE};
+use super::{HELD_OUT_PAIRS, PAIRS, REWARD_PROMPTS};
 use crate::config::Config;
 use crate::data::jsonl;
-use crate::data::records::{Pair, PairSource, PromptRecord, SetAside, SetAsideReason};
+use crate::data::records::{Pair, PairSource, PromptRecord, SampledIds, SetAside, SetAsideReason};
 use crate::error::{Error, Result};
 use crate::eval::{Contest, Judge, Outcome, judge_both_orders};
 use crate::pipeline::context::StageContext;
@@ -81,6 +81,7 @@ pub fn obtain(
                 Err((reason, detail)) => set_aside.push(SetAside::new(&prompt.id, reason, detail)),
             }
         }
+        context.set_aside(&set_aside)?;
         write(context.dir, &pairs, &tested, &set_aside)
     })
 }
@@ -168,6 +169,10 @@ fn label(
     } else {
         (first, second)
     };
+    let sampled = SampledIds {
+        chosen: chosen.ids,
+        rejected: rejected.ids,
+    };
     Ok(Pair {
         id: prompt.id.clone(),
         prompt: prompt.prompt.clone(),
@@ -177,6 +182,7 @@ fn label(
         rejected_ended: rejected.ended,
         flipped,
         source: PairSource::Pairs,
+        sampled: Some(sampled),
     })
 }
 
@@ -189,8 +195,7 @@ fn write(dir: &Path, pairs: &[Pair], tested: &[Pair], set_aside: &[SetAside]) ->
         .hint("raise pairs.sampling.temperature or the number of prompts"));
     }
     jsonl::write(&dir.join(PAIRS), pairs)?;
-    jsonl::write(&dir.join(HELD_OUT_PAIRS), tested)?;
-    jsonl::write(&dir.join(SET_ASIDE), set_aside)
+    jsonl::write(&dir.join(HELD_OUT_PAIRS), tested)
 }
 
 #[cfg(test)]
