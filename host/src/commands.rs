@@ -159,9 +159,8 @@ pub(crate) fn foresee(config: &Config) -> Result<()> {
         return Ok(());
     }
     let mut text = format!(
-        "{}: data: {} rows will be set aside ({})\n",
+        "{}: data: rows that will be set aside: {}\n",
         config.name,
-        rows.len(),
         SetAside::counts(&rows)
     );
     for row in rows

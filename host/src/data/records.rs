@@ -116,7 +116,8 @@ pub struct Pair {
     pub sampled: Option<SampledIds>,
 }
 
-/// The ids of a pair's responses as they were sampled, EOS included where they ended.
+/// The ids of a pair's responses as they were sampled, EOS included where they ended. Other special tokens are left out, as in
+/// their texts: the texts were ranked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SampledIds {
     /// Of the preferred response.

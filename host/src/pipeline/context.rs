@@ -93,8 +93,7 @@ impl StageContext<'_> {
     pub fn set_aside(&self, rows: &[SetAside]) -> Result<()> {
         if !rows.is_empty() {
             let counts = SetAside::counts(rows);
-            self.observer
-                .say(&format!("{} rows set aside ({counts})", rows.len()));
+            self.observer.say(&format!("rows set aside: {counts}"));
         }
         jsonl::write(&self.dir.join(SET_ASIDE), rows)
     }

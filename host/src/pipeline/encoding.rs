@@ -61,7 +61,8 @@ impl<'a> Encoder<'a> {
         Ok((prompt, response))
     }
 
-    /// Both sides of a pair behind its prompt: responses that were sampled as they were sampled, others from their texts.
+    /// Both sides of a pair behind its prompt, which fit the model: responses that were sampled as they were sampled, others
+    /// from their texts.
     pub fn pair(&self, pair: &Pair) -> Result<PairIds> {
         let id = &pair.id;
         let prompt = self.prompt(id, &pair.prompt)?;
@@ -172,4 +173,49 @@ pub fn batch<'r>(rows: impl IntoIterator<Item = (&'r [u32], &'r [u32])>) -> Toke
         batch.push(prompt, response);
     }
     batch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::records::{PairSource, SampledIds};
+    use crate::sandbox::{ModelShape, tokenizer};
+
+    #[test]
+    fn sampled_responses_keep_their_ids_and_texts_are_encoded() {
+        let (tokenizer, template) = (tokenizer().unwrap(), PromptTemplate::default());
+        let sizes = ModelShape::default().llama_config(&tokenizer);
+        let encoder = Encoder::new(&tokenizer, &template, &sizes);
+        let mut pair = Pair {
+            id: "7".into(),
+            prompt: "the sea".into(),
+            chosen: "the wave".into(),
+            rejected: "the".into(),
+            chosen_ended: true,
+            rejected_ended: false,
+            flipped: false,
+            source: PairSource::Pairs,
+            sampled: None,
+        };
+        let ids = encoder.pair(&pair).unwrap();
+        assert_eq!(ids.chosen[..2], tokenizer.encode("the wave").unwrap());
+        assert_eq!((ids.chosen[2], ids.rejected.len()), (tokenizer.eos(), 1));
+        // Ids that no encoding gives, read back from the file.
+        pair.sampled = Some(SampledIds {
+            chosen: vec![9, 9],
+            rejected: vec![8],
+        });
+        let text = serde_json::to_string(&pair).unwrap();
+        let read = encoder.pair(&serde_json::from_str(&text).unwrap()).unwrap();
+        assert_eq!(
+            (read.prompt, read.chosen, read.rejected),
+            (ids.prompt, vec![9, 9], vec![8])
+        );
+        pair.sampled = Some(SampledIds {
+            chosen: vec![9; sizes.max_position_embeddings],
+            rejected: vec![8],
+        });
+        let error = encoder.pair(&pair).err().unwrap();
+        assert!(error.to_string().contains("row \"7\" has "), "{error}");
+    }
 }

@@ -58,13 +58,12 @@ pub struct SetAsideCount {
 impl SetAsideCount {
     /// As a sentence.
     pub fn sentence(&self) -> String {
-        let rows: usize = self.reasons.values().sum();
         let over = match self.results {
             1 => String::new(),
             results => format!(", over {results} results"),
         };
         format!(
-            "Rows that stage {} did not use{over}: {rows} ({}); set_aside.jsonl in its folder of the store names each.",
+            "Rows that stage {} did not use{over}: {}; set_aside.jsonl in its folder of the store names each.",
             self.stage,
             SetAsideReason::counted(&self.reasons)
         )

@@ -144,6 +144,21 @@ impl Tokenizer {
         }
     }
 
+    /// Sampled ids without the special tokens that decoding leaves out; one that ends them stays where they `ended`.
+    pub fn shown(&self, ids: &[u32], ended: bool) -> Vec<u32> {
+        let added = self.inner.get_added_vocabulary();
+        let hidden = |id: u32| {
+            let token = self.inner.id_to_token(id);
+            token.is_none_or(|token| added.is_special_token(&token))
+        };
+        let (said, end) = match ids.split_last() {
+            Some((end, said)) if ended => (said, Some(*end)),
+            _ => (ids, None),
+        };
+        let said = said.iter().copied().filter(|id| !hidden(*id));
+        said.chain(end).collect()
+    }
+
     /// Whether a text behind these ids is a beginning.
     fn begins_behind(&self, before: &[u32]) -> bool {
         match before {

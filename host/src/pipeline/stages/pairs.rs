@@ -13,6 +13,7 @@ use super::{HELD_OUT_PAIRS, PAIRS, REWARD_PROMPTS};
 use crate::config::Config;
 use crate::data::jsonl;
 use crate::data::records::{Pair, PairSource, PromptRecord, SampledIds, SetAside, SetAsideReason};
+use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::eval::{Contest, Judge, Outcome, judge_both_orders};
 use crate::pipeline::context::StageContext;
@@ -70,6 +71,7 @@ pub fn obtain(
         {
             match label(
                 &context.stream,
+                &tokenizer,
                 config.pairs.label_noise,
                 prompt,
                 outcome,
@@ -131,6 +133,7 @@ fn rank(
 /// The pair of a prompt, or why there is none.
 fn label(
     stream: &Stream,
+    tokenizer: &Tokenizer,
     label_noise: f64,
     prompt: &PromptRecord,
     outcome: &Outcome,
@@ -143,7 +146,8 @@ fn label(
             "both samples are the same".into(),
         ));
     }
-    if first.ids.is_empty() || second.ids.is_empty() {
+    let empty = |sample: &Sampled| tokenizer.shown(&sample.ids, sample.ended).is_empty();
+    if empty(&first) || empty(&second) {
         return Err((
             SetAsideReason::EmptyResponse,
             "a sample has no token".into(),
@@ -170,8 +174,8 @@ fn label(
         (first, second)
     };
     let sampled = SampledIds {
-        chosen: chosen.ids,
-        rejected: rejected.ids,
+        chosen: tokenizer.shown(&chosen.ids, chosen.ended),
+        rejected: tokenizer.shown(&rejected.ids, rejected.ended),
     };
     Ok(Pair {
         id: prompt.id.clone(),
