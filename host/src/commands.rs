@@ -14,18 +14,24 @@ mod report;
 mod run;
 mod store;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use clap::CommandFactory;
 
 use crate::cli::{Cli, Command, CommonArgs};
 use crate::config::Config;
+use crate::data::records::SetAside;
 use crate::error::{Error, Result};
 use crate::model::is_here;
 use crate::pipeline::observer::Show;
+use crate::pipeline::stages::data;
 use crate::pipeline::store::Store;
 use crate::pipeline::{Session, plan as plan_of_stages};
 use crate::plugins::{PluginSearch, Registry};
+
+/// Rows that a plan names one by one, at most.
+const SHOWN: usize = 10;
 
 /// Columns that printed tables keep to.
 pub(crate) const TABLE_WIDTH: u16 = 100;
@@ -133,7 +139,42 @@ pub(crate) fn announce(args: &CommonArgs, session: &Session<'_>, runs: &[Config]
     } else {
         emit(&plan_of_stages::table(&plan, TABLE_WIDTH))?;
     }
+    // Runs with the same data are read once.
+    let mut said = BTreeSet::new();
+    for config in runs {
+        if let Some(key) = data::key_of_file(config)?
+            && said.insert(key.to_string())
+        {
+            foresee(config)?;
+        }
+    }
     Ok(true)
+}
+
+/// Says on standard error which rows the data stage of a run would set aside, as far as the model is the reason.
+///
+/// # Errors
+/// Data that the run could not use.
+pub(crate) fn foresee(config: &Config) -> Result<()> {
+    let rows = data::foresee(config)?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut text = format!(
+        "{}: data: rows that will be set aside: {}\n",
+        config.name,
+        SetAside::counts(&rows)
+    );
+    for row in rows
+        .iter()
+        .filter(|row| row.reason.is_of_model())
+        .take(SHOWN)
+    {
+        text += &format!("  row {:?}: {}\n", row.id, row.detail);
+    }
+    // For the user; where standard error is gone, nobody misses it.
+    let _ = write!(io::stderr(), "{text}");
+    Ok(())
 }
 
 /// A plan needs the hash of every model that training starts from, and a dry run downloads nothing.

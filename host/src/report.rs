@@ -18,8 +18,8 @@ pub mod tables;
 mod win_rates;
 
 pub use comparison::{
-    ComparisonResult, CostRow, LocalisationCell, LongerCell, RewardModels, RunCost, Variant,
-    WinRateRow,
+    ComparisonResult, CostRow, LocalisationCell, LongerCell, RewardModels, RunCost, SetAsideCount,
+    Variant, WinRateRow,
 };
 
 use sheet::Sheet;

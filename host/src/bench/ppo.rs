@@ -124,7 +124,7 @@ pub(super) fn run(plan: &Plan, cancel: &AtomicBool) -> Result<Vec<f64>> {
             }],
             advantage: &advantage,
             prompts: &prompts,
-            decode: &|_| Ok(String::new()),
+            decode: &|_, _| Ok(String::new()),
             eos: &[],
             config: &config,
             evaluate_every: 0,

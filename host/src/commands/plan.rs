@@ -1,11 +1,13 @@
 //! `finegrain plan`: how much memory a run takes at most, and what would make it fit.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::thread;
 
 use crate::cli::PlanArgs;
-use crate::commands::{TABLE_WIDTH, emit, emit_json};
+use crate::commands::{TABLE_WIDTH, emit, emit_json, foresee};
 use crate::config::{self, Config, Task};
+use crate::data::tokenizer;
 use crate::device::{DeviceKind, Dtype};
 use crate::error::{Error, Result};
 use crate::memory_plan::{self, Limits, Machine, Needs, Question, machine};
@@ -26,6 +28,9 @@ pub(super) fn plan(args: &PlanArgs) -> Result<()> {
     };
     let question = Question::new(config.clone(), model, needs, machine(args, &config), limits)?;
     let plan = memory_plan::plan(&question)?;
+    if rows_are_here(&config) {
+        foresee(&config)?;
+    }
     if args.json {
         emit_json(&plan)?;
     } else {
@@ -48,6 +53,13 @@ fn sizes(config: &Config) -> Result<LlamaConfig> {
         (None, Task::Sandbox) => Ok(config.sandbox.model.llama_config(&sandbox::tokenizer()?)),
         (None, Task::EditPairs) => Err(Error::input("model.path: no model is named")),
     }
+}
+
+/// Whether a file of data and a tokenizer are there to measure rows with. A plan needs neither: sizes are enough.
+fn rows_are_here(config: &Config) -> bool {
+    let data = config.data.as_ref().is_some_and(|data| data.path.is_file());
+    let tokenizer = |path: &Path| path.is_file() || path.join(tokenizer::FILE).is_file();
+    data && config.model.path.as_deref().is_some_and(tokenizer)
 }
 
 /// What the plugins of the configuration ask for.

@@ -1,5 +1,7 @@
 //! The records that files hold between stages, one JSON object a line.
 
+use std::collections::BTreeMap;
+
 use finegrain_sdk::kinds::EditOutcome;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -109,6 +111,19 @@ pub struct Pair {
     pub flipped: bool,
     /// Where the pair comes from.
     pub source: PairSource,
+    /// The ids of both responses where both were sampled: their texts may encode to other ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampled: Option<SampledIds>,
+}
+
+/// The ids of a pair's responses as they were sampled, EOS included where they ended. Other special tokens are left out, as in
+/// their texts: the texts were ranked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SampledIds {
+    /// Of the preferred response.
+    pub chosen: Vec<u32>,
+    /// Of the other response.
+    pub rejected: Vec<u32>,
 }
 
 /// Responses of people and of most files are whole.
@@ -205,6 +220,7 @@ impl EditRecord {
             rejected_ended: true,
             flipped: false,
             source: PairSource::Edits,
+            sampled: None,
         })
     }
 }
@@ -221,6 +237,8 @@ pub enum SetAsideReason {
     EmptyResponse,
     /// More words or tokens than the limit.
     TooLong,
+    /// A text holds the name of a special token that the tokenizer cannot read as text.
+    SpecialToken,
     /// The edit changed nothing.
     Identical,
     /// The edit changed more than the limit: not an edit any more.
@@ -239,11 +257,27 @@ impl SetAsideReason {
             Self::EmptyPrompt => "empty-prompt",
             Self::EmptyResponse => "empty-response",
             Self::TooLong => "too-long",
+            Self::SpecialToken => "special-token",
             Self::Identical => "identical",
             Self::Rewritten => "rewritten",
             Self::Refused => "refused",
             Self::Failed => "failed",
         }
+    }
+
+    /// Whether it is the model that cannot take the row, rather than the row that is none.
+    pub fn is_of_model(self) -> bool {
+        matches!(self, Self::TooLong | Self::SpecialToken)
+    }
+
+    /// Counts by reason, most frequent first: `12 × identical, 3 × refused`.
+    pub fn counted(counts: &BTreeMap<Self, usize>) -> String {
+        let mut counts: Vec<_> = counts.iter().collect();
+        counts.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+        let counts = counts
+            .iter()
+            .map(|(reason, n)| format!("{n} × {}", reason.name()));
+        counts.collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -280,6 +314,15 @@ impl SetAside {
             reason,
             detail: detail.into(),
         }
+    }
+
+    /// How often each reason was met, as [`SetAsideReason::counted`] writes it.
+    pub fn counts(rows: &[Self]) -> String {
+        let mut counts = BTreeMap::new();
+        for row in rows {
+            *counts.entry(row.reason).or_default() += 1;
+        }
+        SetAsideReason::counted(&counts)
     }
 }
 
@@ -336,6 +379,7 @@ mod tests {
             SetAsideReason::EmptyPrompt,
             SetAsideReason::EmptyResponse,
             SetAsideReason::TooLong,
+            SetAsideReason::SpecialToken,
             SetAsideReason::Identical,
             SetAsideReason::Rewritten,
             SetAsideReason::Refused,

@@ -49,11 +49,13 @@ impl PromptTemplate {
         Ok(Self(text))
     }
 
-    /// The ids of a prompt with what stands around it, at least one. A text gets what the tokenizer puts around texts
-    /// (BOS, where it does that); a chat template says itself where a BOS stands.
+    /// The ids of a prompt with what stands around it, at least one. A text gets what the tokenizer puts before texts
+    /// (BOS, where it does that); a chat template says itself where a BOS stands. Names of special tokens are these tokens in
+    /// the template and text in the prompt.
     ///
     /// # Errors
-    /// `chat` with a model that has no chat template, or whose template refuses the prompt.
+    /// `chat` with a model that has no chat template, or whose template refuses the prompt; a prompt with a name that the
+    /// tokenizer cannot read as text.
     pub fn encode(&self, tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<u32>> {
         let text = match self.0.as_str() {
             CHAT_NAME => return tokenizer.encode_chat(&[Message::new(Role::User, prompt)]),
@@ -62,7 +64,8 @@ impl PromptTemplate {
             text => text,
         };
         // Whatever the prompt holds, `{prompt}` included, stays as it is.
-        tokenizer.encode_prompt(&text.replacen(PLACE, prompt, 1))
+        let (before, behind) = text.split_once(PLACE).unwrap_or((text, ""));
+        tokenizer.encode_between(before, prompt, behind)
     }
 }
 

@@ -3,6 +3,9 @@
 
 mod beside;
 mod gguf;
+mod ids;
+mod inside;
+mod names;
 mod pieces;
 mod pre_tokenizer;
 
@@ -12,11 +15,13 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::chat::{ChatTemplate, Message};
+use super::chat::ChatTemplate;
 use super::gguf::{Gguf, is_gguf};
 use crate::error::{Error, Result};
 use crate::pipeline::atomic::write_atomic;
 use beside::Beside;
+use inside::Inside;
+use names::Names;
 
 /// The tokenizer itself.
 pub const FILE: &str = "tokenizer.json";
@@ -45,9 +50,13 @@ impl SpecialTokens {
     }
 }
 
-/// Text to token ids and back.
+/// Text to token ids and back; `ids` has the methods that do it.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    inside: Inside,
+    names: Names,
+    /// What the post-processor puts before a text.
+    opening: Vec<u32>,
     special: SpecialTokens,
     chat: Option<ChatTemplate>,
     bos: u32,
@@ -75,6 +84,8 @@ impl Tokenizer {
         inner
             .with_truncation(None)
             .map_err(|error| failed("set up", &error))?;
+        // Names of special tokens are text; `Names` finds those that a template wrote.
+        inner.set_encode_special_tokens(true);
         let id = |kind: &str| {
             let token = special.get(kind).unwrap_or_default();
             inner
@@ -87,6 +98,9 @@ impl Tokenizer {
             bos,
             eos,
             vocab_size: most.map_or(0, |id| id as usize + 1),
+            inside: Inside::of(&inner)?,
+            names: Names::of(&inner, [bos, eos])?,
+            opening: ids::opening(&inner)?,
             special,
             chat,
             inner,
@@ -132,65 +146,9 @@ impl Tokenizer {
         Self::assemble(inner, special, beside.chat()).map_err(|error| error.context(file.display()))
     }
 
-    /// The ids of a text without the tokens that a post-processor would add (no BOS, no EOS). Texts that are the names
-    /// of special tokens become these tokens.
-    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        self.ids(text, false)
-    }
-
-    /// The ids of a prompt with what the tokenizer itself puts around a text, as transformers encodes it; a text that
-    /// would have no token at all becomes BOS.
-    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
-        let ids = self.ids(text, true)?;
-        Ok(if ids.is_empty() { vec![self.bos] } else { ids })
-    }
-
     /// The model's own chat template, if it has one.
     pub fn chat_template(&self) -> Option<&ChatTemplate> {
         self.chat.as_ref()
-    }
-
-    /// The ids of a conversation in the model's chat template, up to where an answer begins.
-    ///
-    /// The template says itself where a BOS stands, so the tokenizer adds none: a second BOS would be one that the model
-    /// never saw in training.
-    ///
-    /// # Errors
-    /// No chat template, or one that refuses the conversation.
-    pub fn encode_chat(&self, messages: &[Message]) -> Result<Vec<u32>> {
-        let template = self.chat.as_ref().ok_or_else(|| {
-            Error::input("the model has no chat template").hint(format!(
-                "base models have none; if the model was trained on one, put it beside {FILE} as {CHAT}"
-            ))
-        })?;
-        let names: Vec<_> = (self.special.0.iter())
-            .map(|(kind, token)| (format!("{kind}_token"), token))
-            .collect();
-        let special = names
-            .iter()
-            .map(|(name, token)| (name.as_str(), token.as_str()));
-        let ids = self.encode(&template.render(messages, special, true)?)?;
-        if ids.is_empty() {
-            return Err(Error::input(
-                "the chat template makes an empty text of the conversation",
-            ));
-        }
-        Ok(ids)
-    }
-
-    fn ids(&self, text: &str, special: bool) -> Result<Vec<u32>> {
-        let encoding = self
-            .inner
-            .encode_fast(text, special)
-            .map_err(|error| failed("encode a text", &error))?;
-        Ok(encoding.get_ids().to_vec())
-    }
-
-    /// The text of ids; special tokens are left out.
-    pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner
-            .decode(ids, true)
-            .map_err(|error| failed("decode token ids", &error))
     }
 
     /// The token that begins a text.

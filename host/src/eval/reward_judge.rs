@@ -43,14 +43,22 @@ impl<S: SequenceReward> RewardJudge<S> {
 
     /// The tokens of a prompt and a response, or why the model cannot take them.
     ///
-    /// Every response gets EOS: a text does not say whether it was cut off, and both sides have to be treated alike.
+    /// Every response gets EOS: a text does not say whether it was cut off, and both sides have to be treated alike. So both are
+    /// encoded from their texts, sampled or not.
     fn encode<'a>(
         &self,
         prompt: &'a str,
         response: &'a str,
     ) -> Result<std::result::Result<ScoredText<'a>, String>> {
+        for text in [prompt, response] {
+            if let Some(name) = self.tokenizer.unreadable(text)? {
+                return Ok(Err(format!(
+                    "a text holds {name:?}, which the reward model can only read as its special token"
+                )));
+            }
+        }
         let prompt_ids = self.template.encode(&self.tokenizer, prompt)?;
-        let mut response_ids = self.tokenizer.encode(response)?;
+        let mut response_ids = self.tokenizer.encode_behind(&prompt_ids, response)?;
         response_ids.push(self.tokenizer.eos());
         let (tokens, most) = (
             prompt_ids.len() + response_ids.len(),

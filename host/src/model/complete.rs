@@ -67,6 +67,7 @@ pub fn answer(
     sampling.eos.push(speaker.tokenizer.eos());
     let ids = speaker.tokenizer.encode_chat(conversation)?;
     let (answer, rounding) = speaker.generate(&ids, &sampling, seed, cancel)?;
+    // The answer stands alone: a space that parts it from its prompt is none of it.
     let text = speaker.tokenizer.decode(&answer)?;
     Ok(Completion { text, rounding })
 }

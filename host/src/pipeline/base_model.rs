@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::config::{Config, Task};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::model::{Llama, check_tokenizer, locate, lora};
+use crate::model::{Llama, LlamaConfig, check_tokenizer, checkpoint, locate, lora};
 use crate::pipeline::store::sha256_of_file;
 use crate::sandbox;
 
@@ -44,6 +44,18 @@ impl<'a> BaseModel<'a> {
             Self::Disk(path) if path.is_dir() => folder_hashes(path),
             Self::Disk(file) => Ok(json!({ "file": sha256_of_file(file)? })),
             Self::Sandbox(config) => Ok(json!({ "fresh": config.model })),
+        }
+    }
+
+    /// Its tokenizer and its sizes, without reading weights.
+    pub fn without_weights(&self) -> Result<(Tokenizer, LlamaConfig)> {
+        match self {
+            Self::Disk(path) => Ok((Tokenizer::load(path)?, checkpoint::sizes(path)?)),
+            Self::Sandbox(config) => {
+                let tokenizer = sandbox::tokenizer()?;
+                let sizes = config.model.llama_config(&tokenizer);
+                Ok((tokenizer, sizes))
+            }
         }
     }
 

@@ -6,21 +6,22 @@ use finegrain_sdk::rng::Stream;
 
 use crate::config::Task;
 use crate::data::jsonl;
-use crate::data::records::PairSource;
+use crate::data::records::{PairSource, SetAside};
 use crate::error::{Error, Result};
 use crate::eval::statistics::{Bootstrap, Sharing};
 use crate::eval::{
     Accuracy, AccuracyCell, Localisation, Mark, MarkedResponse, RankedPair, SeedOutcomes, Seeded,
 };
 use crate::pipeline::report::read_report;
+use crate::pipeline::stages::SET_ASIDE;
 use crate::pipeline::stages::evaluate::{JudgedSample, OUTCOMES};
 use crate::pipeline::stages::ppo::PpoSummary;
 use crate::pipeline::stages::reward_tests::{MARKED, MarkedTokens, RANKED_EDITS, RANKED_PAIRS};
 use crate::pipeline::store::Artifact;
 use crate::pipeline::variant::VariantRun;
 use crate::report::{
-    ComparisonResult, CostRow, LocalisationCell, LongerCell, RewardModels, RunCost, Variant,
-    WinRateRow,
+    ComparisonResult, CostRow, LocalisationCell, LongerCell, RewardModels, RunCost, SetAsideCount,
+    Variant, WinRateRow,
 };
 use crate::telemetry::watch::findings;
 
@@ -42,6 +43,7 @@ pub fn summarise(variants: &[Vec<VariantRun>], baseline: Option<&str>) -> Result
     // One stream for the whole comparison: rows share resamples, so that their intervals can be compared.
     let bootstrap = Bootstrap::new(Stream::new(config.seed).child("comparison"))
         .with_resamples(config.evaluation.bootstrap_samples);
+    let set_aside = set_aside(variants)?;
     let result = ComparisonResult {
         format: ComparisonResult::FORMAT,
         judge: config.judge.plugin.clone(),
@@ -52,7 +54,8 @@ pub fn summarise(variants: &[Vec<VariantRun>], baseline: Option<&str>) -> Result
         win_rates: win_rates(variants, at, prompts_of(config.task), &bootstrap)?,
         reward_models: reward_models(variants, &bootstrap)?,
         costs: costs(variants, at)?,
-        notes: notes(variants)?,
+        notes: notes(variants, &set_aside)?,
+        set_aside,
     };
     Ok(result.concluded(config.judge.is_reward_model()))
 }
@@ -278,7 +281,7 @@ fn costs(variants: &[Vec<VariantRun>], baseline: usize) -> Result<Vec<CostRow>> 
 }
 
 /// What a reader should know beside the tables.
-fn notes(variants: &[Vec<VariantRun>]) -> Result<Vec<String>> {
+fn notes(variants: &[Vec<VariantRun>], set_aside: &[SetAsideCount]) -> Result<Vec<String>> {
     let config = &variants[0][0].config;
     let mut notes = Vec::new();
     if config.task == Task::Sandbox {
@@ -295,8 +298,40 @@ fn notes(variants: &[Vec<VariantRun>]) -> Result<Vec<String>> {
                 .to_owned(),
         );
     }
+    notes.extend(set_aside.iter().map(SetAsideCount::sentence));
     notes.extend(alarms(variants)?);
     Ok(notes)
+}
+
+/// The rows that stages did not use, in the order of the stages.
+fn set_aside(variants: &[Vec<VariantRun>]) -> Result<Vec<SetAsideCount>> {
+    let mut seen = BTreeSet::new();
+    let mut counts: Vec<SetAsideCount> = Vec::new();
+    for artifact in variants.iter().flatten().flat_map(VariantRun::stages) {
+        let file = artifact.file(SET_ASIDE);
+        if !seen.insert(artifact.key.to_string()) || !file.is_file() {
+            continue;
+        }
+        let rows: Vec<SetAside> = jsonl::read(&file)?;
+        if rows.is_empty() {
+            continue;
+        }
+        let stage = &artifact.record.stage;
+        let at = counts.iter().position(|count| count.stage == *stage);
+        let at = at.unwrap_or_else(|| {
+            counts.push(SetAsideCount {
+                stage: stage.clone(),
+                results: 0,
+                reasons: BTreeMap::new(),
+            });
+            counts.len() - 1
+        });
+        counts[at].results += 1;
+        for row in rows {
+            *counts[at].reasons.entry(row.reason).or_default() += 1;
+        }
+    }
+    Ok(counts)
 }
 
 /// The alarms that went off, a sentence each; a stage that several runs share is named by the first of them.

@@ -7,9 +7,12 @@ use finegrain_sdk::CallContext;
 use finegrain_sdk::rng::Stream;
 use serde::Serialize;
 
+use crate::data::jsonl;
+use crate::data::records::SetAside;
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::checkpoints::{Checkpoints, Snapshot};
+use crate::pipeline::stages::SET_ASIDE;
 
 /// Takes what a stage reports while it runs.
 pub trait Observer: Sync {
@@ -32,6 +35,9 @@ pub trait Observer: Sync {
 
     /// A line for the user, on standard error.
     fn warn(&self, message: &str);
+
+    /// A line for the user that is no warning: shown where progress is.
+    fn say(&self, _message: &str) {}
 
     /// Brings what was reported so far into the files of the stage's folder, for a checkpoint. An observer without files
     /// has nothing to do.
@@ -80,6 +86,18 @@ impl StageContext<'_> {
             return Err(Error::interrupted());
         }
         self.observer.check_gates()
+    }
+
+    /// Writes down the rows that the stage does not use, and says how many there are and why.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn set_aside(&self, rows: &[SetAside]) -> Result<()> {
+        if !rows.is_empty() {
+            let counts = SetAside::counts(rows);
+            self.observer.say(&format!("rows set aside: {counts}"));
+        }
+        jsonl::write(&self.dir.join(SET_ASIDE), rows)
     }
 
     /// To be called after `step` steps of a loop: saves a checkpoint where one is due, and on an interrupt, which is an

@@ -1,6 +1,8 @@
-//! From prompts and responses as text to token ids, in the one way that all stages share.
+//! From prompts and responses as text to token ids, in the one way that all stages share: a response has the ids that it has
+//! behind its prompt (`data/tokenizer/ids.rs` says what that means).
 
 use crate::data::ragged::TokenBatch;
+use crate::data::records::{Pair, SetAsideReason};
 use crate::data::template::PromptTemplate;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
@@ -11,6 +13,16 @@ pub struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
     template: &'a PromptTemplate,
     context_length: usize,
+}
+
+/// The ids of a pair: of the prompt, of the preferred response, of the other one.
+pub struct PairIds {
+    /// The prompt in its template.
+    pub prompt: Vec<u32>,
+    /// The preferred response, EOS included where it ended.
+    pub chosen: Vec<u32>,
+    /// The other response, EOS included where it ended.
+    pub rejected: Vec<u32>,
 }
 
 impl<'a> Encoder<'a> {
@@ -29,17 +41,109 @@ impl<'a> Encoder<'a> {
 
     /// The ids of a prompt, BOS included where the tokenizer asks for it; at least one.
     pub fn prompt(&self, id: &str, prompt: &str) -> Result<Vec<u32>> {
-        let ids = self
-            .template
-            .encode(self.tokenizer, prompt)
-            .map_err(|error| error.context(format!("row {id:?}")))?;
+        let ids = self.prompt_of_any_length(id, prompt)?;
         self.check(id, ids.len())?;
         Ok(ids)
     }
 
-    /// The ids of a response; EOS closes it where the response `ended`, rather than ran into a length limit.
-    pub fn response(&self, id: &str, response: &str, ended: bool) -> Result<Vec<u32>> {
-        let mut ids = self.tokenizer.encode(response)?;
+    /// Prompt and response as a row that fits the model; EOS closes the response where it `ended`, rather than ran into a
+    /// length limit.
+    pub fn row(
+        &self,
+        id: &str,
+        prompt: &str,
+        response: &str,
+        ended: bool,
+    ) -> Result<(Vec<u32>, Vec<u32>)> {
+        let prompt = self.prompt(id, prompt)?;
+        let response = self.response(id, &prompt, response, ended)?;
+        self.check(id, prompt.len() + response.len())?;
+        Ok((prompt, response))
+    }
+
+    /// Both sides of a pair behind its prompt, which fit the model: responses that were sampled as they were sampled, others
+    /// from their texts.
+    pub fn pair(&self, pair: &Pair) -> Result<PairIds> {
+        let id = &pair.id;
+        let prompt = self.prompt(id, &pair.prompt)?;
+        let (chosen, rejected) = match &pair.sampled {
+            Some(ids) => (ids.chosen.clone(), ids.rejected.clone()),
+            None => (
+                self.response(id, &prompt, &pair.chosen, pair.chosen_ended)?,
+                self.response(id, &prompt, &pair.rejected, pair.rejected_ended)?,
+            ),
+        };
+        self.check(id, prompt.len() + chosen.len().max(rejected.len()))?;
+        Ok(PairIds {
+            prompt,
+            chosen,
+            rejected,
+        })
+    }
+
+    /// Why a row cannot be used with the model, in words; `None` where it can.
+    ///
+    /// The row is a prompt with each of `responses`, which EOS closes where they are said to have ended; and where it is sampled
+    /// from, with room for `sampled` new tokens, the number and the key that asks for it.
+    ///
+    /// # Errors
+    /// A prompt that the template refuses.
+    pub fn refuses(
+        &self,
+        id: &str,
+        prompt: &str,
+        responses: &[(&str, bool)],
+        sampled: Option<(usize, &str)>,
+    ) -> Result<Option<(SetAsideReason, String)>> {
+        let texts = responses.iter().map(|(text, _)| *text);
+        for text in texts.chain([prompt]) {
+            if let Some(name) = self.tokenizer.unreadable(text)? {
+                let detail = format!(
+                    "holds {name:?}, which the tokenizer can only read as its special token"
+                );
+                return Ok(Some((SetAsideReason::SpecialToken, detail)));
+            }
+        }
+        let prompt = self.prompt_of_any_length(id, prompt)?;
+        let mut longest = None;
+        for (response, ended) in responses {
+            let tokens =
+                self.tokenizer.encode_behind(&prompt, response)?.len() + usize::from(*ended);
+            if tokens == 0 {
+                let detail = "a response has no token".to_owned();
+                return Ok(Some((SetAsideReason::EmptyResponse, detail)));
+            }
+            longest = longest.max(Some(tokens));
+        }
+        let what = [
+            longest.map(|tokens| (tokens, "of the longest response".to_owned())),
+            sampled.map(|(tokens, key)| (tokens, format!("of {key}"))),
+        ];
+        let most = what.into_iter().flatten().max_by_key(|(tokens, _)| *tokens);
+        let (behind, of) = most.unwrap_or_default();
+        let (tokens, limit) = (prompt.len() + behind, self.context_length);
+        Ok((tokens > limit).then(|| {
+            let behind = match behind {
+                0 => String::new(),
+                _ => format!(" and {behind} {of}"),
+            };
+            let detail = format!(
+                "{tokens} tokens ({} of the prompt{behind}), limit {limit} (max_position_embeddings)",
+                prompt.len()
+            );
+            (SetAsideReason::TooLong, detail)
+        }))
+    }
+
+    fn prompt_of_any_length(&self, id: &str, prompt: &str) -> Result<Vec<u32>> {
+        self.template
+            .encode(self.tokenizer, prompt)
+            .map_err(|error| error.context(format!("row {id:?}")))
+    }
+
+    fn response(&self, id: &str, prompt: &[u32], response: &str, ended: bool) -> Result<Vec<u32>> {
+        let ids = self.tokenizer.encode_behind(prompt, response);
+        let mut ids = ids.map_err(|error| error.context(format!("row {id:?}")))?;
         if ended {
             ids.push(self.tokenizer.eos());
         }
@@ -50,31 +154,13 @@ impl<'a> Encoder<'a> {
         Ok(ids)
     }
 
-    /// Prompt and response as a row that fits the model.
-    pub fn row(
-        &self,
-        id: &str,
-        prompt: &str,
-        response: &str,
-        ended: bool,
-    ) -> Result<(Vec<u32>, Vec<u32>)> {
-        let row = (
-            self.prompt(id, prompt)?,
-            self.response(id, response, ended)?,
-        );
-        self.check(id, row.0.len() + row.1.len())?;
-        Ok(row)
-    }
-
     fn check(&self, id: &str, tokens: usize) -> Result<()> {
         if tokens > self.context_length {
             return Err(Error::input(format!(
                 "row {id:?} has {tokens} tokens; the model takes {} (max_position_embeddings)",
                 self.context_length
             ))
-            .hint(
-                "shorten or drop the row; data.max_tokens sets long rows of an edit file aside",
-            ));
+            .hint("shorten or drop the row; data.max_words sets long rows of a file aside"));
         }
         Ok(())
     }
@@ -87,4 +173,49 @@ pub fn batch<'r>(rows: impl IntoIterator<Item = (&'r [u32], &'r [u32])>) -> Toke
         batch.push(prompt, response);
     }
     batch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::records::{PairSource, SampledIds};
+    use crate::sandbox::{ModelShape, tokenizer};
+
+    #[test]
+    fn sampled_responses_keep_their_ids_and_texts_are_encoded() {
+        let (tokenizer, template) = (tokenizer().unwrap(), PromptTemplate::default());
+        let sizes = ModelShape::default().llama_config(&tokenizer);
+        let encoder = Encoder::new(&tokenizer, &template, &sizes);
+        let mut pair = Pair {
+            id: "7".into(),
+            prompt: "the sea".into(),
+            chosen: "the wave".into(),
+            rejected: "the".into(),
+            chosen_ended: true,
+            rejected_ended: false,
+            flipped: false,
+            source: PairSource::Pairs,
+            sampled: None,
+        };
+        let ids = encoder.pair(&pair).unwrap();
+        assert_eq!(ids.chosen[..2], tokenizer.encode("the wave").unwrap());
+        assert_eq!((ids.chosen[2], ids.rejected.len()), (tokenizer.eos(), 1));
+        // Ids that no encoding gives, read back from the file.
+        pair.sampled = Some(SampledIds {
+            chosen: vec![9, 9],
+            rejected: vec![8],
+        });
+        let text = serde_json::to_string(&pair).unwrap();
+        let read = encoder.pair(&serde_json::from_str(&text).unwrap()).unwrap();
+        assert_eq!(
+            (read.prompt, read.chosen, read.rejected),
+            (ids.prompt, vec![9, 9], vec![8])
+        );
+        pair.sampled = Some(SampledIds {
+            chosen: vec![9; sizes.max_position_embeddings],
+            rejected: vec![8],
+        });
+        let error = encoder.pair(&pair).err().unwrap();
+        assert!(error.to_string().contains("row \"7\" has "), "{error}");
+    }
 }

@@ -19,7 +19,7 @@ pub(crate) const CHUNK: usize = 64;
 pub struct Sampled {
     /// Its ids, EOS included where it ended.
     pub ids: Vec<u32>,
-    /// Its text, without special tokens.
+    /// Its text behind the prompt, without special tokens.
     pub text: String,
     /// Whether it ended with EOS, rather than at the length limit.
     pub ended: bool,
@@ -63,9 +63,10 @@ impl Sampler<'_> {
                 .map(|prompt| encoder.prompt(&prompt.id, &prompt.prompt))
                 .collect::<Result<Vec<_>>>()?;
             let stream = stream.index(chunk as u64);
-            for row in generate(self.model, &ids, &sampling, &stream, context.cancel)? {
+            let rows = generate(self.model, &ids, &sampling, &stream, context.cancel)?;
+            for (prompt, row) in ids.iter().zip(rows) {
                 sampled.push(Sampled {
-                    text: self.tokenizer.decode(&row.ids)?,
+                    text: self.tokenizer.decode_behind(prompt, &row.ids)?,
                     ids: row.ids,
                     ended: row.ended,
                 });

@@ -86,13 +86,16 @@ impl NotFinite {
     }
 
     /// Adds the words. What does not decode stays without.
-    pub fn add_words(&mut self, decode: impl Fn(&[u32]) -> Result<String>) {
+    pub fn add_words(&mut self, decode: impl Fn(&[u32], &[u32]) -> Result<String>) {
         for row in &mut self.rows {
-            row.prompt = row.prompt.take().or_else(|| decode(&row.prompt_ids).ok());
+            row.prompt = row
+                .prompt
+                .take()
+                .or_else(|| decode(&[], &row.prompt_ids).ok());
             row.response = row
                 .response
                 .take()
-                .or_else(|| decode(&row.response_ids).ok());
+                .or_else(|| decode(&row.prompt_ids, &row.response_ids).ok());
         }
     }
 
@@ -145,7 +148,7 @@ pub trait OffendingRows: Sized {
 
     /// The words of rows whose tokens are there.
     #[must_use]
-    fn in_words(self, decode: impl Fn(&[u32]) -> Result<String>) -> Self;
+    fn in_words(self, decode: impl Fn(&[u32], &[u32]) -> Result<String>) -> Self;
 }
 
 impl<T> OffendingRows for Result<T> {
@@ -174,7 +177,7 @@ impl<T> OffendingRows for Result<T> {
         }
     }
 
-    fn in_words(mut self, decode: impl Fn(&[u32]) -> Result<String>) -> Self {
+    fn in_words(mut self, decode: impl Fn(&[u32], &[u32]) -> Result<String>) -> Self {
         if let Err(error) = &mut self
             && let Some(found) = error.not_finite_mut()
         {
@@ -196,7 +199,7 @@ mod tests {
         let found = NotFinite::tokens("the value", &[0.5, 1.0, f32::NAN], &[0, 1, 3], &[7, 9]);
         let error = Error::internal("row 9 is bad").with_not_finite(found);
         let result: Result<()> = Err(error);
-        let decode = |ids: &[u32]| Ok(format!("{ids:?}"));
+        let decode = |_: &[u32], ids: &[u32]| Ok(format!("{ids:?}"));
         let error = result.rows_of(&batch).in_words(decode).unwrap_err();
         let dir = tempfile::tempdir().unwrap();
         let found = error.not_finite().unwrap();

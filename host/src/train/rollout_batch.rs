@@ -10,8 +10,9 @@ use crate::model::ScoredModel;
 use crate::pipeline::context::StageContext;
 use crate::plugins::instance::RewardInstance;
 
-/// From token ids to text, without special tokens.
-pub type Decode<'a> = dyn Fn(&[u32]) -> Result<String> + 'a;
+/// From token ids to text, without special tokens: first what stands before them in their row (a response's prompt, nothing
+/// before a prompt), then the ids.
+pub type Decode<'a> = dyn Fn(&[u32], &[u32]) -> Result<String> + 'a;
 
 /// Everything of a batch that a reward scheme may look at, but for the scores.
 pub struct RolloutBatch {
@@ -26,8 +27,8 @@ impl RolloutBatch {
     /// Decodes the texts of a batch; `ended` is 1 per row whose response ended with EOS.
     pub fn new(batch: &TokenBatch, ended: Vec<u8>, decode: &Decode<'_>) -> Result<Self> {
         let rows = 0..batch.rows();
-        let prompts = rows.clone().map(|row| decode(batch.prompt(row)));
-        let responses = rows.map(|row| decode(batch.response(row)));
+        let prompts = rows.clone().map(|row| decode(&[], batch.prompt(row)));
+        let responses = rows.map(|row| decode(batch.prompt(row), batch.response(row)));
         Ok(Self {
             ids: batch.responses(),
             prompt_ids: batch.prompts(),

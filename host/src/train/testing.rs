@@ -56,7 +56,7 @@ pub(super) fn weights(model: &impl Trainable) -> Vec<f32> {
     clippy::unnecessary_wraps,
     reason = "the signature of a decoder, which may fail"
 )]
-pub(super) fn decode(ids: &[u32]) -> Result<String> {
+pub(super) fn decode(_: &[u32], ids: &[u32]) -> Result<String> {
     Ok(ids.iter().map(|&id| char::from(b'a' + id as u8)).collect())
 }
 

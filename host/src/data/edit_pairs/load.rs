@@ -36,6 +36,7 @@ impl EditPair {
             rejected_ended: true,
             flipped: false,
             source: PairSource::Edits,
+            sampled: None,
         }
     }
 }

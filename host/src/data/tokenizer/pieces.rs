@@ -4,17 +4,18 @@ use super::Tokenizer;
 use crate::error::Result;
 
 impl Tokenizer {
-    /// One piece of text for each id; together they are [`decode`](Self::decode)'s text of all. A special token is an empty
-    /// piece, and a character of several tokens stands at the last of them.
-    pub fn pieces(&self, ids: &[u32]) -> Result<Vec<String>> {
-        let whole = self.decode(ids)?;
+    /// One piece of text for each id behind a prompt's; together they are the text of all, as
+    /// [`decode_behind`](Self::decode_behind) gives it. A special token is an empty piece, and a character of several tokens
+    /// stands at the last of them.
+    pub fn pieces(&self, prompt: &[u32], ids: &[u32]) -> Result<Vec<String>> {
+        let whole = self.decode_behind(prompt, ids)?;
         let mut from = 0;
         (1..=ids.len())
             .map(|count| {
                 let to = if count == ids.len() {
                     whole.len()
                 } else {
-                    from.max(shared(&whole, &self.decode(&ids[..count])?))
+                    from.max(shared(&whole, &self.decode_behind(prompt, &ids[..count])?))
                 };
                 let piece = whole[from..to].to_owned();
                 from = to;
@@ -59,11 +60,11 @@ mod tests {
     fn pieces_are_the_text_whatever_a_token_holds() {
         let tokenizer = tokenizer();
         let ids = [2, 3, 4, 5, 2, 1];
-        let pieces = tokenizer.pieces(&ids).unwrap();
+        let pieces = tokenizer.pieces(&[2], &ids).unwrap();
         assert_eq!(pieces, ["a", " b", "", "🙂", "a", ""]);
         assert_eq!(pieces.concat(), tokenizer.decode(&ids).unwrap());
-        assert!(tokenizer.pieces(&[]).unwrap().is_empty());
+        assert!(tokenizer.pieces(&[2], &[]).unwrap().is_empty());
         // Cut off inside a character: what the decoder makes of it stays with the last token.
-        assert_eq!(tokenizer.pieces(&[2, 4]).unwrap(), ["a", "\u{fffd}"]);
+        assert_eq!(tokenizer.pieces(&[2], &[2, 4]).unwrap(), ["a", "\u{fffd}"]);
     }
 }

@@ -1,23 +1,25 @@
 //! The data stage: prompts, demonstrations and, out of a file, edit pairs; in splits that do not overlap.
 
+mod fit;
+
 use std::path::PathBuf;
 
 use serde_json::json;
 
 use super::{
     DEMONSTRATIONS, EDITS, EVAL_PROMPTS, HELD_OUT_EDITS, JUDGE_EDITS, PPO_PROMPTS, REWARD_PROMPTS,
-    SET_ASIDE,
 };
 use crate::builtins;
 use crate::config::{Config, Task};
 use crate::data::edit_pairs::{self, EditPair, EditPairs, EditPairsConfig, Split};
 use crate::data::jsonl;
-use crate::data::records::{Demonstration, Pair, PromptRecord};
+use crate::data::records::{Demonstration, Pair, PromptRecord, SetAside};
 use crate::error::{Error, Result};
 use crate::pipeline::Session;
 use crate::pipeline::context::StageContext;
 use crate::pipeline::store::{Artifact, StageKey, sha256_of_file};
 use crate::sandbox::{self, ModelShape, SandboxConfig};
+use fit::Fit;
 
 /// The data of a configuration.
 pub fn obtain(session: &Session<'_>, config: &Config) -> Result<Artifact> {
@@ -50,32 +52,68 @@ fn from_sandbox(session: &Session<'_>, config: &Config) -> Result<Artifact> {
 
 /// The splits of a file follow from its ids, so that they are the same for every seed.
 fn from_file(session: &Session<'_>, config: &Config, data: &EditPairsConfig) -> Result<Artifact> {
+    let key = key(config, data)?;
+    session.stage(config, "edit pairs", key, |context| {
+        write_splits(context, &usable(config, data)?)
+    })
+}
+
+fn key(config: &Config, data: &EditPairsConfig) -> Result<StageKey> {
     // The path says nothing about the content; the hash does.
     let mapping = EditPairsConfig {
         path: PathBuf::new(),
         ..data.clone()
     };
-    let key = StageKey::new(
+    Ok(StageKey::new(
         "data",
-        json!({ "file": sha256_of_file(&data.path)?, "mapping": mapping }),
-    );
-    session.stage(config, "edit pairs", key, |context| {
-        write_splits(context, data)
-    })
+        json!({
+            "file": sha256_of_file(&data.path)?,
+            "mapping": mapping,
+            "fit": Fit::key(config)?,
+        }),
+    ))
 }
 
-fn write_splits(context: &StageContext<'_>, data: &EditPairsConfig) -> Result<()> {
-    let pairs = edit_pairs::load(data, "".as_ref())?;
+/// The key of a data stage that reads a file; `None` for data that are made.
+pub fn key_of_file(config: &Config) -> Result<Option<StageKey>> {
+    match config.task {
+        Task::Sandbox => Ok(None),
+        Task::EditPairs => key(config, config.edit_pairs()?).map(Some),
+    }
+}
+
+/// The rows that the data stage would set aside of a file; nothing is written, and no weights are read.
+///
+/// # Errors
+/// Those of the stage.
+pub fn foresee(config: &Config) -> Result<Vec<SetAside>> {
+    match config.task {
+        Task::Sandbox => Ok(Vec::new()),
+        Task::EditPairs => Ok(usable(config, config.edit_pairs()?)?.set_aside),
+    }
+}
+
+/// The pairs of a file that the model can take, in splits of which none is empty that has to have some.
+fn usable(config: &Config, data: &EditPairsConfig) -> Result<EditPairs> {
+    let mut pairs = edit_pairs::load(data, "".as_ref())?;
+    let fit = Fit::of(config)?;
+    fit.apply(&mut pairs)
+        .map_err(|error| error.context(data.path.display()))?;
     for split in [Split::Reward, Split::Ppo, Split::Eval, Split::HeldOut] {
         if pairs.of(split).is_empty() {
             return Err(Error::input(format!(
-                "{}: no edit pairs are left for the split {split}; {} rows were set aside",
+                "{}: no edit pairs are left for the split {split}; {} rows were set aside ({})",
                 data.path.display(),
-                pairs.set_aside.len()
+                pairs.set_aside.len(),
+                SetAside::counts(&pairs.set_aside)
             ))
             .hint("check data.original_field, data.edited_field and the prompt's keys, and data.splits"));
         }
     }
+    Ok(pairs)
+}
+
+fn write_splits(context: &StageContext<'_>, pairs: &EditPairs) -> Result<()> {
     let demonstrations: Vec<Demonstration> = pairs
         .of(Split::Sft)
         .iter()
@@ -94,7 +132,7 @@ fn write_splits(context: &StageContext<'_>, data: &EditPairsConfig) -> Result<()
         )
         .collect();
     let write_prompts =
-        |name: &str, split: Split| jsonl::write(&context.dir.join(name), &prompts(&pairs, split));
+        |name: &str, split: Split| jsonl::write(&context.dir.join(name), &prompts(pairs, split));
     let write_pairs = |name: &str, split: Split| {
         let pairs: Vec<Pair> = pairs.of(split).iter().map(EditPair::pair).collect();
         jsonl::write(&context.dir.join(name), &pairs)
@@ -106,7 +144,7 @@ fn write_splits(context: &StageContext<'_>, data: &EditPairsConfig) -> Result<()
     write_pairs(EDITS, Split::Reward)?;
     write_pairs(HELD_OUT_EDITS, Split::HeldOut)?;
     write_pairs(JUDGE_EDITS, Split::Judge)?;
-    jsonl::write(&context.dir.join(SET_ASIDE), &pairs.set_aside)
+    context.set_aside(&pairs.set_aside)
 }
 
 fn prompts(pairs: &EditPairs, split: Split) -> Vec<PromptRecord> {

@@ -11,17 +11,19 @@ use finegrain_sdk::CallContext;
 use finegrain_sdk::kinds::EditRequests;
 use serde_json::json;
 
-use super::{EDITS, HELD_OUT_EDITS, HELD_OUT_PAIRS, PAIRS, SET_ASIDE};
+use super::{EDITS, HELD_OUT_EDITS, HELD_OUT_PAIRS, MODEL, PAIRS};
 use crate::config::{Config, EditorConfig, Task};
 use crate::data::alignment::{AlignmentConfig, EditStatistics, align};
 use crate::data::jsonl::{self, Log};
 use crate::data::ragged::TextVec;
 use crate::data::records::{EditRecord, Outcome, Pair, PairSource, SetAside, SetAsideReason};
 use crate::data::tokenizer::Tokenizer;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
+use crate::model::checkpoint;
 use crate::pipeline::Session;
 use crate::pipeline::atomic::write_atomic;
 use crate::pipeline::context::StageContext;
+use crate::pipeline::encoding::Encoder;
 use crate::pipeline::store::{Artifact, StageKey};
 use crate::plugins::EditorInstance;
 
@@ -53,7 +55,13 @@ pub fn obtain(
     );
     session.stage(config, "edits", key.clone(), |context| {
         let answers = session.store.answers(&key)?;
-        let tokenizer = Tokenizer::load(&sft.file("model"))?;
+        let model = sft.file(MODEL);
+        let tokenizer = Tokenizer::load(&model)?;
+        let encoder = Encoder::new(
+            &tokenizer,
+            &config.prompt_template,
+            &checkpoint::sizes(&model)?,
+        );
         let mut set_aside = Vec::new();
         let mut statistics = BTreeMap::new();
         for (part, from, to) in [
@@ -74,7 +82,13 @@ pub fn obtain(
                 }
                 None => jsonl::read::<Pair>(&source.file(to))?,
             };
-            let kept = keep_minimal(&tokenizer, edited, &config.alignment, &mut set_aside)?;
+            let kept = keep_minimal(
+                &encoder,
+                tokenizer.eos(),
+                edited,
+                &config.alignment,
+                &mut set_aside,
+            )?;
             if kept.pairs.is_empty() && part == "train" {
                 return Err(Error::input(format!(
                     "no edit pairs are left; {} were set aside",
@@ -82,13 +96,13 @@ pub fn obtain(
                 ))
                 .hint(format!(
                     "the reasons are counted here: {}",
-                    reasons(&set_aside)
+                    SetAside::counts(&set_aside)
                 )));
             }
             jsonl::write(&context.dir.join(to), &kept.pairs)?;
             statistics.insert(part, kept.statistics);
         }
-        jsonl::write(&context.dir.join(SET_ASIDE), &set_aside)?;
+        context.set_aside(&set_aside)?;
         if answers.is_dir() {
             copy_answers(&answers, context.dir)?;
         }
@@ -146,6 +160,9 @@ fn edit(
                     chosen_ended: true,
                     flipped: false,
                     source: PairSource::Edits,
+                    // The edit is a text. So is the original here: both are cut into tokens in the same way, or the diff would
+                    // find changes where a sample was cut otherwise.
+                    sampled: None,
                     ..pair.clone()
                 });
                 continue;
@@ -253,7 +270,8 @@ struct Minimal {
 }
 
 fn keep_minimal(
-    tokenizer: &Tokenizer,
+    encoder: &Encoder<'_>,
+    eos: u32,
     pairs: Vec<Pair>,
     alignment: &AlignmentConfig,
     set_aside: &mut Vec<SetAside>,
@@ -261,14 +279,16 @@ fn keep_minimal(
     let mut kept = Vec::with_capacity(pairs.len());
     let mut alignments = Vec::with_capacity(pairs.len());
     for pair in pairs {
-        let ids = |text: &str, ended: bool| -> Result<Vec<u32>> {
-            let mut ids = tokenizer.encode(text).context(&pair.id)?;
-            ids.extend(ended.then_some(tokenizer.eos()));
-            Ok(ids)
-        };
-        let original = ids(&pair.rejected, pair.rejected_ended)?;
-        let edited = ids(&pair.chosen, pair.chosen_ended)?;
-        let aligned = align(&original, &edited, tokenizer.eos(), alignment);
+        let responses = [
+            (&*pair.rejected, pair.rejected_ended),
+            (&*pair.chosen, pair.chosen_ended),
+        ];
+        if let Some((reason, detail)) = encoder.refuses(&pair.id, &pair.prompt, &responses, None)? {
+            set_aside.push(SetAside::new(pair.id, reason, detail));
+            continue;
+        }
+        let ids = encoder.pair(&pair)?;
+        let aligned = align(&ids.rejected, &ids.chosen, eos, alignment);
         match aligned.set_aside(alignment.max_changed) {
             None => kept.push(pair),
             Some(reason) => {
@@ -285,21 +305,6 @@ fn keep_minimal(
         pairs: kept,
         statistics: EditStatistics::of(&alignments, alignment.max_changed),
     })
-}
-
-/// `12 × identical, 3 × refused`, most frequent first.
-fn reasons(set_aside: &[SetAside]) -> String {
-    let mut counts: BTreeMap<SetAsideReason, usize> = BTreeMap::new();
-    for row in set_aside {
-        *counts.entry(row.reason).or_default() += 1;
-    }
-    let mut counts: Vec<_> = counts.into_iter().collect();
-    counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-    counts
-        .iter()
-        .map(|(reason, n)| format!("{n} × {}", reason.name()))
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 #[cfg(test)]

@@ -9,10 +9,11 @@ use finegrain_sdk::rng::Stream;
 use rand::RngExt;
 use serde_json::json;
 
-use super::{HELD_OUT_PAIRS, PAIRS, REWARD_PROMPTS, SET_ASIDE};
+use super::{HELD_OUT_PAIRS, PAIRS, REWARD_PROMPTS};
 use crate::config::Config;
 use crate::data::jsonl;
-use crate::data::records::{Pair, PairSource, PromptRecord, SetAside, SetAsideReason};
+use crate::data::records::{Pair, PairSource, PromptRecord, SampledIds, SetAside, SetAsideReason};
+use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::eval::{Contest, Judge, Outcome, judge_both_orders};
 use crate::pipeline::context::StageContext;
@@ -70,6 +71,7 @@ pub fn obtain(
         {
             match label(
                 &context.stream,
+                &tokenizer,
                 config.pairs.label_noise,
                 prompt,
                 outcome,
@@ -81,6 +83,7 @@ pub fn obtain(
                 Err((reason, detail)) => set_aside.push(SetAside::new(&prompt.id, reason, detail)),
             }
         }
+        context.set_aside(&set_aside)?;
         write(context.dir, &pairs, &tested, &set_aside)
     })
 }
@@ -130,6 +133,7 @@ fn rank(
 /// The pair of a prompt, or why there is none.
 fn label(
     stream: &Stream,
+    tokenizer: &Tokenizer,
     label_noise: f64,
     prompt: &PromptRecord,
     outcome: &Outcome,
@@ -142,7 +146,8 @@ fn label(
             "both samples are the same".into(),
         ));
     }
-    if first.ids.is_empty() || second.ids.is_empty() {
+    let empty = |sample: &Sampled| tokenizer.shown(&sample.ids, sample.ended).is_empty();
+    if empty(&first) || empty(&second) {
         return Err((
             SetAsideReason::EmptyResponse,
             "a sample has no token".into(),
@@ -168,6 +173,10 @@ fn label(
     } else {
         (first, second)
     };
+    let sampled = SampledIds {
+        chosen: tokenizer.shown(&chosen.ids, chosen.ended),
+        rejected: tokenizer.shown(&rejected.ids, rejected.ended),
+    };
     Ok(Pair {
         id: prompt.id.clone(),
         prompt: prompt.prompt.clone(),
@@ -177,6 +186,7 @@ fn label(
         rejected_ended: rejected.ended,
         flipped,
         source: PairSource::Pairs,
+        sampled: Some(sampled),
     })
 }
 
@@ -189,8 +199,7 @@ fn write(dir: &Path, pairs: &[Pair], tested: &[Pair], set_aside: &[SetAside]) ->
         .hint("raise pairs.sampling.temperature or the number of prompts"));
     }
     jsonl::write(&dir.join(PAIRS), pairs)?;
-    jsonl::write(&dir.join(HELD_OUT_PAIRS), tested)?;
-    jsonl::write(&dir.join(SET_ASIDE), set_aside)
+    jsonl::write(&dir.join(HELD_OUT_PAIRS), tested)
 }
 
 #[cfg(test)]

@@ -151,7 +151,7 @@ pub fn obtain(
             }
             Ok(score)
         };
-        let decode = |ids: &[u32]| tokenizer.decode(ids);
+        let decode = |before: &[u32], ids: &[u32]| tokenizer.decode_behind(before, ids);
         let report = ppo::run(
             PpoInputs {
                 policy: adapters::ready(reference.clone(), &config.model, &context.stream)?,

@@ -16,7 +16,7 @@ use crate::model::{LlamaConfig, ScoredModel};
 use crate::pipeline::Session;
 use crate::pipeline::adapters;
 use crate::pipeline::context::StageContext;
-use crate::pipeline::encoding::Encoder;
+use crate::pipeline::encoding::{Encoder, PairIds};
 use crate::pipeline::report::write_report;
 use crate::pipeline::store::{Artifact, StageKey};
 use crate::plugins::RewardInstance;
@@ -94,7 +94,7 @@ pub(super) fn train_on(
     let backbone = adapters::ready(backbone, &config.model, &context.stream)?;
     let train = token_pairs(config, &tokenizer, backbone.config(), train)?;
     let held_out = token_pairs(config, &tokenizer, backbone.config(), held_out)?;
-    let decode = |ids: &[u32]| tokenizer.decode(ids);
+    let decode = |before: &[u32], ids: &[u32]| tokenizer.decode_behind(before, ids);
     let inputs = RewardModelInputs {
         backbone: &backbone,
         scheme,
@@ -124,10 +124,11 @@ pub(super) fn token_pairs(
     pairs
         .iter()
         .map(|pair| {
-            let (prompt, chosen) =
-                encoder.row(&pair.id, &pair.prompt, &pair.chosen, pair.chosen_ended)?;
-            let (_, rejected) =
-                encoder.row(&pair.id, &pair.prompt, &pair.rejected, pair.rejected_ended)?;
+            let PairIds {
+                prompt,
+                chosen,
+                rejected,
+            } = encoder.pair(pair)?;
             let aligned = align(&rejected, &chosen, tokenizer.eos(), &config.alignment);
             Ok(TokenPair {
                 prompt,

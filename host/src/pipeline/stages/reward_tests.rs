@@ -196,7 +196,9 @@ impl<'a> Tester<'a> {
         }
         let scores = forward::scores(&self.model, &batch, MICRO_BATCH_TOKENS)?;
         let ended = ended(&batch, &[self.tokenizer.eos()]);
-        let rollouts = RolloutBatch::new(&batch, ended, &|ids| self.tokenizer.decode(ids))?;
+        let rollouts = RolloutBatch::new(&batch, ended, &|before, ids| {
+            self.tokenizer.decode_behind(before, ids)
+        })?;
         let source = RewardSource {
             name: "reward_tests",
             scheme: self.scheme,

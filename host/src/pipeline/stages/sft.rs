@@ -64,7 +64,7 @@ pub fn obtain(session: &Session<'_>, config: &Config, data: &Artifact) -> Result
             part.push(&prompt, &response);
         }
         let report = sft::run(&mut model, &train, &held_out, &config.sft, context)
-            .in_words(|ids| tokenizer.decode(ids))?;
+            .in_words(|before, ids| tokenizer.decode_behind(before, ids))?;
         write_report(context.dir, &report)?;
         adapters::save(&model, &tokenizer, &config.model, &dir)
     })

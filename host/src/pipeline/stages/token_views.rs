@@ -134,7 +134,7 @@ pub fn obtain(
                 &Environment {
                     rewards: &rewards,
                     prompts: &[],
-                    decode: &|ids| tokenizer.decode(ids),
+                    decode: &|before, ids| tokenizer.decode_behind(before, ids),
                     eos: &[tokenizer.eos()],
                     config: &config.ppo,
                 },
@@ -223,18 +223,20 @@ fn views(
         KlPlacement::Loss | KlPlacement::None => &rollout.channels[..],
     };
     let reward = crate::train::ppo::rewards::total(parts, rollout.response_tokens());
+    let batch = &shown.batch;
     shown
         .samples
         .into_iter()
         .zip(shown.ids)
         .zip(rollout.offsets.windows(2))
-        .map(|((sample, response), bounds)| {
+        .enumerate()
+        .map(|(at, ((sample, response), bounds))| {
             let row = bounds[0] as usize..bounds[1] as usize;
             let channels = parts
                 .iter()
                 .map(|part| (part.name.clone(), json!(part.rewards[row.clone()])));
             Ok(TokenView {
-                tokens: tokenizer.pieces(&response.ids)?,
+                tokens: tokenizer.pieces(batch.prompt(at), &response.ids)?,
                 channels: channels.collect(),
                 kl: log_ratios[row.clone()].to_vec(),
                 advantage: advantages.map(|all| all[row.clone()].to_vec()),

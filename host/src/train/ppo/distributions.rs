@@ -51,7 +51,7 @@ pub(super) fn send(
 
 /// A prompt and its response as Markdown; both are indented, so that nothing in them is taken for markup.
 fn sample(rollout: &Rollout, row: usize, reward: f32, decode: &Decode<'_>) -> Result<String> {
-    let response = rollout.batch.response(row);
+    let (prompt, response) = (rollout.batch.prompt(row), rollout.batch.response(row));
     let end = if rollout.ended[row] == 1 {
         "ended with EOS"
     } else {
@@ -61,12 +61,13 @@ fn sample(rollout: &Rollout, row: usize, reward: f32, decode: &Decode<'_>) -> Re
         "reward {reward:.4}, {} tokens, {end}",
         response.len()
     )];
-    for (title, ids) in [
-        ("prompt", rollout.batch.prompt(row)),
-        ("response", response),
-    ] {
+    for (title, before, ids) in [("prompt", &[][..], prompt), ("response", prompt, response)] {
         text.extend([String::new(), format!("**{title}**"), String::new()]);
-        text.extend(decode(ids)?.lines().map(|line| format!("    {line}")));
+        text.extend(
+            decode(before, ids)?
+                .lines()
+                .map(|line| format!("    {line}")),
+        );
     }
     Ok(text.join("\n"))
 }
