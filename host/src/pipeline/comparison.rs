@@ -13,6 +13,8 @@ use crate::eval::{
     Accuracy, AccuracyCell, Localisation, Mark, MarkedResponse, RankedPair, SeedOutcomes, Seeded,
 };
 use crate::pipeline::report::read_report;
+use crate::pipeline::set_aside;
+use crate::pipeline::stages::data;
 use crate::pipeline::stages::evaluate::{JudgedSample, OUTCOMES};
 use crate::pipeline::stages::ppo::PpoSummary;
 use crate::pipeline::stages::reward_tests::{MARKED, MarkedTokens, RANKED_EDITS, RANKED_PAIRS};
@@ -45,23 +47,24 @@ pub fn summarise(variants: &[Vec<VariantRun>], baseline: Option<&str>) -> Result
     let result = ComparisonResult {
         format: ComparisonResult::FORMAT,
         judge: config.judge.plugin.clone(),
-        reference: "the SFT model".to_owned(),
+        reference: data::reference(config, &first.data),
         seeds: variants[0].iter().map(|run| run.config.seed).collect(),
         baseline: baseline_name.to_owned(),
         variants: variants.iter().map(|runs| about(&runs[0])).collect(),
         win_rates: win_rates(variants, at, prompts_of(config.task), &bootstrap)?,
         reward_models: reward_models(variants, &bootstrap)?,
         costs: costs(variants, at)?,
+        set_aside: set_aside::of_runs(variants)?,
         notes: notes(variants)?,
     };
     Ok(result.concluded(config.judge.is_reward_model()))
 }
 
-/// Whether the seeds share their prompts: the splits of a file follow from its ids, the sandbox's from the seed.
+/// Whether the seeds share their prompts: the splits of files follow from their rows, the sandbox's from the seed.
 fn prompts_of(task: Task) -> Sharing {
     match task {
         Task::Sandbox => Sharing::PerSeed,
-        Task::EditPairs => Sharing::Shared,
+        Task::EditPairs | Task::Preferences => Sharing::Shared,
     }
 }
 
@@ -179,7 +182,7 @@ fn ranked(tests: &[(u64, &Artifact)], file: &str) -> Result<Vec<Seeded<Vec<Ranke
 fn reward_models(variants: &[Vec<VariantRun>], bootstrap: &Bootstrap) -> Result<RewardModels> {
     let mark = match variants[0][0].config.task {
         Task::Sandbox => Mark::Defective,
-        Task::EditPairs => Mark::Changed,
+        Task::EditPairs | Task::Preferences => Mark::Changed,
     };
     let mut result = RewardModels::default();
     let mut longer = BTreeMap::new();
@@ -294,6 +297,14 @@ fn notes(variants: &[Vec<VariantRun>]) -> Result<Vec<String>> {
              blind spots."
                 .to_owned(),
         );
+    }
+    for run in variants.iter().flatten() {
+        for warning in data::Remarks::of(&run.data)?.warnings {
+            let sentence = format!("{warning}.");
+            if !notes.contains(&sentence) {
+                notes.push(sentence);
+            }
+        }
     }
     notes.extend(alarms(variants)?);
     Ok(notes)

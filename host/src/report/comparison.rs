@@ -34,6 +34,9 @@ pub struct ComparisonResult {
     pub reward_models: RewardModels,
     /// Table 3, in the order of `variants`.
     pub costs: Vec<CostRow>,
+    /// Rows that were not used, by stage and reason.
+    #[serde(default)]
+    pub set_aside: Vec<SetAsideRow>,
     /// What a reader should know beside the tables, whole sentences.
     pub notes: Vec<String>,
 }
@@ -171,6 +174,23 @@ impl WinRateRow {
             verdict: None,
         })
     }
+}
+
+/// Rows of one stage that were not used for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetAsideRow {
+    /// The stage: data, pairs or edits.
+    pub stage: String,
+    /// The first variant whose stage it is; others may share it.
+    pub variant: String,
+    /// That variant's seed.
+    pub seed: u64,
+    /// Why, as `set_aside.jsonl` names it.
+    pub reason: String,
+    /// How many rows.
+    pub rows: usize,
+    /// The id of the first of them.
+    pub first: String,
 }
 
 /// Table 2.

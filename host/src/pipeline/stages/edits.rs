@@ -11,11 +11,13 @@ use finegrain_sdk::kinds::EditRequests;
 use serde_json::json;
 
 use super::{EDITS, HELD_OUT_EDITS, HELD_OUT_PAIRS, PAIRS, SET_ASIDE};
-use crate::config::{Config, Task};
+use crate::config::Config;
 use crate::data::alignment::{AlignmentConfig, EditStatistics, align};
 use crate::data::jsonl::{self, Log};
 use crate::data::ragged::TextVec;
-use crate::data::records::{EditRecord, Outcome, Pair, PairSource, SetAside, SetAsideReason};
+use crate::data::records::{
+    EditRecord, Outcome, Pair, PairSource, SetAside, SetAsideReason, counted,
+};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Context, Error, Result};
 use crate::pipeline::Session;
@@ -27,20 +29,18 @@ use crate::plugins::EditorInstance;
 /// Responses that an editor gets in one call.
 const CHUNK: usize = 256;
 
-/// The edits of a configuration. `source` is the pairs stage in the sandbox and the data stage for a file of edits.
+/// The edits of a configuration. `source` has the pairs whose rejected responses are edited or, where a file is of edits, those.
 pub fn obtain(
     session: &Session<'_>,
     config: &Config,
     source: &Artifact,
     sft: &Artifact,
 ) -> Result<Artifact> {
-    let editor = match config.task {
-        Task::Sandbox => Some(
-            session
-                .registry
-                .editor(&config.editor.plugin, &config.editor.options)?,
-        ),
-        Task::EditPairs => None,
+    let editor = if config.task.has_editor() {
+        let editor = &config.editor;
+        Some(session.registry.editor(&editor.plugin, &editor.options)?)
+    } else {
+        None
     };
     let fingerprint = editor.as_ref().map(EditorInstance::fingerprint);
     let key = StageKey::new(
@@ -83,7 +83,7 @@ pub fn obtain(
                 ))
                 .hint(format!(
                     "the reasons are counted here: {}",
-                    reasons(&set_aside)
+                    counted(&set_aside)
                 )));
             }
             jsonl::write(&context.dir.join(to), &kept.pairs)?;
@@ -251,19 +251,4 @@ fn keep_minimal(
         pairs: kept,
         statistics: EditStatistics::of(&alignments, alignment.max_changed),
     })
-}
-
-/// `12 × identical, 3 × refused`, most frequent first.
-fn reasons(set_aside: &[SetAside]) -> String {
-    let mut counts: BTreeMap<SetAsideReason, usize> = BTreeMap::new();
-    for row in set_aside {
-        *counts.entry(row.reason).or_default() += 1;
-    }
-    let mut counts: Vec<_> = counts.into_iter().collect();
-    counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-    counts
-        .iter()
-        .map(|(reason, n)| format!("{n} × {}", reason.name()))
-        .collect::<Vec<_>>()
-        .join(", ")
 }

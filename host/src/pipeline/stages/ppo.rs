@@ -130,7 +130,7 @@ pub fn obtain(
             };
             sampler.sample(context, place, &watched, "")
         };
-        let references = sample(&reference, &stream.child("reference"))?;
+        let references = evaluate::texts(&sample(&reference, &stream.child("reference"))?);
         let mut evaluate = |step: u64, policy: &Llama| {
             let responses = sample(policy, &stream.child("policy").index(step))?;
             let outcomes =
