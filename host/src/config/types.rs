@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::task::Task;
 use crate::data::alignment::AlignmentConfig;
 use crate::data::config::DataConfig;
 use crate::data::records::PairSource;
@@ -108,31 +109,6 @@ impl Default for Config {
             plugins: PluginsConfig::default(),
             device: DeviceConfig::default(),
         }
-    }
-}
-
-/// Where the data come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Task {
-    /// The embedded sandbox, with ground truth.
-    Sandbox,
-    /// One file of edit pairs and a model; preference pairs are the SFT model's own samples.
-    EditPairs,
-    /// The paper's experiment on files: demonstrations, preference pairs, PPO prompts and evaluation prompts. An editor edits the
-    /// less preferred responses.
-    Preferences,
-}
-
-impl Task {
-    /// Whether preference pairs are samples of the SFT model that an annotator ranks, rather than rows of a file.
-    pub fn ranks_samples(self) -> bool {
-        self != Self::Preferences
-    }
-
-    /// Whether edits come from an editor, rather than out of a file.
-    pub fn has_editor(self) -> bool {
-        self != Self::EditPairs
     }
 }
 

@@ -43,8 +43,8 @@ pub struct DataConfig {
     pub prompt_words: Option<usize>,
     /// Edit pairs: the id, a text or a number; without it, the number of the line.
     pub id_field: Option<FieldPath>,
-    /// Rows with the same value here stay in one split. Without it, edit pairs are split by their ids, and preferences by
-    /// their prompts.
+    /// Rows with the same value here stay in one split. Without it, edit pairs in fields are split by their ids; those of a
+    /// layout, and preferences, by their prompts.
     pub group_field: Option<FieldPath>,
     /// Edit pairs: which edits of a row are used where it has several.
     pub edits: WhichEdits,

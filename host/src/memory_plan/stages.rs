@@ -75,8 +75,10 @@ pub(super) fn phases(question: &Question) -> Vec<Phase> {
             question.data_row(),
         );
     }
-    run.pairs();
     let config = &question.config;
+    if config.task.ranks_samples() {
+        run.pairs();
+    }
     let mut trained: Vec<&RewardChoice> = Vec::new();
     for (choice, &needed) in config.reward.iter().zip(&question.needs.reward_models) {
         // Equal schemes share one training.

@@ -159,8 +159,8 @@ impl DataConfig {
         let refused = |(reason, detail)| SetAside::new(id, reason, detail);
         let missing = |detail| SetAside::new(id, SetAsideReason::MissingField, detail);
         let group = match &self.group_field {
-            Some(field) => field.name(row).map_err(missing)?,
-            None => id.to_owned(),
+            Some(field) => Some(field.name(row).map_err(missing)?),
+            None => None,
         };
         if let Some(reader) = reader {
             let example = reader.read(row).map_err(refused)?;
@@ -175,6 +175,7 @@ impl DataConfig {
                 original: rejected,
                 edited: chosen,
             };
+            let group = group.unwrap_or_else(|| pair.prompt.trim().to_owned());
             return Ok((group, vec![Ok(pair)]));
         }
         let (Some(original_field), Some(edited_field)) = (&self.original_field, &self.edited_field)
@@ -204,7 +205,7 @@ impl DataConfig {
                 })
                 .collect(),
         };
-        Ok((group, pairs))
+        Ok((group.unwrap_or_else(|| id.to_owned()), pairs))
     }
 
     fn pair(&self, id: String, prompt: Option<&str>, original: &str, edited: &str) -> Found {
@@ -302,6 +303,69 @@ mod tests {
     }
 
     #[test]
+    fn a_layout_gives_pairs_that_are_split_by_their_prompts() {
+        let rows: Vec<Value> = (0..60)
+            .map(|row| {
+                let told =
+                    |answer: &str| format!("\n\nHuman: {}?\n\nAssistant: {answer} {row}", row / 3);
+                json!({"chosen": told("yes"), "rejected": told("no")})
+            })
+            .collect();
+        // The fields of a configuration below do not count where a layout is named.
+        let fields = json!({"layout": "hh-rlhf", "original_field": "x", "edited_field": "y",
+            "splits": SplitFractions::default()});
+        let pairs = load_text(&rows, &fields).unwrap();
+        assert_eq!(pairs.layout, Some(Layout::HhRlhf));
+        assert!(pairs.set_aside.is_empty() && pairs.shared_prompts().is_empty());
+        let pair = &pairs.of(Split::Reward)[0];
+        assert!(pair.prompt.starts_with("\n\nHuman: ") && pair.prompt.ends_with("\n\nAssistant:"));
+        assert!(pair.original.starts_with(" no ") && pair.edited.starts_with(" yes "));
+        // Without fields and a layout, the keys tell it.
+        let detected = load_text(&rows, &json!({})).unwrap();
+        assert_eq!(detected.layout, Some(Layout::HhRlhf));
+    }
+
+    #[test]
+    fn longer_conversations_than_the_fields_take_are_set_aside() {
+        let turn = |role: &str, text: &str| json!({"role": role, "content": text});
+        let answer = |text: &str| json!([turn("assistant", text)]);
+        let long = json!([turn("user", "q"), turn("assistant", "r"), turn("user", "s")]);
+        let rows = [
+            json!({"p": [turn("user", "q")], "o": answer("a b"), "e": answer("a c")}),
+            json!({"p": long, "o": answer("a b"), "e": answer("a c")}),
+        ];
+        let fields = |prompt: &str| json!({"prompt_field": prompt, "original_field": "o.0.content", "edited_field": "e.0.content"});
+        let pairs = load_text(&rows, &fields("p.0.content")).unwrap();
+        assert_eq!(reasons(&pairs), [("2", SetAsideReason::MoreTurns)]);
+        let pairs = load_text(&rows, &fields("p.-1.content")).unwrap();
+        assert_eq!(pairs.of(Split::Reward)[1].prompt, "s");
+    }
+
+    #[test]
+    fn prompts_of_several_rows_in_training_and_test_splits_are_noticed_and_a_group_ends_it() {
+        let rows: Vec<Value> = (0..200)
+            .map(|row| json!({"p": format!("prompt {}", row % 20), "o": "a b", "e": format!("a {row}")}))
+            .collect();
+        let mut fields = json!({"prompt_field": "p", "original_field": "o", "edited_field": "e",
+            "splits": SplitFractions::default()});
+        let shared = load_text(&rows, &fields).unwrap().shared_prompts();
+        let splits: Vec<Split> = shared.iter().map(|shared| shared.split).collect();
+        assert_eq!(splits, [Split::Eval, Split::HeldOut]);
+        assert!(
+            shared
+                .iter()
+                .all(|shared| shared.shared <= shared.prompts && shared.first.len() == 3)
+        );
+        fields["group_field"] = "p".into();
+        assert!(
+            load_text(&rows, &fields)
+                .unwrap()
+                .shared_prompts()
+                .is_empty()
+        );
+    }
+
+    #[test]
     fn rows_that_make_no_pair_are_set_aside_with_their_reason() {
         let rows = [
             json!({"p": "q", "o": "a b", "e": "a c"}),
@@ -383,6 +447,10 @@ mod tests {
             fields
         };
         for (config, message) in [
+            (
+                with("edited_field", Value::Null),
+                "data.edited_field is not set",
+            ),
             (
                 with("prompt_words", Value::Null),
                 "neither prompt_field nor prompt_words",

@@ -26,21 +26,21 @@ pub(in crate::data) fn detect(row: &Value, wanted: Wanted) -> Result<Layout, Str
         Wanted::Pair if has(&["instruction", "output_1", "output_2", "preference"]) => {
             Some(Layout::AlpacaFarm)
         }
-        Wanted::Pair if has(&["instruction", "completions"]) => Some(Layout::Ultrafeedback),
-        Wanted::Pair => pair(),
+        Wanted::Pair | Wanted::Response if has(&["instruction", "completions"]) => {
+            Some(Layout::Ultrafeedback)
+        }
         Wanted::Response if has(&["messages"]) || has(&["prompt", "completion"]) => {
             Some(Layout::Trl)
         }
         Wanted::Response if has(&["instruction", "output"]) => Some(Layout::AlpacaFarm),
-        Wanted::Response if has(&["instruction", "completions"]) => Some(Layout::Ultrafeedback),
-        Wanted::Response if has(&["prompt", "response"]) => Some(Layout::Fields),
-        Wanted::Response => pair(),
-        Wanted::Reference if has(&["prompt", "response"]) => Some(Layout::Fields),
+        Wanted::Response | Wanted::Reference if has(&["prompt", "response"]) => {
+            Some(Layout::Fields)
+        }
         Wanted::Prompt | Wanted::Reference if has(&["instruction"]) => Some(Layout::AlpacaFarm),
         Wanted::Prompt | Wanted::Reference if has(&["prompt"]) || has(&["messages"]) => {
             Some(Layout::Trl)
         }
-        Wanted::Prompt | Wanted::Reference => pair(),
+        _ => pair(),
     };
     found.ok_or_else(|| {
         let keys: Vec<&str> = row.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();

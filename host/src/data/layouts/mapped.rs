@@ -22,12 +22,11 @@ pub(super) fn read(reader: &Reader<'_>, row: &Value) -> Reading {
     };
     let example = Example::of_prompt(with_input(&text(&prompt)?, &input));
     let example = match reader.wanted {
-        Wanted::Prompt => example,
         Wanted::Reference if response.value(row).is_ok_and(|value| !value.is_null()) => {
             used.push(&response);
             example.with_response(text(&response)?)
         }
-        Wanted::Reference => example,
+        Wanted::Prompt | Wanted::Reference => example,
         Wanted::Response => {
             used.push(&response);
             example.with_response(text(&response)?)

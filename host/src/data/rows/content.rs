@@ -75,7 +75,7 @@ fn unpacked(path: &Path, packed: &[u8]) -> Result<Vec<u8>> {
 fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> Error {
     let at = error.utf8_error().valid_up_to();
     let bytes = error.as_bytes();
-    let line = bytes[..at].iter().filter(|&&byte| byte == b'\n').count() + 1;
+    let line = bytes[..at].split(|&byte| byte == b'\n').count();
     Error::input(format!(
         "{}:{line}: not UTF-8: found the byte 0x{:02X}; accepted: {ACCEPTED}",
         path.display(),

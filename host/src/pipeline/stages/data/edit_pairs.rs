@@ -84,17 +84,14 @@ fn remarks(data: &DataConfig, pairs: &EditPairs) -> Remarks {
         .layout
         .map_or_else(String::new, |layout| format!(", layout {layout}"));
     let cure = match (&data.group_field, &data.prompt_field) {
-        (None, Some(field)) if pairs.layout.is_none() => {
+        (Some(field), _) => format!("rows with one prompt have several values of data.group_field, `{field}`"),
+        (None, Some(field)) => {
             format!("data.group_field = \"{field}\" keeps the rows of a prompt in one split")
         }
-        (None, _) if pairs.layout.is_some() => {
-            "data.group_field with the key of the prompt keeps its rows in one split".to_owned()
-        }
-        (None, _) => {
+        (None, None) => {
             "prompts that are the first words of a text repeat: a prompt field, or a larger data.prompt_words, tells them apart"
                 .to_owned()
         }
-        (Some(field), _) => format!("rows with one prompt have several values of data.group_field, `{field}`"),
     };
     Remarks {
         said: vec![format!("edit pairs: {}{layout}", counts.join(", "))],
