@@ -21,7 +21,7 @@ use clap::CommandFactory;
 
 use crate::cli::{Cli, Command, CommonArgs};
 use crate::config::Config;
-use crate::data::records::SetAside;
+use crate::data::records::counted;
 use crate::error::{Error, Result};
 use crate::model::is_here;
 use crate::pipeline::observer::Show;
@@ -142,7 +142,7 @@ pub(crate) fn announce(args: &CommonArgs, session: &Session<'_>, runs: &[Config]
     // Runs with the same data are read once.
     let mut said = BTreeSet::new();
     for config in runs {
-        if let Some(key) = data::key_of_file(config)?
+        if let Some(key) = data::key_of_files(config)?
             && said.insert(key.to_string())
         {
             foresee(config)?;
@@ -163,7 +163,7 @@ pub(crate) fn foresee(config: &Config) -> Result<()> {
     let mut text = format!(
         "{}: data: rows that will be set aside: {}\n",
         config.name,
-        SetAside::counts(&rows)
+        counted(&rows)
     );
     for row in rows
         .iter()

@@ -9,12 +9,14 @@ mod nearest;
 mod overrides;
 mod reference;
 mod sweep;
+mod task;
 mod types;
 
 pub use load::{load, load_variants};
 pub use nearest::nearest;
 pub use reference::reference_markdown;
+pub use task::Task;
 pub use types::{
     CheckpointChoice, Config, EditorConfig, EvaluationConfig, JudgeConfig, ModelConfig,
-    PairsConfig, PluginChoice, PluginsConfig, RewardChoice, Task,
+    PairsConfig, PluginChoice, PluginsConfig, RewardChoice,
 };

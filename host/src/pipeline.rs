@@ -22,6 +22,7 @@ pub mod report;
 pub mod run_dir;
 pub mod sampling;
 pub mod session;
+pub mod set_aside;
 pub mod stages;
 pub mod store;
 pub mod variant;

@@ -13,12 +13,13 @@ pub mod html;
 pub mod markdown;
 mod reward_models;
 mod runs;
+mod set_aside;
 mod sheet;
 pub mod tables;
 mod win_rates;
 
 pub use comparison::{
-    ComparisonResult, CostRow, LocalisationCell, LongerCell, RewardModels, RunCost, SetAsideCount,
+    ComparisonResult, CostRow, LocalisationCell, LongerCell, RewardModels, RunCost, SetAsideRow,
     Variant, WinRateRow,
 };
 
@@ -30,6 +31,7 @@ fn sheets(result: &ComparisonResult) -> Vec<Sheet> {
         win_rates::sheets(result),
         reward_models::sheets(result),
         costs::sheets(result),
+        set_aside::sheets(result),
     ]
     .concat()
 }

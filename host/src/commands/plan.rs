@@ -51,7 +51,9 @@ fn sizes(config: &Config) -> Result<LlamaConfig> {
     match (&config.model.path, config.task) {
         (Some(path), _) => checkpoint::sizes(path).map_err(|error| error.context("model.path")),
         (None, Task::Sandbox) => Ok(config.sandbox.model.llama_config(&sandbox::tokenizer()?)),
-        (None, Task::EditPairs) => Err(Error::input("model.path: no model is named")),
+        (None, Task::EditPairs | Task::Preferences) => {
+            Err(Error::input("model.path: no model is named"))
+        }
     }
 }
 

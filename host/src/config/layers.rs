@@ -11,9 +11,13 @@ use super::sweep::SWEEP;
 use crate::error::{Error, Result};
 
 /// Keys that hold paths; in a file they are relative to that file.
-const PATH_KEYS: [&str; 4] = [
+const PATH_KEYS: [&str; 8] = [
     "model.path",
     "data.path",
+    "data.demonstrations.path",
+    "data.preferences.path",
+    "data.prompts.path",
+    "data.evaluation.path",
     "plugins.paths",
     "editor.options.path",
 ];

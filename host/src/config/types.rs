@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::task::Task;
 use crate::data::alignment::AlignmentConfig;
-use crate::data::edit_pairs::EditPairsConfig;
+use crate::data::config::DataConfig;
 use crate::data::records::PairSource;
 use crate::data::template::PromptTemplate;
 use crate::device::DeviceConfig;
@@ -38,8 +39,8 @@ pub struct Config {
     pub preferences: PairSource,
     /// The sandbox's generator; used where `task = "sandbox"`.
     pub sandbox: SandboxConfig,
-    /// The file of edit pairs and its fields; used where `task = "edit-pairs"`.
-    pub data: Option<EditPairsConfig>,
+    /// The user's files and their keys; used where `task = "edit-pairs"` or `task = "preferences"`.
+    pub data: Option<DataConfig>,
     /// The text around a prompt: anything that holds `{prompt}` once, `alpaca`, or `chat`, the model's own chat template.
     pub prompt_template: PromptTemplate,
     /// The model that SFT starts from.
@@ -109,16 +110,6 @@ impl Default for Config {
             device: DeviceConfig::default(),
         }
     }
-}
-
-/// Where the data come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Task {
-    /// The embedded sandbox, with ground truth.
-    Sandbox,
-    /// A JSONL file of edit pairs and a Hugging Face folder.
-    EditPairs,
 }
 
 /// The model that SFT starts from.
@@ -350,17 +341,25 @@ impl Config {
         }
     }
 
-    /// The file of edit pairs, which task `edit-pairs` needs.
-    pub fn edit_pairs(&self) -> Result<&EditPairsConfig> {
-        let data = self.data.as_ref().ok_or_else(|| {
-            Error::input("data: task \"edit-pairs\" needs a section [data]")
-                .hint("configs/edit-pairs/base.toml shows one")
-        })?;
-        if data.path.as_os_str().is_empty() {
-            return Err(Error::input("data.path: no file of edit pairs is named")
-                .hint("--set data.path=FILE.jsonl"));
-        }
-        Ok(data)
+    /// The user's files, which every task but the sandbox needs.
+    pub fn files(&self) -> Result<&DataConfig> {
+        self.data.as_ref().ok_or_else(|| {
+            let (task, base) = match self.task {
+                Task::Preferences => ("preferences", "configs/preferences/base.toml"),
+                _ => ("edit-pairs", "configs/edit-pairs/base.toml"),
+            };
+            Error::input(format!("data: task {task:?} needs a section [data]"))
+                .hint(format!("{base} shows one"))
+        })
+    }
+
+    /// The judges that the run asks: the final one, and the annotator where samples are ranked.
+    pub fn judges(&self) -> impl Iterator<Item = (&'static str, &JudgeConfig)> {
+        let annotator = self
+            .task
+            .ranks_samples()
+            .then_some(("annotator", &self.annotator));
+        [("judge", &self.judge)].into_iter().chain(annotator)
     }
 
     /// Refuses what no type can: names, ranges, and sections that contradict each other.
@@ -410,17 +409,26 @@ impl Config {
                 self.reward[at].weight
             )));
         }
-        if self.task == Task::EditPairs {
-            self.edit_pairs()?.validate()?;
-        }
-        if self.task == Task::EditPairs && self.model.path.is_none() {
+        let task = match self.task {
+            Task::Sandbox => None,
+            Task::EditPairs => {
+                self.files()?.check_edit_pairs()?;
+                Some("edit-pairs")
+            }
+            Task::Preferences => {
+                self.files()?.check_preferences()?;
+                self.knows_no_rubric()?;
+                Some("preferences")
+            }
+        };
+        if let (Some(task), None) = (task, &self.model.path) {
             return Err(
-                Error::input("model.path: task \"edit-pairs\" needs a model").hint(
+                Error::input(format!("model.path: task {task:?} needs a model")).hint(
                     "--set model.path=MODEL (a Hugging Face folder, a .gguf file or a hub id)",
                 ),
             );
         }
-        for (key, judge) in [("annotator", &self.annotator), ("judge", &self.judge)] {
+        for (key, judge) in self.judges() {
             if judge.is_reward_model() && self.task == Task::Sandbox {
                 return Err(Error::input(format!(
                     "{key}.use: \"reward-model\" is trained on edit pairs, and task \"sandbox\" has none of them"
@@ -439,7 +447,34 @@ impl Config {
         self.reward_model.validate()?;
         self.ppo.validate()
     }
+
+    /// Refuses the sandbox's own editor and judge, which are the defaults, for texts that they know nothing of.
+    fn knows_no_rubric(&self) -> Result<()> {
+        for (key, plugin, others) in [
+            (
+                "editor.use",
+                &self.editor.plugin,
+                "human, with a file of edits",
+            ),
+            (
+                "judge.use",
+                &self.judge.plugin,
+                "reward-model, with a share in data.splits.judge",
+            ),
+        ] {
+            if plugin == RUBRIC {
+                return Err(Error::input(format!(
+                    "{key}: \"{RUBRIC}\" knows the sandbox's language alone; accepted with task \"preferences\": any other plugin"
+                ))
+                .hint(format!("`finegrain plugin list` has them; {others}, needs none from elsewhere")));
+            }
+        }
+        Ok(())
+    }
 }
+
+/// The editor and the judge of the sandbox's language.
+const RUBRIC: &str = "rubric";
 
 fn in_range(key: &str, value: f64, min: f64, max: f64) -> Result<()> {
     if (min..=max).contains(&value) {

@@ -45,7 +45,7 @@ pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
 }
 
 /// Parses a line as a JSON object.
-pub(crate) fn parse_object(line: &[u8]) -> Result<Value> {
+fn parse_object(line: &[u8]) -> Result<Value> {
     let value: Value =
         serde_json::from_slice(line).map_err(|error| Error::input(format!("not JSON: {error}")))?;
     if value.is_object() {

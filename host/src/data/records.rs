@@ -229,8 +229,16 @@ impl EditRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SetAsideReason {
+    /// The row stands in its file in a way that cannot be read.
+    Unreadable,
     /// A field is not there, or not a text.
     MissingField,
+    /// A conversation has turns that the mapping or the template does not take.
+    MoreTurns,
+    /// Two conversations differ before their last turns: they are no two responses to one prompt.
+    PartsEarlier,
+    /// Neither response is preferred.
+    Tie,
     /// There is no prompt.
     EmptyPrompt,
     /// There is no response on one side.
@@ -253,7 +261,11 @@ impl SetAsideReason {
     /// Its name, as files write it.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Unreadable => "unreadable",
             Self::MissingField => "missing-field",
+            Self::MoreTurns => "more-turns",
+            Self::PartsEarlier => "parts-earlier",
+            Self::Tie => "tie",
             Self::EmptyPrompt => "empty-prompt",
             Self::EmptyResponse => "empty-response",
             Self::TooLong => "too-long",
@@ -268,16 +280,6 @@ impl SetAsideReason {
     /// Whether it is the model that cannot take the row, rather than the row that is none.
     pub fn is_of_model(self) -> bool {
         matches!(self, Self::TooLong | Self::SpecialToken)
-    }
-
-    /// Counts by reason, most frequent first: `12 × identical, 3 × refused`.
-    pub fn counted(counts: &BTreeMap<Self, usize>) -> String {
-        let mut counts: Vec<_> = counts.iter().collect();
-        counts.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
-        let counts = counts
-            .iter()
-            .map(|(reason, n)| format!("{n} × {}", reason.name()));
-        counts.collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -315,15 +317,20 @@ impl SetAside {
             detail: detail.into(),
         }
     }
+}
 
-    /// How often each reason was met, as [`SetAsideReason::counted`] writes it.
-    pub fn counts(rows: &[Self]) -> String {
-        let mut counts = BTreeMap::new();
-        for row in rows {
-            *counts.entry(row.reason).or_default() += 1;
-        }
-        SetAsideReason::counted(&counts)
+/// How often each reason was met, the most frequent first: `12 identical, 3 refused`.
+pub fn counted(set_aside: &[SetAside]) -> String {
+    let mut counts: BTreeMap<SetAsideReason, usize> = BTreeMap::new();
+    for row in set_aside {
+        *counts.entry(row.reason).or_default() += 1;
     }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+    let counts = counts
+        .iter()
+        .map(|(reason, n)| format!("{n} {}", reason.name()));
+    counts.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -375,7 +382,11 @@ mod tests {
     #[test]
     fn reasons_are_written_by_their_names() {
         for reason in [
+            SetAsideReason::Unreadable,
             SetAsideReason::MissingField,
+            SetAsideReason::MoreTurns,
+            SetAsideReason::PartsEarlier,
+            SetAsideReason::Tie,
             SetAsideReason::EmptyPrompt,
             SetAsideReason::EmptyResponse,
             SetAsideReason::TooLong,

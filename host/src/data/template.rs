@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::data::chat::{Message, Role};
 use crate::data::tokenizer::Tokenizer;
+use crate::data::turns;
 use crate::error::{Error, Result};
 
 /// Where the prompt goes.
@@ -26,6 +26,14 @@ const ALPACA_INPUT: &str = "Below is an instruction that describes a task, paire
 
 /// What stands between instruction and input in Alpaca's format.
 const INPUT: &str = "\n\n### Input:\n";
+
+/// An instruction with what it is about, as a prompt: the template `alpaca` gives both their places.
+pub fn with_input(instruction: &str, input: &str) -> String {
+    if input.trim().is_empty() {
+        return instruction.to_owned();
+    }
+    format!("{instruction}{INPUT}{input}")
+}
 
 /// A text with `{prompt}` in it exactly once, or a name: `alpaca`, `chat`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +57,11 @@ impl PromptTemplate {
         Ok(Self(text))
     }
 
+    /// Whether prompts may be conversations of several turns ([`turns`]).
+    pub fn takes_turns(&self) -> bool {
+        self.0 == CHAT_NAME
+    }
+
     /// The ids of a prompt with what stands around it, at least one. A text gets what the tokenizer puts before texts
     /// (BOS, where it does that); a chat template says itself where a BOS stands. Names of special tokens are these tokens in
     /// the template and text in the prompt.
@@ -58,7 +71,7 @@ impl PromptTemplate {
     /// tokenizer cannot read as text.
     pub fn encode(&self, tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<u32>> {
         let text = match self.0.as_str() {
-            CHAT_NAME => return tokenizer.encode_chat(&[Message::new(Role::User, prompt)]),
+            CHAT_NAME => return tokenizer.encode_chat(&turns::parsed(prompt)),
             ALPACA_NAME if prompt.contains(INPUT) => ALPACA_INPUT,
             ALPACA_NAME => ALPACA,
             text => text,
@@ -176,6 +189,10 @@ mod tests {
     #[test]
     fn chat_is_the_models_own_template_with_one_bos() {
         assert_eq!(encoded("chat", "Name a bird."), "[user] Name a bird.\n>");
+        assert_eq!(
+            encoded("chat", "⟦system⟧\nBe brief.\n⟦user⟧\nName a bird."),
+            "[system] Be brief.\n[user] Name a bird.\n>"
+        );
         let template = PromptTemplate::new("chat").unwrap();
         assert_eq!(serde_json::to_string(&template).unwrap(), "\"chat\"");
         let error = template.encode(&bytes(None), "p").unwrap_err();

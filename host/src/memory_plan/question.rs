@@ -39,7 +39,7 @@ const BEYOND: f64 = 1e17;
 
 impl Question {
     /// A question whose limits, where nothing is said of them, are those of the task: the sandbox's rows are bounded by its
-    /// language; those of a file of edit pairs by the model alone.
+    /// language; those of files by the model alone.
     ///
     /// # Errors
     /// A prompt template that the sandbox's tokenizer cannot encode.
@@ -96,8 +96,8 @@ impl Question {
     pub(super) fn preference_row(&self) -> Row {
         let sampled = self.sampled_row(self.config.pairs.sampling.max_new_tokens);
         match (self.config.preferences, self.config.task) {
-            (PairSource::Pairs, _) => sampled,
-            (PairSource::Edits, Task::EditPairs) => self.data_row(),
+            (_, Task::Preferences) | (PairSource::Edits, Task::EditPairs) => self.data_row(),
+            (PairSource::Pairs, Task::Sandbox | Task::EditPairs) => sampled,
             // An edited sample: as long as the sample, or as long as the language allows.
             (PairSource::Edits, Task::Sandbox) => {
                 let data = self.data_row();

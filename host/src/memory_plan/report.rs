@@ -86,7 +86,7 @@ pub(super) fn assumptions(question: &Question) -> Vec<String> {
         );
         known.is_none().then_some(fills)
     };
-    let of_data = config.task == Task::Sandbox || config.preferences == PairSource::Edits;
+    let of_data = config.task != Task::EditPairs || config.preferences == PairSource::Edits;
     let mut missing: Vec<String> = Vec::new();
     missing.extend(unknown(question.limits.prompt, "prompts", "prompt-tokens"));
     let what = if of_data {

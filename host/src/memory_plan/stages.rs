@@ -75,8 +75,10 @@ pub(super) fn phases(question: &Question) -> Vec<Phase> {
             question.data_row(),
         );
     }
-    run.pairs();
     let config = &question.config;
+    if config.task.ranks_samples() {
+        run.pairs();
+    }
     let mut trained: Vec<&RewardChoice> = Vec::new();
     for (choice, &needed) in config.reward.iter().zip(&question.needs.reward_models) {
         // Equal schemes share one training.
@@ -98,14 +100,14 @@ pub(super) fn phases(question: &Question) -> Vec<Phase> {
 
 impl Question {
     fn judges(&self) -> impl Iterator<Item = &JudgeConfig> {
-        [&self.config.judge, &self.config.annotator].into_iter()
+        self.config.judges().map(|(_, judge)| judge)
     }
 
     /// Prompts of a split, where the configuration says how many there are.
     fn prompts(&self, of_sandbox: usize) -> u64 {
         match self.config.task {
             Task::Sandbox => of_sandbox as u64,
-            Task::EditPairs => u64::MAX,
+            Task::EditPairs | Task::Preferences => u64::MAX,
         }
     }
 }

@@ -30,7 +30,9 @@ impl<'a> BaseModel<'a> {
                 Ok(Self::Disk(found))
             }
             (None, Task::Sandbox) => Ok(Self::Sandbox(&config.sandbox)),
-            (None, Task::EditPairs) => Err(Error::input("model.path: no model is named")),
+            (None, Task::EditPairs | Task::Preferences) => {
+                Err(Error::input("model.path: no model is named"))
+            }
         }
     }
 

@@ -6,22 +6,23 @@ use finegrain_sdk::rng::Stream;
 
 use crate::config::Task;
 use crate::data::jsonl;
-use crate::data::records::{PairSource, SetAside};
+use crate::data::records::PairSource;
 use crate::error::{Error, Result};
 use crate::eval::statistics::{Bootstrap, Sharing};
 use crate::eval::{
     Accuracy, AccuracyCell, Localisation, Mark, MarkedResponse, RankedPair, SeedOutcomes, Seeded,
 };
 use crate::pipeline::report::read_report;
-use crate::pipeline::stages::SET_ASIDE;
+use crate::pipeline::set_aside;
+use crate::pipeline::stages::data;
 use crate::pipeline::stages::evaluate::{JudgedSample, OUTCOMES};
 use crate::pipeline::stages::ppo::PpoSummary;
 use crate::pipeline::stages::reward_tests::{MARKED, MarkedTokens, RANKED_EDITS, RANKED_PAIRS};
 use crate::pipeline::store::Artifact;
 use crate::pipeline::variant::VariantRun;
 use crate::report::{
-    ComparisonResult, CostRow, LocalisationCell, LongerCell, RewardModels, RunCost, SetAsideCount,
-    Variant, WinRateRow,
+    ComparisonResult, CostRow, LocalisationCell, LongerCell, RewardModels, RunCost, Variant,
+    WinRateRow,
 };
 use crate::telemetry::watch::findings;
 
@@ -43,28 +44,27 @@ pub fn summarise(variants: &[Vec<VariantRun>], baseline: Option<&str>) -> Result
     // One stream for the whole comparison: rows share resamples, so that their intervals can be compared.
     let bootstrap = Bootstrap::new(Stream::new(config.seed).child("comparison"))
         .with_resamples(config.evaluation.bootstrap_samples);
-    let set_aside = set_aside(variants)?;
     let result = ComparisonResult {
         format: ComparisonResult::FORMAT,
         judge: config.judge.plugin.clone(),
-        reference: "the SFT model".to_owned(),
+        reference: data::reference(config, &first.data),
         seeds: variants[0].iter().map(|run| run.config.seed).collect(),
         baseline: baseline_name.to_owned(),
         variants: variants.iter().map(|runs| about(&runs[0])).collect(),
         win_rates: win_rates(variants, at, prompts_of(config.task), &bootstrap)?,
         reward_models: reward_models(variants, &bootstrap)?,
         costs: costs(variants, at)?,
-        notes: notes(variants, &set_aside)?,
-        set_aside,
+        set_aside: set_aside::of_runs(variants)?,
+        notes: notes(variants)?,
     };
     Ok(result.concluded(config.judge.is_reward_model()))
 }
 
-/// Whether the seeds share their prompts: the splits of a file follow from its ids, the sandbox's from the seed.
+/// Whether the seeds share their prompts: the splits of files follow from their rows, the sandbox's from the seed.
 fn prompts_of(task: Task) -> Sharing {
     match task {
         Task::Sandbox => Sharing::PerSeed,
-        Task::EditPairs => Sharing::Shared,
+        Task::EditPairs | Task::Preferences => Sharing::Shared,
     }
 }
 
@@ -182,7 +182,7 @@ fn ranked(tests: &[(u64, &Artifact)], file: &str) -> Result<Vec<Seeded<Vec<Ranke
 fn reward_models(variants: &[Vec<VariantRun>], bootstrap: &Bootstrap) -> Result<RewardModels> {
     let mark = match variants[0][0].config.task {
         Task::Sandbox => Mark::Defective,
-        Task::EditPairs => Mark::Changed,
+        Task::EditPairs | Task::Preferences => Mark::Changed,
     };
     let mut result = RewardModels::default();
     let mut longer = BTreeMap::new();
@@ -281,7 +281,7 @@ fn costs(variants: &[Vec<VariantRun>], baseline: usize) -> Result<Vec<CostRow>> 
 }
 
 /// What a reader should know beside the tables.
-fn notes(variants: &[Vec<VariantRun>], set_aside: &[SetAsideCount]) -> Result<Vec<String>> {
+fn notes(variants: &[Vec<VariantRun>]) -> Result<Vec<String>> {
     let config = &variants[0][0].config;
     let mut notes = Vec::new();
     if config.task == Task::Sandbox {
@@ -298,40 +298,16 @@ fn notes(variants: &[Vec<VariantRun>], set_aside: &[SetAsideCount]) -> Result<Ve
                 .to_owned(),
         );
     }
-    notes.extend(set_aside.iter().map(SetAsideCount::sentence));
-    notes.extend(alarms(variants)?);
-    Ok(notes)
-}
-
-/// The rows that stages did not use, in the order of the stages.
-fn set_aside(variants: &[Vec<VariantRun>]) -> Result<Vec<SetAsideCount>> {
-    let mut seen = BTreeSet::new();
-    let mut counts: Vec<SetAsideCount> = Vec::new();
-    for artifact in variants.iter().flatten().flat_map(VariantRun::stages) {
-        let file = artifact.file(SET_ASIDE);
-        if !seen.insert(artifact.key.to_string()) || !file.is_file() {
-            continue;
-        }
-        let rows: Vec<SetAside> = jsonl::read(&file)?;
-        if rows.is_empty() {
-            continue;
-        }
-        let stage = &artifact.record.stage;
-        let at = counts.iter().position(|count| count.stage == *stage);
-        let at = at.unwrap_or_else(|| {
-            counts.push(SetAsideCount {
-                stage: stage.clone(),
-                results: 0,
-                reasons: BTreeMap::new(),
-            });
-            counts.len() - 1
-        });
-        counts[at].results += 1;
-        for row in rows {
-            *counts[at].reasons.entry(row.reason).or_default() += 1;
+    for run in variants.iter().flatten() {
+        for warning in data::Remarks::of(&run.data)?.warnings {
+            let sentence = format!("{warning}.");
+            if !notes.contains(&sentence) {
+                notes.push(sentence);
+            }
         }
     }
-    Ok(counts)
+    notes.extend(alarms(variants)?);
+    Ok(notes)
 }
 
 /// The alarms that went off, a sentence each; a stage that several runs share is named by the first of them.

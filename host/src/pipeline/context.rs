@@ -36,9 +36,6 @@ pub trait Observer: Sync {
     /// A line for the user, on standard error.
     fn warn(&self, message: &str);
 
-    /// A line for the user that is no warning: shown where progress is.
-    fn say(&self, _message: &str) {}
-
     /// Brings what was reported so far into the files of the stage's folder, for a checkpoint. An observer without files
     /// has nothing to do.
     ///
@@ -88,15 +85,11 @@ impl StageContext<'_> {
         self.observer.check_gates()
     }
 
-    /// Writes down the rows that the stage does not use, and says how many there are and why.
+    /// Writes down the rows that the stage does not use; the session says how many there are and why.
     ///
     /// # Errors
     /// A file that cannot be written.
     pub fn set_aside(&self, rows: &[SetAside]) -> Result<()> {
-        if !rows.is_empty() {
-            let counts = SetAside::counts(rows);
-            self.observer.say(&format!("rows set aside: {counts}"));
-        }
         jsonl::write(&self.dir.join(SET_ASIDE), rows)
     }
 

@@ -230,11 +230,16 @@ fn assemble(config: Config, artifacts: &[Artifact]) -> Result<VariantRun> {
             .map(|id| id.map(find).transpose())
             .collect()
     };
+    let data = one("data")?;
     Ok(VariantRun {
-        data: one("data")?,
         sft: one("sft")?,
         judge_model: any("judge_model"),
-        pairs: one("pairs")?,
+        pairs: if config.task.ranks_samples() {
+            one("pairs")?
+        } else {
+            data.clone()
+        },
+        data,
         edits: one("edits")?,
         reward_models: of_models(&|artifact, id| artifact.key.to_string() == id)?,
         reward_tests: of_models(&|artifact, id| {

@@ -282,10 +282,6 @@ impl Observer for StageObserver {
         }
     }
 
-    fn say(&self, message: &str) {
-        self.line(&format!("{}: {message}", self.title));
-    }
-
     fn warn(&self, message: &str) {
         BARS.suspend(|| {
             let _ = writeln!(std::io::stderr(), "warning: {}: {message}", self.title);

@@ -7,13 +7,14 @@ use std::sync::atomic::AtomicBool;
 
 use finegrain_sdk::rng::Stream;
 
-use crate::config::{Config, Task};
+use crate::config::Config;
 use crate::device::Device;
 use crate::error::Result;
 use crate::pipeline::checkpoints::Checkpoints;
 use crate::pipeline::context::StageContext;
 use crate::pipeline::observer::{Show, StageObserver};
 use crate::pipeline::plan::Planner;
+use crate::pipeline::set_aside;
 use crate::pipeline::store::{Artifact, Asker, StageKey, Store};
 use crate::plugins::{Identity, Registry};
 use crate::telemetry::Telemetry;
@@ -109,7 +110,7 @@ impl<'a> Session<'a> {
                 .identity()
                 .clone(),
         );
-        if config.task == Task::Sandbox {
+        if config.task.has_editor() {
             let editor = &config.editor;
             used.push(
                 registry
@@ -118,7 +119,7 @@ impl<'a> Session<'a> {
                     .clone(),
             );
         }
-        for judge in [&config.annotator, &config.judge] {
+        for (_, judge) in config.judges() {
             let identity = if judge.is_reward_model() {
                 registry
                     .reward(&judge.scheme.plugin, &judge.scheme.options)?
@@ -191,7 +192,19 @@ impl<'a> Session<'a> {
             observer.finish()?;
             Ok(checkpoints.earlier_seconds())
         })?;
+        if artifact.fresh
+            && let Some(text) = set_aside::in_words(&artifact)?
+        {
+            self.say(&format!("{title}: {text}"));
+        }
         self.telemetry.check(title, &artifact)?;
         Ok(artifact)
+    }
+
+    /// A line on standard error, where progress is shown.
+    pub fn say(&self, text: &str) {
+        if self.show == Show::Progress {
+            let _ = writeln!(io::stderr(), "{text}");
+        }
     }
 }

@@ -23,6 +23,10 @@ pub const EVAL_PROMPTS: &str = "eval_prompts.jsonl";
 pub const PAIRS: &str = "pairs.jsonl";
 /// Preference pairs to test on.
 pub const HELD_OUT_PAIRS: &str = "pairs_held_out.jsonl";
+/// Preference pairs on which the judge's reward model is trained.
+pub const JUDGE_PAIRS: &str = "judge_pairs.jsonl";
+/// A reference model's outputs for the prompts of the final evaluation; there where a file has them.
+pub const EVAL_REFERENCES: &str = "eval_references.jsonl";
 /// Edit pairs to train on.
 pub const EDITS: &str = "edits.jsonl";
 /// Edit pairs to test on.

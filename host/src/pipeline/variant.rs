@@ -19,7 +19,7 @@ pub struct VariantRun {
     pub sft: Artifact,
     /// The judge's reward model, where the configuration asks for one.
     pub judge_model: Option<Artifact>,
-    /// Preference pairs.
+    /// Preference pairs; the data where they come out of a file.
     pub pairs: Artifact,
     /// Edits of the less preferred responses.
     pub edits: Artifact,
@@ -29,7 +29,7 @@ pub struct VariantRun {
     pub reward_tests: Vec<Option<Artifact>>,
     /// PPO.
     pub ppo: Artifact,
-    /// The policy against the SFT model.
+    /// The policy against the reference.
     pub evaluation: Artifact,
     /// The evaluated responses token by token, where the configuration asks for some.
     pub token_views: Option<Artifact>,
@@ -40,7 +40,10 @@ impl VariantRun {
     pub fn stages(&self) -> Vec<&Artifact> {
         let mut all = vec![&self.data, &self.sft];
         all.extend(&self.judge_model);
-        all.extend([&self.pairs, &self.edits]);
+        if self.config.task.ranks_samples() {
+            all.push(&self.pairs);
+        }
+        all.push(&self.edits);
         all.extend(self.reward_models.iter().flatten());
         all.extend(self.reward_tests.iter().flatten());
         all.extend([&self.ppo, &self.evaluation]);
@@ -54,9 +57,13 @@ pub fn run(session: &Session<'_>, config: &Config) -> Result<VariantRun> {
     let data = data::obtain(session, config)?;
     let sft = sft::obtain(session, config, &data)?;
     let judge_model = judge_model::obtain(session, config, &data, &sft)?;
-    let pairs = pairs::obtain(session, config, &data, &sft, judge_model.as_ref())?;
+    let pairs = if config.task.ranks_samples() {
+        pairs::obtain(session, config, &data, &sft, judge_model.as_ref())?
+    } else {
+        data.clone()
+    };
     let edits_of = match config.task {
-        Task::Sandbox => &pairs,
+        Task::Sandbox | Task::Preferences => &pairs,
         Task::EditPairs => &data,
     };
     let edits = edits::obtain(session, config, edits_of, &sft)?;

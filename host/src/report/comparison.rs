@@ -3,11 +3,8 @@
 //! Everything is a plain struct of finite numbers; what could not be measured is `null`. Rates are fractions, times are
 //! seconds.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
-use crate::data::records::SetAsideReason;
 use crate::error::{Error, Result};
 use crate::eval::statistics::{Bootstrap, Estimate, Sharing, mean};
 use crate::eval::{
@@ -37,37 +34,11 @@ pub struct ComparisonResult {
     pub reward_models: RewardModels,
     /// Table 3, in the order of `variants`.
     pub costs: Vec<CostRow>,
-    /// Rows that stages did not use, by stage; stages that used all of theirs are not listed.
+    /// Rows that were not used, by stage and reason.
     #[serde(default)]
-    pub set_aside: Vec<SetAsideCount>,
+    pub set_aside: Vec<SetAsideRow>,
     /// What a reader should know beside the tables, whole sentences.
     pub notes: Vec<String>,
-}
-
-/// Rows that the runs of a comparison did not use in one stage. Runs that share a stage's result share its rows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SetAsideCount {
-    /// The stage's name.
-    pub stage: String,
-    /// Results of the stage, over variants and seeds, in which rows were set aside.
-    pub results: usize,
-    /// Rows by reason, over these results.
-    pub reasons: BTreeMap<SetAsideReason, usize>,
-}
-
-impl SetAsideCount {
-    /// As a sentence.
-    pub fn sentence(&self) -> String {
-        let over = match self.results {
-            1 => String::new(),
-            results => format!(", over {results} results"),
-        };
-        format!(
-            "Rows that stage {} did not use{over}: {}; set_aside.jsonl in its folder of the store names each.",
-            self.stage,
-            SetAsideReason::counted(&self.reasons)
-        )
-    }
 }
 
 impl ComparisonResult {
@@ -203,6 +174,23 @@ impl WinRateRow {
             verdict: None,
         })
     }
+}
+
+/// Rows of one stage that were not used for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetAsideRow {
+    /// The stage: data, pairs or edits.
+    pub stage: String,
+    /// The first variant whose stage it is; others may share it.
+    pub variant: String,
+    /// That variant's seed.
+    pub seed: u64,
+    /// Why, as `set_aside.jsonl` names it.
+    pub reason: String,
+    /// How many rows.
+    pub rows: usize,
+    /// The id of the first of them.
+    pub first: String,
 }
 
 /// Table 2.

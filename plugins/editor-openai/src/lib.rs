@@ -5,7 +5,7 @@
 
 use finegrain_dialogue::options::EditorOptions;
 use finegrain_model_server::Server;
-use finegrain_model_server::options::OpenAiOptions;
+use finegrain_model_server::options::{OpenAiOptions, ServerOptions};
 use finegrain_remote::RemoteEditor;
 use finegrain_sdk::info::{Capabilities, PluginInfo, Reference};
 use finegrain_sdk::kinds::{EditRequests, EditSink, Editor};
@@ -20,7 +20,10 @@ use finegrain_sdk::{CallContext, Plugin, Result};
 pub struct Options {
     /// Which model, where, and how it is asked.
     #[serde(flatten)]
-    pub server: OpenAiOptions,
+    pub server: ServerOptions,
+    /// What the API has of its own.
+    #[serde(flatten)]
+    pub api: OpenAiOptions,
     /// How an edit is asked for, and what it may change.
     #[serde(flatten)]
     pub edit: EditorOptions,
@@ -56,7 +59,7 @@ impl Plugin for OpenAi {
     }
 
     fn new(options: Options) -> Result<Self> {
-        let server = Server::openai("editor-openai", &options.server)?;
+        let server = Server::openai("editor-openai", &options.server, &options.api)?;
         Ok(Self(RemoteEditor::new(server, &options.edit)?))
     }
 

@@ -5,7 +5,7 @@
 
 use finegrain_dialogue::options::JudgeOptions;
 use finegrain_model_server::Server;
-use finegrain_model_server::options::AnthropicOptions;
+use finegrain_model_server::options::{AnthropicOptions, ServerOptions};
 use finegrain_remote::RemoteJudge;
 use finegrain_sdk::info::{Capabilities, PluginInfo, Reference};
 use finegrain_sdk::kinds::{Comparisons, Judge, JudgeSink};
@@ -20,7 +20,10 @@ use finegrain_sdk::{CallContext, Plugin, Result};
 pub struct Options {
     /// Which model, where, and how it is asked.
     #[serde(flatten)]
-    pub server: AnthropicOptions,
+    pub server: ServerOptions,
+    /// What the API has of its own.
+    #[serde(flatten)]
+    pub api: AnthropicOptions,
     /// How a verdict is asked for.
     #[serde(flatten)]
     pub judge: JudgeOptions,
@@ -57,7 +60,7 @@ impl Plugin for Claude {
     }
 
     fn new(options: Options) -> Result<Self> {
-        let server = Server::anthropic("judge-claude", &options.server)?;
+        let server = Server::anthropic("judge-claude", &options.server, &options.api)?;
         Ok(Self(RemoteJudge::new(server, &options.judge)?))
     }
 

@@ -31,20 +31,10 @@ impl Api {
             ..ServerOptions::default()
         };
         match self {
-            Self::Anthropic => Server::anthropic(
-                "editor-claude",
-                &AnthropicOptions {
-                    server,
-                    ..AnthropicOptions::default()
-                },
-            ),
-            Self::OpenAi => Server::openai(
-                "editor-openai",
-                &OpenAiOptions {
-                    server,
-                    ..OpenAiOptions::default()
-                },
-            ),
+            Self::Anthropic => {
+                Server::anthropic("editor-claude", &server, &AnthropicOptions::default())
+            }
+            Self::OpenAi => Server::openai("editor-openai", &server, &OpenAiOptions::default()),
         }
         .expect("a server")
     }

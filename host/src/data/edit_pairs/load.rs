@@ -5,10 +5,13 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::config::{EditPairsConfig, WhichEdits};
-use super::splits::Split;
-use crate::data::jsonl::{lines, parse_object};
-use crate::data::records::{Pair, PairSource, SetAside, SetAsideReason};
+use crate::data::config::{DataConfig, FileConfig, WhichEdits};
+use crate::data::fields::turns_left_out;
+use crate::data::layouts::{self, Layout, Reader, Wanted, cut_prompt};
+use crate::data::overlap::{self, Named, SharedPrompts};
+use crate::data::records::{Pair, PairSource, SetAside, SetAsideReason, counted};
+use crate::data::rows::Rows;
+use crate::data::splits::Split;
 use crate::error::{Context as _, Error, Result};
 
 /// A response and its edit.
@@ -50,6 +53,8 @@ pub struct EditPairs {
     pub left_over: usize,
     /// Rows that make no pair.
     pub set_aside: Vec<SetAside>,
+    /// How rows were laid out, where the fields do not say it.
+    pub layout: Option<Layout>,
 }
 
 impl EditPairs {
@@ -57,37 +62,51 @@ impl EditPairs {
     pub fn of(&self, split: Split) -> &[EditPair] {
         self.splits.get(&split).map_or(&[], Vec::as_slice)
     }
+
+    /// The prompts of each test split that stand in a training split too.
+    pub fn shared_prompts(&self) -> Vec<SharedPrompts> {
+        let named = |split: Split| -> Vec<Named<'_>> {
+            self.of(split)
+                .iter()
+                .map(|pair| (&*pair.id, &*pair.prompt))
+                .collect()
+        };
+        let training: Vec<Named<'_>> = Split::TRAINING.into_iter().flat_map(named).collect();
+        let tests = Split::TESTING.map(|split| (split, named(split)));
+        overlap::shared(&training, &tests)
+    }
 }
 
-/// Loads a file of edit pairs; a relative path is meant from `base`.
+/// Loads the edit pairs of a file or a folder; a relative path is meant from `base`. `several_turns` says whether prompts may be
+/// conversations.
 ///
 /// # Errors
-/// A configuration that cannot be used, a line that is no JSON object, an id that occurs twice, a file in which no row
-/// makes a pair.
-pub fn load(config: &EditPairsConfig, base: &Path) -> Result<EditPairs> {
-    config.validate().context("edit pairs")?;
+/// A configuration that cannot be used, a file that is not read, rows in no known layout, an id that occurs twice, a file in
+/// which no row makes a pair.
+pub fn load(config: &DataConfig, base: &Path, several_turns: bool) -> Result<EditPairs> {
+    config.check_edit_pairs().context("edit pairs")?;
     let path = base.join(&config.path);
-    let bytes = std::fs::read(&path).map_err(|error| Error::io("read", &path, &error))?;
+    let rows = Rows::read(&path, config.max_rows)?;
     let mut pairs = EditPairs::default();
-    let mut lines_by_id: HashMap<String, usize> = HashMap::new();
-    let mut rows = 0;
-    for (number, line) in lines(&bytes).take(config.max_rows.unwrap_or(usize::MAX)) {
-        let place = format_args!("{}:{number}", path.display());
-        let row = parse_object(line).context(place)?;
-        rows += 1;
-        let id = match &config.id_field {
-            None => number.to_string(),
-            Some(field) => field
-                .name(&row)
-                .map_err(|found| Error::input(format!("{place}: no id: {found}")))?,
-        };
-        if let Some(first) = lines_by_id.insert(id.clone(), number) {
-            return Err(Error::input(format!(
-                "{place}: id `{id}` occurs before, in line {first}; accepted: every id once"
-            ))
-            .hint("without id_field, the number of the line is the id"));
-        }
-        match config.read(&id, &row) {
+    let fields = FileConfig {
+        max_words: config.max_words,
+        ..FileConfig::default()
+    };
+    let mut reader = None;
+    if !config.edits_are_fields() {
+        let layout = layouts::of_rows(config.layout, &rows, Wanted::Pair)?;
+        pairs.layout = Some(layout);
+        reader = Some(Reader {
+            fields: &fields,
+            layout,
+            wanted: Wanted::Pair,
+            several_turns,
+        });
+    }
+    let mut places_by_id: HashMap<String, String> = HashMap::new();
+    for row in &rows.rows {
+        let id = rows.named(row, config.id_field.as_ref(), &mut places_by_id)?;
+        match config.read(&id, &row.values, reader.as_ref()) {
             Ok((group, found)) => {
                 let split = config.splits.split(&group);
                 for edit in found {
@@ -103,31 +122,22 @@ pub fn load(config: &EditPairsConfig, base: &Path) -> Result<EditPairs> {
             Err(set_aside) => pairs.set_aside.push(set_aside),
         }
     }
+    pairs.set_aside.extend(rows.set_aside());
     if pairs.splits.is_empty() {
-        return Err(no_pairs(&path, rows, &pairs));
+        return Err(no_pairs(&path, rows.len(), &pairs));
     }
     Ok(pairs)
 }
 
 /// The error that a file gives no pair: how often each reason was met, and the first example.
 fn no_pairs(path: &Path, rows: usize, pairs: &EditPairs) -> Error {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for row in &pairs.set_aside {
-        *counts.entry(row.reason.name()).or_default() += 1;
-    }
-    let mut reasons: Vec<String> = counts
-        .iter()
-        .map(|(reason, count)| format!("{count} {reason}"))
-        .collect();
+    let mut reasons = counted(&pairs.set_aside);
     if pairs.left_over > 0 {
-        reasons.push(format!("{} in no split", pairs.left_over));
+        let comma = if reasons.is_empty() { "" } else { ", " };
+        reasons = format!("{reasons}{comma}{} in no split", pairs.left_over);
     }
-    let reasons = match reasons.len() {
-        0 => String::new(),
-        _ => format!(" ({})", reasons.join(", ")),
-    };
     let error = Error::input(format!(
-        "{}: none of {rows} rows makes an edit pair{reasons}",
+        "{}: none of {rows} rows makes an edit pair ({reasons})",
         path.display()
     ));
     match pairs.set_aside.first() {
@@ -139,20 +149,53 @@ fn no_pairs(path: &Path, rows: usize, pairs: &EditPairs) -> Error {
 /// What one edit of a row gives.
 type Found = Result<EditPair, SetAside>;
 
-impl EditPairsConfig {
+impl DataConfig {
     /// The name by which a row is split, and its pairs.
-    fn read(&self, id: &str, row: &Value) -> Result<(String, Vec<Found>), SetAside> {
+    fn read(
+        &self,
+        id: &str,
+        row: &Value,
+        reader: Option<&Reader<'_>>,
+    ) -> Result<(String, Vec<Found>), SetAside> {
+        let refused = |(reason, detail)| SetAside::new(id, reason, detail);
         let missing = |detail| SetAside::new(id, SetAsideReason::MissingField, detail);
-        let original = self.original_field.text(row).map_err(missing)?;
-        let edits = self.edited_field.texts(row).map_err(missing)?;
+        let group = match &self.group_field {
+            Some(field) => Some(field.name(row).map_err(missing)?),
+            None => None,
+        };
+        if let Some(reader) = reader {
+            let example = reader.read(row).map_err(refused)?;
+            // A pair has both.
+            let (chosen, rejected) = (
+                example.response.unwrap_or_default(),
+                example.rejected.unwrap_or_default(),
+            );
+            let pair = EditPair {
+                id: id.to_owned(),
+                prompt: example.prompt,
+                original: rejected,
+                edited: chosen,
+            };
+            let group = group.unwrap_or_else(|| pair.prompt.trim().to_owned());
+            return Ok((group, vec![Ok(pair)]));
+        }
+        let (Some(original_field), Some(edited_field)) = (&self.original_field, &self.edited_field)
+        else {
+            return Err(missing("no fields are named".to_owned()));
+        };
+        let original = original_field.text(row).map_err(missing)?;
+        let edits = edited_field.texts(row).map_err(missing)?;
         let prompt = match &self.prompt_field {
             Some(field) => Some(field.text(row).map_err(missing)?),
             None => None,
         };
-        let group = match &self.group_field {
-            Some(field) => field.name(row).map_err(missing)?,
-            None => id.to_owned(),
-        };
+        let used: Vec<_> = [original_field, edited_field]
+            .into_iter()
+            .chain(&self.prompt_field)
+            .collect();
+        if let Some(what) = turns_left_out(&used, row) {
+            return Err(SetAside::new(id, SetAsideReason::MoreTurns, what));
+        }
         let pairs = match self.edits {
             WhichEdits::First => vec![self.pair(id.to_owned(), prompt, original, edits[0])],
             WhichEdits::All => edits
@@ -163,7 +206,7 @@ impl EditPairsConfig {
                 })
                 .collect(),
         };
-        Ok((group, pairs))
+        Ok((group.unwrap_or_else(|| id.to_owned()), pairs))
     }
 
     fn pair(&self, id: String, prompt: Option<&str>, original: &str, edited: &str) -> Found {
@@ -171,29 +214,16 @@ impl EditPairsConfig {
             Some(prompt) => (prompt, original, edited),
             None => cut_prompt(original, edited, self.prompt_words.unwrap_or_default()),
         };
-        let refuse = |reason, detail: String| Err(SetAside::new(id.clone(), reason, detail));
-        let words = |text: &str| text.split_whitespace().count();
-        if words(prompt) == 0 {
-            let detail = match self.prompt_field {
-                Some(_) => "the prompt is empty",
-                None => "original and edit begin with different words, or are one word",
+        let responses = [("original", original), ("edited", edited)];
+        if let Err((reason, detail)) = layouts::check(prompt, &responses, self.max_words) {
+            let detail = match (reason, &self.prompt_field) {
+                (SetAsideReason::EmptyPrompt, None) => {
+                    "original and edit begin with different words, or are one word".to_owned()
+                }
+                (SetAsideReason::Identical, _) => "the edit changed nothing".to_owned(),
+                _ => detail,
             };
-            return refuse(SetAsideReason::EmptyPrompt, detail.into());
-        }
-        let (original_words, edited_words) = (words(original), words(edited));
-        for (side, count) in [("original", original_words), ("edited", edited_words)] {
-            if count == 0 {
-                let detail = format!("the {side} response is empty");
-                return refuse(SetAsideReason::EmptyResponse, detail);
-            }
-        }
-        if original == edited {
-            return refuse(SetAsideReason::Identical, "the edit changed nothing".into());
-        }
-        let longest = words(prompt) + original_words.max(edited_words);
-        if let Some(limit) = self.max_words.filter(|&limit| longest > limit) {
-            let detail = format!("{longest} words, limit {limit}");
-            return refuse(SetAsideReason::TooLong, detail);
+            return Err(SetAside::new(id, reason, detail));
         }
         Ok(EditPair {
             id,
@@ -204,39 +234,10 @@ impl EditPairsConfig {
     }
 }
 
-/// Cuts both texts behind the words that they have in common at the beginning, up to `most`, so that each keeps at least
-/// one word: (prompt, rest of the original, rest of the edit). White space stays with the rests.
-fn cut_prompt<'a>(original: &'a str, edited: &'a str, most: usize) -> (&'a str, &'a str, &'a str) {
-    // A word's end is far enough from the text's end if another word follows.
-    let ends = |text: &'a str| {
-        let last = text.trim_end().len();
-        let mut at = 0;
-        std::iter::from_fn(move || {
-            let word = text[at..].trim_start();
-            let start = text.len() - word.len();
-            at = start + word.find(char::is_whitespace)?;
-            (at < last).then_some((&text[start..at], at))
-        })
-    };
-    let common = ends(original)
-        .zip(ends(edited))
-        .take(most)
-        .take_while(|((a, _), (b, _))| a == b)
-        .last();
-    match common {
-        None => ("", original, edited),
-        Some(((_, original_end), (_, edited_end))) => (
-            original[..original_end].trim_start(),
-            &original[original_end..],
-            &edited[edited_end..],
-        ),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::edit_pairs::SplitFractions;
+    use crate::data::splits::SplitFractions;
     use serde_json::json;
 
     fn load_text(lines: &[Value], config: &Value) -> Result<EditPairs> {
@@ -254,7 +255,7 @@ mod tests {
         for (key, value) in config.as_object().unwrap() {
             whole[key] = value.clone();
         }
-        load(&serde_json::from_value(whole).unwrap(), base)
+        load(&serde_json::from_value(whole).unwrap(), base, false)
     }
 
     fn reasons(pairs: &EditPairs) -> Vec<(&str, SetAsideReason)> {
@@ -292,24 +293,6 @@ mod tests {
         assert_eq!(edits, [("1#0", " y"), ("1#1", " z")]);
     }
 
-    #[test]
-    fn without_a_prompt_field_the_common_beginning_is_the_prompt() {
-        for (original, edited, most, cut) in [
-            ("a b c d", "a b x", 4, ("a b", " c d", " x")),
-            ("a b c d", "a b x", 1, ("a", " b c d", " b x")),
-            ("  a\tb c", "a b d", 4, ("a\tb", " c", " d")),
-            // Each side keeps a word.
-            ("a b", "a b c", 4, ("a", " b", " b c")),
-            ("a b ", "a b ", 4, ("a", " b ", " b ")),
-            ("a", "a b", 4, ("", "a", "a b")),
-            ("é ü", "é o", 4, ("é", " ü", " o")),
-            ("x b", "a b", 4, ("", "x b", "a b")),
-            ("", "", 4, ("", "", "")),
-        ] {
-            assert_eq!(cut_prompt(original, edited, most), cut);
-        }
-    }
-
     /// A flag that names the prompt's field goes with a configuration that cuts prompts off by words.
     #[test]
     fn a_prompt_field_comes_before_prompt_words() {
@@ -318,6 +301,69 @@ mod tests {
         let pairs = load_text(&rows, &fields).unwrap();
         let pair = &pairs.of(Split::Reward)[0];
         assert_eq!((pair.prompt.as_str(), pair.original.as_str()), ("q", "a b"));
+    }
+
+    #[test]
+    fn a_layout_gives_pairs_that_are_split_by_their_prompts() {
+        let rows: Vec<Value> = (0..60)
+            .map(|row| {
+                let told =
+                    |answer: &str| format!("\n\nHuman: {}?\n\nAssistant: {answer} {row}", row / 3);
+                json!({"chosen": told("yes"), "rejected": told("no")})
+            })
+            .collect();
+        // The fields of a configuration below do not count where a layout is named.
+        let fields = json!({"layout": "hh-rlhf", "original_field": "x", "edited_field": "y",
+            "splits": SplitFractions::default()});
+        let pairs = load_text(&rows, &fields).unwrap();
+        assert_eq!(pairs.layout, Some(Layout::HhRlhf));
+        assert!(pairs.set_aside.is_empty() && pairs.shared_prompts().is_empty());
+        let pair = &pairs.of(Split::Reward)[0];
+        assert!(pair.prompt.starts_with("\n\nHuman: ") && pair.prompt.ends_with("\n\nAssistant:"));
+        assert!(pair.original.starts_with(" no ") && pair.edited.starts_with(" yes "));
+        // Without fields and a layout, the keys tell it.
+        let detected = load_text(&rows, &json!({})).unwrap();
+        assert_eq!(detected.layout, Some(Layout::HhRlhf));
+    }
+
+    #[test]
+    fn longer_conversations_than_the_fields_take_are_set_aside() {
+        let turn = |role: &str, text: &str| json!({"role": role, "content": text});
+        let answer = |text: &str| json!([turn("assistant", text)]);
+        let long = json!([turn("user", "q"), turn("assistant", "r"), turn("user", "s")]);
+        let rows = [
+            json!({"p": [turn("user", "q")], "o": answer("a b"), "e": answer("a c")}),
+            json!({"p": long, "o": answer("a b"), "e": answer("a c")}),
+        ];
+        let fields = |prompt: &str| json!({"prompt_field": prompt, "original_field": "o.0.content", "edited_field": "e.0.content"});
+        let pairs = load_text(&rows, &fields("p.0.content")).unwrap();
+        assert_eq!(reasons(&pairs), [("2", SetAsideReason::MoreTurns)]);
+        let pairs = load_text(&rows, &fields("p.-1.content")).unwrap();
+        assert_eq!(pairs.of(Split::Reward)[1].prompt, "s");
+    }
+
+    #[test]
+    fn prompts_of_several_rows_in_training_and_test_splits_are_noticed_and_a_group_ends_it() {
+        let rows: Vec<Value> = (0..200)
+            .map(|row| json!({"p": format!("prompt {}", row % 20), "o": "a b", "e": format!("a {row}")}))
+            .collect();
+        let mut fields = json!({"prompt_field": "p", "original_field": "o", "edited_field": "e",
+            "splits": SplitFractions::default()});
+        let shared = load_text(&rows, &fields).unwrap().shared_prompts();
+        let splits: Vec<Split> = shared.iter().map(|shared| shared.split).collect();
+        assert_eq!(splits, [Split::Eval, Split::HeldOut]);
+        assert!(
+            shared
+                .iter()
+                .all(|shared| shared.shared <= shared.prompts && shared.first.len() == 3)
+        );
+        fields["group_field"] = "p".into();
+        assert!(
+            load_text(&rows, &fields)
+                .unwrap()
+                .shared_prompts()
+                .is_empty()
+        );
     }
 
     #[test]
@@ -403,13 +449,17 @@ mod tests {
         };
         for (config, message) in [
             (
+                with("edited_field", Value::Null),
+                "data.edited_field is not set",
+            ),
+            (
                 with("prompt_words", Value::Null),
                 "neither prompt_field nor prompt_words",
             ),
             (with("prompt_words", 0.into()), "prompt_words is 0"),
             (
                 with("id_field", "id".into()),
-                "pairs.jsonl:2: id `1` occurs before, in line 1",
+                "pairs.jsonl:1; accepted: every id once",
             ),
             (
                 with("id_field", "key".into()),

@@ -1,32 +1,89 @@
-//! The data stage: prompts, demonstrations and, out of a file, edit pairs; in splits that do not overlap.
+//! The data stage: prompts, demonstrations and, out of files, pairs; in splits that do not overlap.
 
+mod edit_pairs;
 mod fit;
+mod preferences;
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{
-    DEMONSTRATIONS, EDITS, EVAL_PROMPTS, HELD_OUT_EDITS, JUDGE_EDITS, PPO_PROMPTS, REWARD_PROMPTS,
-};
+use super::{DEMONSTRATIONS, EVAL_PROMPTS, EVAL_REFERENCES, PPO_PROMPTS, REWARD_PROMPTS};
 use crate::builtins;
 use crate::config::{Config, Task};
-use crate::data::edit_pairs::{self, EditPair, EditPairs, EditPairsConfig, Split};
+use crate::data::config::DataConfig;
 use crate::data::jsonl;
-use crate::data::records::{Demonstration, Pair, PromptRecord, SetAside};
+use crate::data::records::SetAside;
+use crate::data::rows;
 use crate::error::{Error, Result};
 use crate::pipeline::Session;
+use crate::pipeline::atomic::write_atomic;
 use crate::pipeline::context::StageContext;
-use crate::pipeline::store::{Artifact, StageKey, sha256_of_file};
+use crate::pipeline::store::{Artifact, StageKey};
 use crate::sandbox::{self, ModelShape, SandboxConfig};
 use fit::Fit;
 
+/// What the stage says of the user's files.
+const REMARKS: &str = "remarks.json";
+
+/// What a user should know of what was read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Remarks {
+    /// What files were taken for and what they gave: said once, when they are read.
+    pub said: Vec<String>,
+    /// What makes results doubtful: sentences that stand beside every result.
+    pub warnings: Vec<String>,
+}
+
+impl Remarks {
+    /// Those of a data stage; none of the sandbox's.
+    ///
+    /// # Errors
+    /// A file that is there and cannot be read.
+    pub fn of(data: &Artifact) -> Result<Self> {
+        let path = data.file(REMARKS);
+        if !path.is_file() {
+            return Ok(Self::default());
+        }
+        let bytes = std::fs::read(&path).map_err(|error| Error::io("read", &path, &error))?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Error::input(format!("{} is damaged: {error}", path.display())))
+    }
+
+    fn write(&self, context: &StageContext<'_>) -> Result<()> {
+        for warning in &self.warnings {
+            context.observer.warn(warning);
+        }
+        let text = serde_json::to_vec_pretty(self)
+            .map_err(|error| Error::internal(format!("remarks do not serialise: {error}")))?;
+        write_atomic(&context.dir.join(REMARKS), &text)
+    }
+}
+
 /// The data of a configuration.
 pub fn obtain(session: &Session<'_>, config: &Config) -> Result<Artifact> {
-    match config.task {
-        Task::Sandbox => from_sandbox(session, config),
-        Task::EditPairs => from_file(session, config, config.edit_pairs()?),
+    let data = match config.task {
+        Task::Sandbox => from_sandbox(session, config)?,
+        Task::EditPairs => {
+            let data = config.files()?;
+            session.stage(config, "edit pairs", key(config, data)?, |context| {
+                edit_pairs::write(context, data, &edit_pairs::usable(config, data)?)
+            })?
+        }
+        Task::Preferences => {
+            let data = config.files()?;
+            session.stage(config, "preferences", key(config, data)?, |context| {
+                preferences::write(context, &preferences::usable(config, data)?)
+            })?
+        }
+    };
+    if data.fresh {
+        for text in Remarks::of(&data)?.said {
+            session.say(&text);
+        }
     }
+    Ok(data)
 }
 
 fn from_sandbox(session: &Session<'_>, config: &Config) -> Result<Artifact> {
@@ -50,107 +107,72 @@ fn from_sandbox(session: &Session<'_>, config: &Config) -> Result<Artifact> {
     })
 }
 
-/// The splits of a file follow from its ids, so that they are the same for every seed.
-fn from_file(session: &Session<'_>, config: &Config, data: &EditPairsConfig) -> Result<Artifact> {
-    let key = key(config, data)?;
-    session.stage(config, "edit pairs", key, |context| {
-        write_splits(context, &usable(config, data)?)
-    })
-}
-
-fn key(config: &Config, data: &EditPairsConfig) -> Result<StageKey> {
-    // The path says nothing about the content; the hash does.
-    let mapping = EditPairsConfig {
+/// What decides what the user's files give. No seed: the splits follow from ids and prompts, the same for every seed.
+fn key(config: &Config, data: &DataConfig) -> Result<StageKey> {
+    // A path says nothing about the content; the hashes do.
+    let mapping = DataConfig {
         path: PathBuf::new(),
+        demonstrations: data.demonstrations.mapping(),
+        preferences: data.preferences.mapping(),
+        prompts: data.prompts.mapping(),
+        evaluation: data.evaluation.mapping(),
         ..data.clone()
     };
+    let files = if config.task == Task::EditPairs {
+        rows::fingerprint(&data.path)?
+    } else {
+        let mut files = serde_json::Map::new();
+        for (table, file) in data.files() {
+            if file.is_there() {
+                files.insert(table.to_owned(), rows::fingerprint(&file.path)?);
+            }
+        }
+        files.into()
+    };
+    let turns = config.prompt_template.takes_turns();
     Ok(StageKey::new(
         "data",
         json!({
-            "file": sha256_of_file(&data.path)?,
+            "task": config.task,
+            "file": files,
             "mapping": mapping,
+            "turns": turns,
             "fit": Fit::key(config)?,
         }),
     ))
 }
 
-/// The key of a data stage that reads a file; `None` for data that are made.
-pub fn key_of_file(config: &Config) -> Result<Option<StageKey>> {
+/// The key of a data stage that reads files; `None` for data that are made.
+pub fn key_of_files(config: &Config) -> Result<Option<StageKey>> {
     match config.task {
         Task::Sandbox => Ok(None),
-        Task::EditPairs => key(config, config.edit_pairs()?).map(Some),
+        Task::EditPairs | Task::Preferences => key(config, config.files()?).map(Some),
     }
 }
 
-/// The rows that the data stage would set aside of a file; nothing is written, and no weights are read.
+/// The rows that the data stage would set aside of files; nothing is written, and no weights are read.
 ///
 /// # Errors
 /// Those of the stage.
 pub fn foresee(config: &Config) -> Result<Vec<SetAside>> {
     match config.task {
         Task::Sandbox => Ok(Vec::new()),
-        Task::EditPairs => Ok(usable(config, config.edit_pairs()?)?.set_aside),
+        Task::EditPairs => Ok(edit_pairs::usable(config, config.files()?)?.set_aside),
+        Task::Preferences => Ok(preferences::usable(config, config.files()?)?.set_aside),
     }
 }
 
-/// The pairs of a file that the model can take, in splits of which none is empty that has to have some.
-fn usable(config: &Config, data: &EditPairsConfig) -> Result<EditPairs> {
-    let mut pairs = edit_pairs::load(data, "".as_ref())?;
-    let fit = Fit::of(config)?;
-    fit.apply(&mut pairs)
-        .map_err(|error| error.context(data.path.display()))?;
-    for split in [Split::Reward, Split::Ppo, Split::Eval, Split::HeldOut] {
-        if pairs.of(split).is_empty() {
-            return Err(Error::input(format!(
-                "{}: no edit pairs are left for the split {split}; {} rows were set aside ({})",
-                data.path.display(),
-                pairs.set_aside.len(),
-                SetAside::counts(&pairs.set_aside)
-            ))
-            .hint("check data.original_field, data.edited_field and the prompt's keys, and data.splits"));
+/// Who wrote what policies are compared with, for sentences: the SFT model, or whoever wrote the outputs of a file.
+pub fn reference(config: &Config, data: &Artifact) -> String {
+    let evaluation = config.data.as_ref().map(|data| &data.evaluation);
+    match evaluation {
+        Some(file) if data.file(EVAL_REFERENCES).is_file() => {
+            if file.title.is_empty() {
+                format!("the outputs of {}", file.path.display())
+            } else {
+                file.title.clone()
+            }
         }
+        _ => "the SFT model".to_owned(),
     }
-    Ok(pairs)
-}
-
-fn write_splits(context: &StageContext<'_>, pairs: &EditPairs) -> Result<()> {
-    let demonstrations: Vec<Demonstration> = pairs
-        .of(Split::Sft)
-        .iter()
-        .map(
-            |EditPair {
-                 id,
-                 prompt,
-                 original,
-                 ..
-             }| Demonstration {
-                id: id.clone(),
-                prompt: prompt.clone(),
-                // The policy learns to answer as the unedited responses do: what edits would improve is there to be improved.
-                response: original.clone(),
-            },
-        )
-        .collect();
-    let write_prompts =
-        |name: &str, split: Split| jsonl::write(&context.dir.join(name), &prompts(pairs, split));
-    let write_pairs = |name: &str, split: Split| {
-        let pairs: Vec<Pair> = pairs.of(split).iter().map(EditPair::pair).collect();
-        jsonl::write(&context.dir.join(name), &pairs)
-    };
-    jsonl::write(&context.dir.join(DEMONSTRATIONS), &demonstrations)?;
-    write_prompts(REWARD_PROMPTS, Split::Reward)?;
-    write_prompts(PPO_PROMPTS, Split::Ppo)?;
-    write_prompts(EVAL_PROMPTS, Split::Eval)?;
-    write_pairs(EDITS, Split::Reward)?;
-    write_pairs(HELD_OUT_EDITS, Split::HeldOut)?;
-    write_pairs(JUDGE_EDITS, Split::Judge)?;
-    context.set_aside(&pairs.set_aside)
-}
-
-fn prompts(pairs: &EditPairs, split: Split) -> Vec<PromptRecord> {
-    let record = |pair: &EditPair| PromptRecord {
-        id: pair.id.clone(),
-        prompt: pair.prompt.clone(),
-    };
-    pairs.of(split).iter().map(record).collect()
 }

@@ -12,11 +12,13 @@ use finegrain_sdk::kinds::EditRequests;
 use serde_json::json;
 
 use super::{EDITS, HELD_OUT_EDITS, HELD_OUT_PAIRS, MODEL, PAIRS};
-use crate::config::{Config, EditorConfig, Task};
+use crate::config::{Config, EditorConfig};
 use crate::data::alignment::{AlignmentConfig, EditStatistics, align};
 use crate::data::jsonl::{self, Log};
 use crate::data::ragged::TextVec;
-use crate::data::records::{EditRecord, Outcome, Pair, PairSource, SetAside, SetAsideReason};
+use crate::data::records::{
+    EditRecord, Outcome, Pair, PairSource, SetAside, SetAsideReason, counted,
+};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::checkpoint;
@@ -27,20 +29,18 @@ use crate::pipeline::encoding::Encoder;
 use crate::pipeline::store::{Artifact, StageKey};
 use crate::plugins::EditorInstance;
 
-/// The edits of a configuration. `source` is the pairs stage in the sandbox and the data stage for a file of edits.
+/// The edits of a configuration. `source` has the pairs whose rejected responses are edited or, where a file is of edits, those.
 pub fn obtain(
     session: &Session<'_>,
     config: &Config,
     source: &Artifact,
     sft: &Artifact,
 ) -> Result<Artifact> {
-    let editor = match config.task {
-        Task::Sandbox => Some(
-            session
-                .registry
-                .editor(&config.editor.plugin, &config.editor.options)?,
-        ),
-        Task::EditPairs => None,
+    let editor = if config.task.has_editor() {
+        let editor = &config.editor;
+        Some(session.registry.editor(&editor.plugin, &editor.options)?)
+    } else {
+        None
     };
     let fingerprint = editor.as_ref().map(EditorInstance::fingerprint);
     let key = StageKey::new(
@@ -96,7 +96,7 @@ pub fn obtain(
                 ))
                 .hint(format!(
                     "the reasons are counted here: {}",
-                    SetAside::counts(&set_aside)
+                    counted(&set_aside)
                 )));
             }
             jsonl::write(&context.dir.join(to), &kept.pairs)?;

@@ -1,13 +1,14 @@
-//! The evaluation stage: the policy's responses against the SFT model's, on prompts that no other stage has seen.
+//! The evaluation stage: the policy's responses against a reference model's, on prompts that no other stage has seen. The
+//! reference is whoever wrote the outputs of the user's file or, where there are none, the SFT model.
 
 use finegrain_sdk::CallContext;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{EVAL_PROMPTS, sft};
+use super::{EVAL_PROMPTS, EVAL_REFERENCES, sft};
 use crate::config::{Config, JudgeConfig};
 use crate::data::jsonl;
-use crate::data::records::{PromptRecord, Record};
+use crate::data::records::{Demonstration, PromptRecord, Record};
 use crate::error::{Error, Result};
 use crate::eval::{Contest, Judge, Outcome, judge_both_orders};
 use crate::model::Llama;
@@ -23,7 +24,7 @@ pub struct JudgedSample {
     pub prompt: String,
     /// The policy's response.
     pub response: String,
-    /// The SFT model's response.
+    /// The reference's response.
     pub reference: String,
     /// What the judge said.
     pub outcome: Outcome,
@@ -110,8 +111,13 @@ pub fn obtain(
                 };
                 sampler.sample(context, &context.stream.child(name), &prompts, name)
             };
-            // The reference draws from a stream of its own, so that its responses are the same for every variant.
-            let theirs = sample(&reference, "reference")?;
+            let written = data.file(EVAL_REFERENCES);
+            let theirs = if written.is_file() {
+                outputs(&prompts, jsonl::read(&written)?)?
+            } else {
+                // The reference draws from a stream of its own, so that its responses are the same for every variant.
+                texts(&sample(&reference, "reference")?)
+            };
             let ours = sample(&policy, "policy")?;
             let judge = judge.open(context.device)?;
             let log = context.plugin_log();
@@ -139,7 +145,7 @@ pub fn obtain(
                 .map(|((prompt, (ours, theirs)), outcome)| JudgedSample {
                     prompt: prompt.prompt,
                     response: ours.text,
-                    reference: theirs.text,
+                    reference: theirs,
                     outcome,
                 })
                 .collect();
@@ -148,12 +154,33 @@ pub fn obtain(
     )
 }
 
+/// The written output for each prompt.
+fn outputs(prompts: &[PromptRecord], written: Vec<Demonstration>) -> Result<Vec<String>> {
+    let ids = |found: &Demonstration, prompt: &PromptRecord| found.id == prompt.id;
+    let together = prompts.len() == written.len()
+        && prompts
+            .iter()
+            .zip(&written)
+            .all(|(prompt, found)| ids(found, prompt));
+    if !together {
+        return Err(Error::internal(
+            "the outputs of the reference are not those of the prompts",
+        ));
+    }
+    Ok(written.into_iter().map(|row| row.response).collect())
+}
+
+/// The texts of samples.
+pub(super) fn texts(samples: &[Sampled]) -> Vec<String> {
+    samples.iter().map(|sample| sample.text.clone()).collect()
+}
+
 /// The judge's outcomes of responses against references, both orders.
 pub(super) fn judge_samples(
     judge: &dyn Judge,
     prompts: &[PromptRecord],
     responses: &[Sampled],
-    references: &[Sampled],
+    references: &[String],
     call: &CallContext<'_>,
 ) -> Result<Vec<Outcome>> {
     let contests: Vec<Contest<'_>> = prompts
@@ -163,7 +190,7 @@ pub(super) fn judge_samples(
             id: &prompt.id,
             prompt: &prompt.prompt,
             model: &response.text,
-            reference: &reference.text,
+            reference,
         })
         .collect();
     judge_both_orders(judge, &contests, call)

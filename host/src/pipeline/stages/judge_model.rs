@@ -1,7 +1,7 @@
-//! The judge's reward model, trained on edit pairs that no other stage sees.
+//! The judge's reward model, trained on pairs that no other stage sees: edits of a file of edits, preferences of a file of those.
 
-use super::{HELD_OUT_EDITS, JUDGE_EDITS, reward_model};
-use crate::config::Config;
+use super::{HELD_OUT_EDITS, HELD_OUT_PAIRS, JUDGE_EDITS, JUDGE_PAIRS, reward_model};
+use crate::config::{Config, Task};
 use crate::data::jsonl;
 use crate::data::records::Pair;
 use crate::error::{Error, Result};
@@ -15,8 +15,9 @@ pub fn obtain(
     data: &Artifact,
     sft: &Artifact,
 ) -> Result<Option<Artifact>> {
-    let asking: Vec<_> = [&config.judge, &config.annotator]
-        .into_iter()
+    let asking: Vec<_> = config
+        .judges()
+        .map(|(_, judge)| judge)
         .filter(|judge| judge.is_reward_model())
         .collect();
     let Some(first) = asking.first() else {
@@ -31,14 +32,19 @@ pub fn obtain(
         .registry
         .reward(&first.scheme.plugin, &first.scheme.options)?;
     let key = reward_model::key(config, "judge_model", &scheme, sft, data);
+    let (trained, tested) = match config.task {
+        Task::Preferences => (JUDGE_PAIRS, HELD_OUT_PAIRS),
+        Task::Sandbox | Task::EditPairs => (JUDGE_EDITS, HELD_OUT_EDITS),
+    };
     session
         .stage(config, "the judge's reward model", key, |context| {
-            let train: Vec<Pair> = jsonl::read(&data.file(JUDGE_EDITS))?;
+            let train: Vec<Pair> = jsonl::read(&data.file(trained))?;
             if train.is_empty() {
-                return Err(Error::input("no edit pairs are left for the judge")
-                    .hint("raise data.splits.judge"));
+                return Err(
+                    Error::input("no pairs are left for the judge").hint("raise data.splits.judge")
+                );
             }
-            let held_out: Vec<Pair> = jsonl::read(&data.file(HELD_OUT_EDITS))?;
+            let held_out: Vec<Pair> = jsonl::read(&data.file(tested))?;
             reward_model::train_on(context, config, &scheme, sft, &train, &held_out)
         })
         .map(Some)

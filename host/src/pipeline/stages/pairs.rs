@@ -21,7 +21,7 @@ use crate::pipeline::sampling::{Sampled, Sampler};
 use crate::pipeline::store::{Artifact, StageKey};
 use crate::pipeline::{Session, judges};
 
-/// The pairs of a configuration.
+/// The pairs of a configuration whose task ranks samples.
 pub fn obtain(
     session: &Session<'_>,
     config: &Config,

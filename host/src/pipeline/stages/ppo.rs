@@ -130,7 +130,7 @@ pub fn obtain(
             };
             sampler.sample(context, place, &watched, "")
         };
-        let references = sample(&reference, &stream.child("reference"))?;
+        let references = evaluate::texts(&sample(&reference, &stream.child("reference"))?);
         let log = context.plugin_log();
         let mut evaluate = |step: u64, policy: &Llama| {
             let call = context.call("judge", step, &log);

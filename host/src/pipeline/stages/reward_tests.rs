@@ -30,7 +30,7 @@ pub const MARKED: &str = "marked.jsonl";
 const MICRO_BATCH_TOKENS: usize = 4096;
 
 /// A response with the reward head's score and the reward for PPO at every token, and a mark where the token is defective
-/// (sandbox) or was changed by the edit (a file of edits).
+/// (sandbox) or was changed by the edit (other tasks).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MarkedTokens {
     /// The pair's id.
@@ -217,7 +217,7 @@ impl<'a> Tester<'a> {
                     Task::Sandbox => {
                         sandbox::defect_marks(&self.tokenizer, &pair.prompt, &ids.rejected)?
                     }
-                    Task::EditPairs => ids.rejected_changed,
+                    Task::EditPairs | Task::Preferences => ids.rejected_changed,
                 };
                 Ok(MarkedTokens {
                     id: pair.id.clone(),

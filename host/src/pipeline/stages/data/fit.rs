@@ -1,11 +1,15 @@
 //! Rows of a file against the model that they are for, before anything is trained: a row that would end the run when it is drawn,
 //! hours later, is set aside at once. Tokenizer and sizes are enough; weights are not read.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
-use crate::config::Config;
-use crate::data::edit_pairs::{EditPair, EditPairs, Split};
-use crate::data::records::SetAside;
+use crate::config::{Config, Task};
+use crate::data::edit_pairs::{EditPair, EditPairs};
+use crate::data::preferences::Preferences;
+use crate::data::records::{Demonstration, Pair, PromptRecord, SetAside};
+use crate::data::splits::Split;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::LlamaConfig;
@@ -47,34 +51,106 @@ impl<'c> Fit<'c> {
     ///
     /// # Errors
     /// A split of which nothing is left; a prompt that the template refuses.
-    pub(super) fn apply(&self, pairs: &mut EditPairs) -> Result<()> {
-        let encoder = Encoder::new(&self.tokenizer, &self.config.prompt_template, &self.sizes);
+    pub(super) fn edit_pairs(&self, pairs: &mut EditPairs) -> Result<()> {
         for (split, rows) in &mut pairs.splits {
-            let mut first = None;
-            let mut kept = Vec::with_capacity(rows.len());
-            for pair in std::mem::take(rows) {
-                let refused = encoder.refuses(
-                    &pair.id,
-                    &pair.prompt,
-                    &responses(*split, &pair),
-                    sampled(self.config, *split),
-                )?;
-                match refused {
-                    None => kept.push(pair),
-                    Some((reason, detail)) => {
-                        let row = SetAside::new(pair.id, reason, detail);
-                        first.get_or_insert_with(|| row.clone());
-                        pairs.set_aside.push(row);
-                    }
-                }
-            }
-            if let (true, Some(row)) = (kept.is_empty(), first) {
-                return Err(nothing_left(self.config, *split, &row));
-            }
-            *rows = kept;
+            let view = |pair: &EditPair| Row {
+                name: pair.id.clone(),
+                prompt: pair.prompt.clone(),
+                responses: responses(*split, pair),
+            };
+            self.sift(*split, rows, view, &mut pairs.set_aside)?;
         }
         Ok(())
     }
+
+    /// The same of preference files. A reference model's output is judged and goes through no model, so it may be of any length.
+    ///
+    /// # Errors
+    /// As [`Fit::edit_pairs`].
+    pub(super) fn preferences(&self, read: &mut Preferences) -> Result<()> {
+        let set_aside = &mut read.set_aside;
+        let imitated = |row: &Demonstration| Row {
+            name: format!("demonstrations:{}", row.id),
+            prompt: row.prompt.clone(),
+            responses: vec![(row.response.clone(), true)],
+        };
+        self.sift(Split::Sft, &mut read.demonstrations, imitated, set_aside)?;
+        for (split, rows) in &mut read.pairs {
+            let compared = |pair: &Pair| Row {
+                name: format!("preferences:{}", pair.id),
+                prompt: pair.prompt.clone(),
+                responses: vec![
+                    (pair.rejected.clone(), pair.rejected_ended),
+                    (pair.chosen.clone(), pair.chosen_ended),
+                ],
+            };
+            self.sift(*split, rows, compared, set_aside)?;
+        }
+        let sampled_from = |table: &'static str| {
+            move |row: &PromptRecord| Row {
+                name: format!("{table}:{}", row.id),
+                prompt: row.prompt.clone(),
+                responses: Vec::new(),
+            }
+        };
+        self.sift(
+            Split::Ppo,
+            &mut read.prompts,
+            sampled_from("prompts"),
+            set_aside,
+        )?;
+        let of_evaluation = sampled_from("evaluation");
+        self.sift(Split::Eval, &mut read.evaluation, of_evaluation, set_aside)?;
+        let left: HashSet<&str> = read.evaluation.iter().map(|row| &*row.id).collect();
+        read.references.retain(|row| left.contains(&*row.id));
+        Ok(())
+    }
+
+    /// Leaves the rows of a split that the model can take.
+    fn sift<T>(
+        &self,
+        split: Split,
+        rows: &mut Vec<T>,
+        view: impl Fn(&T) -> Row,
+        set_aside: &mut Vec<SetAside>,
+    ) -> Result<()> {
+        let encoder = Encoder::new(&self.tokenizer, &self.config.prompt_template, &self.sizes);
+        let mut first = None;
+        let mut kept = Vec::with_capacity(rows.len());
+        for row in std::mem::take(rows) {
+            let Row {
+                name,
+                prompt,
+                responses,
+            } = view(&row);
+            let responses: Vec<(&str, bool)> = responses
+                .iter()
+                .map(|(text, ended)| (&**text, *ended))
+                .collect();
+            match encoder.refuses(&name, &prompt, &responses, sampled(self.config, split))? {
+                None => kept.push(row),
+                Some((reason, detail)) => {
+                    let row = SetAside::new(name, reason, detail);
+                    first.get_or_insert_with(|| row.clone());
+                    set_aside.push(row);
+                }
+            }
+        }
+        if let (true, Some(row)) = (kept.is_empty(), first) {
+            return Err(nothing_left(self.config, split, &row));
+        }
+        *rows = kept;
+        Ok(())
+    }
+}
+
+/// What is measured of a row.
+struct Row {
+    /// Its id, with its table in front where several files number their rows each on its own.
+    name: String,
+    prompt: String,
+    /// Responses, and whether EOS ends them.
+    responses: Vec<(String, bool)>,
 }
 
 fn nothing_left(config: &Config, split: Split, row: &SetAside) -> Error {
@@ -93,8 +169,8 @@ fn nothing_left(config: &Config, split: Split, row: &SetAside) -> Error {
 }
 
 /// The responses of the data that a split is used with.
-fn responses(split: Split, pair: &EditPair) -> Vec<(&str, bool)> {
-    let (original, edited) = ((&*pair.original, true), (&*pair.edited, true));
+fn responses(split: Split, pair: &EditPair) -> Vec<(String, bool)> {
+    let (original, edited) = ((pair.original.clone(), true), (pair.edited.clone(), true));
     match split {
         Split::Sft => vec![original],
         Split::Reward | Split::HeldOut | Split::Judge => vec![original, edited],
@@ -109,7 +185,8 @@ fn sampled(config: &Config, split: Split) -> Option<(usize, &'static str)> {
         "evaluation.sampling.max_new_tokens",
     );
     match split {
-        // Pairs are sampled for these prompts, and checkpoints are judged on them.
+        // Checkpoints are judged on these prompts; and pairs are sampled for them, unless a file has them.
+        Split::Reward if config.task == Task::Preferences => Some(evaluation),
         Split::Reward => {
             let pairs = config.pairs.sampling.max_new_tokens;
             Some(evaluation.max((pairs, "pairs.sampling.max_new_tokens")))

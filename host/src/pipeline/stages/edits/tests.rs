@@ -92,6 +92,7 @@ fn a_failure_is_asked_again_and_too_many_end_the_stage() {
             rejected_ended: true,
             flipped: false,
             source: PairSource::Pairs,
+            sampled: None,
         })
         .collect();
     let registry = Registry::built_in().unwrap();
@@ -138,6 +139,7 @@ fn a_few_failures_are_set_aside_with_their_reason() {
             rejected_ended: true,
             flipped: false,
             source: PairSource::Pairs,
+            sampled: None,
         });
         let outcome = |i: usize| {
             if i < failed {

@@ -36,6 +36,12 @@ impl Split {
         Self::Judge,
         Self::HeldOut,
     ];
+
+    /// What something is trained on that is measured afterwards, and the prompts by which checkpoints are chosen.
+    pub const TRAINING: [Self; 3] = [Self::Sft, Self::Reward, Self::Ppo];
+
+    /// What something is measured with: the judge, whose training must not see the policy's, is one of the measures.
+    pub const TESTING: [Self; 3] = [Self::Eval, Self::HeldOut, Self::Judge];
 }
 
 impl fmt::Display for Split {
