@@ -49,7 +49,7 @@ fn left(split: Split, rows: Vec<EditPair>) -> Result<(Vec<String>, Vec<SetAside>
     let config = config(dir.path());
     let mut pairs = EditPairs::default();
     pairs.splits.insert(split, rows);
-    Fit::of(&config)?.apply(&mut pairs)?;
+    Fit::of(&config)?.edit_pairs(&mut pairs)?;
     let kept = pairs.of(split).iter().map(|pair| pair.id.clone());
     Ok((kept.collect(), pairs.set_aside))
 }
