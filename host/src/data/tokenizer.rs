@@ -99,7 +99,7 @@ impl Tokenizer {
             eos,
             vocab_size: most.map_or(0, |id| id as usize + 1),
             inside: Inside::of(&inner)?,
-            names: Names::of(&inner, [bos, eos])?,
+            names: Names::of(&inner, [bos, eos]),
             opening: ids::opening(&inner)?,
             special,
             chat,

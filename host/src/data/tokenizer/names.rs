@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokenizers::{AddedVocabulary, OffsetReferential, OffsetType};
 
-use super::failed;
 use crate::error::{Error, Result};
 
 /// Unicode's characters that no text holds: candidates for the sign.
@@ -40,7 +39,7 @@ pub(super) struct Names {
 
 impl Names {
     /// The names of a tokenizer that takes them for text; `ends` are BOS and EOS, which need not be declared special.
-    pub(super) fn of(inner: &tokenizers::Tokenizer, ends: [u32; 2]) -> Result<Self> {
+    pub(super) fn of(inner: &tokenizers::Tokenizer, ends: [u32; 2]) -> Self {
         let mut finder = inner.get_added_vocabulary().clone();
         finder.set_encode_special_tokens(false);
         let (mut all, mut control) = (BTreeMap::new(), BTreeSet::from(ends));
@@ -58,16 +57,16 @@ impl Names {
             ends.iter()
                 .filter_map(|&id| Some((inner.id_to_token(id)?, id))),
         );
-        let unknown = inner
-            .encode_fast(UNHEARD_OF, false)
-            .map_err(|error| failed("encode a text", &error))?;
-        control.retain(|id| ends.contains(id) || !unknown.get_ids().contains(id));
-        Ok(Self {
+        // A tokenizer without a token for it refuses such a text.
+        let unknown = inner.encode_fast(UNHEARD_OF, false);
+        let unknown = unknown.map_or_else(|_| Vec::new(), |found| found.get_ids().to_vec());
+        control.retain(|id| ends.contains(id) || !unknown.contains(id));
+        Self {
             all,
             control,
             normalized,
             finder,
-        })
+        }
     }
 
     /// Whether an id is one that no text may become.

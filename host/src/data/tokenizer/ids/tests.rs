@@ -317,6 +317,19 @@ fn a_word_that_is_a_special_token_cannot_be_read_as_text() {
 }
 
 #[test]
+fn a_tokenizer_that_refuses_unknown_words_reads_those_it_knows() {
+    let words = ["<unk>", "<s>", "</s>", "the"].iter().zip(0..);
+    let vocab: serde_json::Map<String, Value> = words
+        .map(|(word, id)| ((*word).to_owned(), json!(id)))
+        .collect();
+    let model = json!({"type": "WordLevel", "vocab": vocab, "unk_token": "[gone]"});
+    let space = json!({"type": "WhitespaceSplit"});
+    let tokenizer = tokenizer(Value::Null, space, Value::Null, model);
+    assert_eq!(tokenizer.encode("the the").unwrap(), [3, 3]);
+    assert!(tokenizer.encode("the sea").is_err());
+}
+
+#[test]
 fn the_words_of_the_sandbox_keep_their_ids() {
     let tokenizer = sandbox::tokenizer().unwrap();
     let (prompt, text) = (
