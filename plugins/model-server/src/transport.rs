@@ -135,7 +135,10 @@ impl Transport {
             Err(text) if status != 200 => text,
             Err(_) => return lost(true, "the answer is no UTF-8".to_owned()),
         };
-        let (parts, _) = response.into_parts();
+        let (mut parts, _) = response.into_parts();
+        for value in parts.headers.values_mut() {
+            self.key.blot_header(value);
+        }
         Received::Reply {
             status,
             headers: parts.headers,
