@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The first wait.
 const FIRST: Duration = Duration::from_millis(500);
 /// The longest wait of our own.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// The wait before try `again` (1 is the first repetition): it doubles, and half of it is drawn by `random` in [0, 1) so that
 /// workers do not come back together. What the server asked for is the least; the drawn part comes on top of it.

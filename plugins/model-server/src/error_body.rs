@@ -58,7 +58,7 @@ impl ErrorBody {
     }
 }
 
-/// A text or a number as text; a list or an object as JSON, as FastAPI writes details.
+/// A text or a number as text; a list or an object as JSON, as `FastAPI` writes details.
 fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),

@@ -91,6 +91,17 @@ impl Key {
             _ => Cow::Borrowed(text),
         }
     }
+
+    /// The same for the value of a header, some of which go into messages and records.
+    pub(crate) fn blot_header(&self, value: &mut HeaderValue) {
+        if let Ok(text) = value.to_str()
+            && let Cow::Owned(blotted) = self.blot(text)
+        {
+            // A header's text with other ASCII in a part of it is a header's text.
+            *value = HeaderValue::from_str(&blotted)
+                .unwrap_or_else(|_| HeaderValue::from_static(BLOTTED));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -118,6 +129,9 @@ mod tests {
         let key = Key(Some(SecretString::from("sk-very-secret")));
         assert_eq!(key.blot("wrong key sk-very-secret!"), "wrong key [key]!");
         assert_eq!(key.blot("nothing"), "nothing");
+        let mut repeated = HeaderValue::from_static("id sk-very-secret");
+        key.blot_header(&mut repeated);
+        assert_eq!(repeated, "id [key]");
         let header = key.header("Bearer ").unwrap().unwrap();
         assert!(!format!("{header:?}").contains("secret"));
     }

@@ -195,6 +195,10 @@ pub struct Settled {
 
 /// What follows an answer with a text.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, and taken apart at once"
+)]
 pub enum Step {
     /// Nothing: the row is done.
     Done,

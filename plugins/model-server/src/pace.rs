@@ -137,8 +137,9 @@ impl State {
     /// How long a request has to wait at least; `None` where it may leave.
     fn wait(&mut self, tokens: u64, random: f64, now: Duration) -> Option<Duration> {
         let until = self.paused_until + jitter(self.pause, random);
-        if self.pause > Duration::ZERO && now < until {
-            return Some(until - now);
+        let left = until.saturating_sub(now);
+        if left > Duration::ZERO {
+            return Some(left);
         }
         if self.under_way >= self.concurrency.limit() {
             return Some(LOOK);

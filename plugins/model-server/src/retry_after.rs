@@ -52,7 +52,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = text(headers, "retry-after")?;
     match value.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
-        Err(_) => until(httpdate::parse_http_date(value).ok()?, now),
+        Err(_) => Some(until(httpdate::parse_http_date(value).ok()?, now)),
     }
 }
 
@@ -61,15 +61,15 @@ fn reset_in(value: &str, now: SystemTime) -> Option<Duration> {
     match value.parse::<Timestamp>() {
         Ok(moment) => {
             let since = Duration::try_from(moment.as_duration()).ok()?;
-            until(SystemTime::UNIX_EPOCH + since, now)
+            Some(until(SystemTime::UNIX_EPOCH + since, now))
         }
         Err(_) => span(value),
     }
 }
 
 /// The time from now on; none where the moment has passed.
-fn until(moment: SystemTime, now: SystemTime) -> Option<Duration> {
-    Some(moment.duration_since(now).unwrap_or(Duration::ZERO))
+fn until(moment: SystemTime, now: SystemTime) -> Duration {
+    moment.duration_since(now).unwrap_or(Duration::ZERO)
 }
 
 /// A span of hours, minutes, seconds and milliseconds, or of seconds without a unit.
@@ -102,6 +102,9 @@ mod tests {
     use super::*;
     use ureq::http::{HeaderName, HeaderValue};
 
+    /// Headers, and the seconds that they mean.
+    type Case<'a> = (&'a [(&'a str, &'a str)], Option<f64>);
+
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         pairs
             .iter()
@@ -118,7 +121,7 @@ mod tests {
     fn every_way_to_say_it_is_understood() {
         // 1994-11-06 08:49:37 UTC.
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-        let cases: [(&[(&str, &str)], Option<f64>); 12] = [
+        let cases: [Case<'_>; 12] = [
             (&[("retry-after", "7")], Some(7.0)),
             (&[("retry-after", "0.5")], Some(0.5)),
             (

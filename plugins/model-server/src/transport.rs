@@ -15,7 +15,7 @@ use crate::server::Server;
 /// To find a host's address, and to open a connection to it.
 const CONNECT: Duration = Duration::from_secs(10);
 /// For all of a request beyond the wait for its answer.
-const BEYOND: Duration = Duration::from_secs(60);
+const BEYOND: Duration = Duration::from_mins(1);
 /// The largest response; an answer of 128 000 tokens has about a megabyte.
 const LARGEST: u64 = 64 << 20;
 
@@ -135,7 +135,10 @@ impl Transport {
             Err(text) if status != 200 => text,
             Err(_) => return lost(true, "the answer is no UTF-8".to_owned()),
         };
-        let (parts, _) = response.into_parts();
+        let (mut parts, _) = response.into_parts();
+        for value in parts.headers.values_mut() {
+            self.key.blot_header(value);
+        }
         Received::Reply {
             status,
             headers: parts.headers,
@@ -254,8 +257,24 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_certificates_without_any_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("roots.pem");
+        let path = path.to_str().unwrap();
+        assert!(
+            certificates(path)
+                .unwrap_err()
+                .message
+                .contains("roots.pem")
+        );
+        fs::write(path, "no certificate").unwrap();
+        let error = certificates(path).unwrap_err();
+        assert!(error.message.contains("no certificate in it"), "{error}");
+    }
+
+    #[test]
     fn a_request_that_waits_is_ended_by_shutdown() {
-        let server = TestServer::start(|_| Act::Stall(Duration::from_secs(60))).unwrap();
+        let server = TestServer::start(|_| Act::Stall(Duration::from_mins(1))).unwrap();
         let transport = transport(&server.url());
         let start = Instant::now();
         thread::scope(|scope| {

@@ -12,7 +12,7 @@ use crate::outcome::{Failure, FailureKind};
 use crate::retry_after::{text, wait};
 
 /// A wait longer than this ends the call: nobody sits in front of it.
-pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
 /// What a reply means.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,7 +71,9 @@ pub(crate) fn verdict(
         return Verdict::Stop(format!("the account has no money left: {said}"));
     }
     match text(headers, "x-should-retry") {
-        Some("true") if status != 429 => return retry(gave_up(status)),
+        Some("true") if matches!(status, 400 | 408 | 409 | 422 | 500..) => {
+            return retry(gave_up(status));
+        }
         Some("false") if matches!(status, 408 | 409 | 500..) => return row(FailureKind::Rejected),
         _ => {}
     }
@@ -113,7 +115,9 @@ fn words(status: u16, headers: &HeaderMap, error: &ErrorBody) -> String {
         .or_else(|| text(headers, "x-request-id"))
         .or(error.request_id.as_deref());
     if let Some(id) = id {
-        said += &format!(" (request {id})");
+        said += " (request ";
+        said += id;
+        said += ")";
     }
     said
 }

@@ -74,8 +74,8 @@ fn said(folder: &Path, text: &str) -> Option<Reply> {
     Some(record.read().unwrap().reply)
 }
 
-fn text(text: &str) -> Option<Reply> {
-    Some(Reply::Text(text.to_owned()))
+fn text(text: &str) -> Reply {
+    Reply::Text(text.to_owned())
 }
 
 fn only_file(folder: &Path) -> std::path::PathBuf {
@@ -134,7 +134,7 @@ fn a_kept_answer_is_found_by_the_next_process() {
     );
     keep(&layer, "a", "Mars");
     assert!(layer.find(&key_of("a")).unwrap().is_some());
-    assert_eq!(said(dir.path(), "a"), text("Mars"));
+    assert_eq!(said(dir.path(), "a"), Some(text("Mars")));
     assert_eq!(said(dir.path(), "b"), None);
 }
 
@@ -200,7 +200,7 @@ fn the_first_kept_answer_wins_whatever_the_names_of_the_files() {
     keep(&one, "other", "-");
     keep(&two, "a", "first");
     keep(&one, "a", "second");
-    assert_eq!(said(dir.path(), "a"), text("first"));
+    assert_eq!(said(dir.path(), "a"), Some(text("first")));
     let verified = Folder::open(dir.path()).unwrap().verify().unwrap();
     assert_eq!((verified.sound, verified.surplus), (3, 1));
 }
@@ -278,13 +278,10 @@ fn a_forgotten_answer_is_asked_again_and_the_new_one_counts() {
     assert!(folder.list().unwrap().is_empty());
     assert_eq!(said(dir.path(), "a"), None);
     keep(&Layer::open(dir.path()).unwrap(), "a", "Venus");
-    assert_eq!(said(dir.path(), "a"), text("Venus"));
+    assert_eq!(said(dir.path(), "a"), Some(text("Venus")));
     let folder = Folder::open(dir.path()).unwrap();
     assert_eq!(folder.show(&key_of("a")).unwrap().len(), 1);
-    assert_eq!(
-        folder.list().unwrap()[0].reply,
-        Ok(Reply::Text("Venus".to_owned()))
-    );
+    assert_eq!(folder.list().unwrap()[0].reply, Ok(text("Venus")));
 }
 
 #[test]

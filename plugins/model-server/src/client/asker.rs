@@ -22,6 +22,7 @@ use crate::prices::Price;
 use crate::question::Question;
 use crate::retry_after::{exhausted, text};
 use crate::transport::{Received, Transport};
+use crate::usd::Usd;
 use crate::verdict::{LONGEST_WAIT, Verdict, verdict};
 
 /// How often a request is sent again that may have been paid. Each time may be paid too.
@@ -215,7 +216,7 @@ impl<'a> Asker<'a> {
                     tier: Api::tier(&value).map(str::to_owned),
                     input_tokens: read.usage.map(|usage| usage.input),
                     output_tokens: read.usage.map(|usage| usage.output),
-                    picodollars: usd.map(|usd| usd.pico()),
+                    picodollars: usd.map(Usd::pico),
                     tries: tries.sent,
                     possibly_paid: tries.paid,
                     started: started.to_string(),

@@ -9,8 +9,9 @@ use finegrain_sdk::{Error, Result};
 use super::Call;
 use crate::answers::{Asked, Record, key};
 use crate::api::{Api, Body};
-use crate::outcome::Answer;
+use crate::outcome::{Answer, Usage};
 use crate::question::Question;
+use crate::usd::Usd;
 
 /// A question in one of the forms that its body can have, with its key.
 pub(crate) struct Form {
@@ -32,7 +33,7 @@ impl Accounted {
             return;
         }
         let lost = call.layer.as_ref().map(|layer| layer.lost(key));
-        let paid = record.and_then(Record::usd);
+        let paid = record.and_then(|record| cost(call, record));
         let sum = lost.unwrap_or_default().plus(paid.unwrap_or_default());
         call.budget.count(sum);
     }
@@ -75,6 +76,18 @@ impl Form {
             .map_err(|what| Error::plugin(format!("kept answer {}: {what}", record.key)))?;
         Ok(Some(answer(api, &record, &value, true)))
     }
+}
+
+/// What a kept answer cost; by the price of today where none was known then.
+fn cost(call: &Call<'_>, record: &Record) -> Option<Usd> {
+    record.usd().or_else(|| {
+        let usage = Usage {
+            input: record.input_tokens?,
+            output: record.output_tokens?,
+            ..Usage::default()
+        };
+        Some(call.server.price_today()?.of(usage, false))
+    })
 }
 
 /// The kept answer to a question in any of its forms; the budget learns what its requests have cost before.

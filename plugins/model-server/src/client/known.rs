@@ -99,7 +99,7 @@ fn missing_at(call: &Call<'_>, row: &Row, rows: usize) -> Error {
              to ask for them",
             row.question.id
         ))
-        .at_row(row.row),
+        .at_row(row.number),
         Err(error) => error,
     }
 }

@@ -16,7 +16,7 @@ const MOST_TOKENS: u32 = 1_000_000;
 #[derive(Debug)]
 pub(crate) struct Row {
     /// Which.
-    pub(crate) row: usize,
+    pub(crate) number: usize,
     /// The question that is open.
     pub(crate) question: Question,
     tries: Vec<Answer>,
@@ -43,7 +43,7 @@ impl Row {
     pub(crate) fn begin(call: &Call<'_>, row: usize) -> Result<Self> {
         let question = (call.caller.first)(row).map_err(|error| error.at_row(row))?;
         Ok(Self {
-            row,
+            number: row,
             question,
             tries: Vec::new(),
             grown: false,
@@ -65,7 +65,7 @@ impl Row {
             return self.fail(Failure::new(FailureKind::AskedTwice, ""));
         }
         match reply {
-            Reply::Text(text) => match (call.caller.next)(self.row, &self.tries) {
+            Reply::Text(text) => match (call.caller.next)(self.number, &self.tries) {
                 Step::Done => self.end(End::Text(text)),
                 Step::Ask(question) => {
                     self.question = question;

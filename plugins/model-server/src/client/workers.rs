@@ -112,7 +112,7 @@ fn work(
         };
         let row = match &open {
             Open::Fresh(row) => *row,
-            Open::Later(state) => state.row,
+            Open::Later(state) => state.number,
         };
         let settled = match guarded(|| ask_row(call, asker, open)) {
             Ok(Some(settled)) => settled,
@@ -141,7 +141,7 @@ fn ask_row(call: &Call<'_>, asker: &Asker<'_>, open: Open) -> Option<Settled> {
         },
     };
     loop {
-        let next = match asker.answer(state.row, &state.question) {
+        let next = match asker.answer(state.number, &state.question) {
             Ok(answer) => state.take(call, answer),
             Err(NoAnswer::Failed(failure)) => state.fail(failure),
             Err(NoAnswer::Stopped) => return None,

@@ -60,7 +60,10 @@ impl Act {
             } => {
                 let mut text = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n", body.len());
                 for (name, value) in headers {
-                    text += &format!("{name}: {value}\r\n");
+                    text += name;
+                    text += ": ";
+                    text += value;
+                    text += "\r\n";
                 }
                 text += "\r\n";
                 text += body;

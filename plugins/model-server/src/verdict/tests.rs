@@ -229,8 +229,15 @@ fn a_server_that_says_whether_to_retry_is_heeded() {
         word(&judge(400, &[("x-should-retry", "true")], "")),
         "retry"
     );
-    assert_eq!(
-        word(&judge(429, &[("x-should-retry", "true")], "")),
-        "pause"
-    );
+    for (status, expected) in [
+        (429, "pause"),
+        (401, "stop"),
+        (307, "stop"),
+        (413, "row too large"),
+    ] {
+        assert_eq!(
+            word(&judge(status, &[("x-should-retry", "true")], "")),
+            expected
+        );
+    }
 }

@@ -76,7 +76,7 @@ fn bill(requests: &[Seen]) -> Usd {
     let billed = requests.iter().filter(|seen| {
         let row: u64 = seen.text().trim_start_matches("question ").parse().unwrap();
         let draw = draw(seen);
-        row % 100 == 8 || (row % 100 != 7 && (draw < 100 || draw >= 200))
+        row % 100 == 8 || (row % 100 != 7 && !(100..200).contains(&draw))
     });
     Usd::from_pico(ANSWER.pico() * billed.count() as u64)
 }

@@ -66,6 +66,28 @@ fn the_call_ends_before_the_cap_and_goes_on_with_a_higher_one() {
 }
 
 #[test]
+fn answers_from_before_there_was_a_price_count_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let answers = dir.path().join("answers");
+    let server = TestServer::start(|seen| says(seen.text())).unwrap();
+    let unpriced = ServerOptions {
+        max_tokens: 64,
+        concurrency: 1,
+        ..options(&server)
+    };
+    call(&claude(&unpriced), 5, Some(&answers));
+    let priced = ServerOptions {
+        prices: Some(prices(dir.path())),
+        // Five answers are 0.001, and what one can cost at most is some 0.0015.
+        budget_usd: Some(0.0026),
+        ..unpriced
+    };
+    let called = call(&claude(&priced), 30, Some(&answers));
+    assert!(called.error().contains("budget"), "{}", called.error());
+    assert_eq!(server.count(), 6);
+}
+
+#[test]
 fn a_budget_without_a_price_is_refused() {
     let options = ServerOptions {
         model: "no-such-model".to_owned(),
