@@ -43,12 +43,15 @@ pub(crate) fn run(call: &Call<'_>, pending: Pending, sink: &mut Sink<'_>) -> Res
                 .name(format!("ask-{number}"))
                 .stack_size(STACK)
                 .spawn_scoped(scope, move || work(call, asker, queue, &sender));
-            // Fewer workers do the work too; none cannot.
-            if let Err(error) = started
-                && number == 0
-            {
-                call.stop
-                    .set(Error::plugin(format!("cannot start a thread: {error}")));
+            if let Err(error) = started {
+                // Fewer workers do the work too; none cannot.
+                let what = format!("cannot start thread {number} of {workers}: {error}");
+                if number == 0 {
+                    call.stop.set(Error::plugin(what));
+                } else {
+                    call.context.log(LogLevel::Warn, &what);
+                }
+                break;
             }
         }
         drop(sender);

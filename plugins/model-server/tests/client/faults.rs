@@ -1,5 +1,6 @@
 //! Faults of servers and networks.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use finegrain_model_server::Step;
@@ -85,25 +86,27 @@ fn a_row_that_the_server_rejects_fails_alone_and_is_not_kept() {
 
 #[test]
 fn a_refusal_for_limits_holds_everyone_as_long_as_the_server_says() {
-    let start = Instant::now();
+    let came = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&came);
     let server = TestServer::start(move |seen| {
-        if start.elapsed() < Duration::from_millis(300) && seen.number >= 4 {
+        noted.lock().unwrap().push(Instant::now());
+        if (10..14).contains(&seen.number) {
             let error = anthropic_error("rate_limit_error", "slow down");
             return Act::reply(429, error).with("retry-after-ms", "400");
         }
-        Act::After(Duration::from_millis(2), Box::new(says(seen.text())))
+        Act::After(Duration::from_millis(5), Box::new(says(seen.text())))
     })
     .unwrap();
     let called = call(&claude(&options(&server)), 40, None);
     assert_eq!(called.settled.len(), 40);
-    assert!(start.elapsed() >= Duration::from_millis(400));
-    // Those that were under way, and nobody during the pause.
-    assert!(
-        called.summary().retries <= 8,
-        "{}",
-        called.summary().retries
+    assert_eq!(
+        (called.summary().retries, called.summary().possibly_paid),
+        (4, 0)
     );
-    assert_eq!(called.summary().possibly_paid, 0);
+    // Between those that were under way and the next there is the pause.
+    let came = came.lock().unwrap();
+    let longest = came.windows(2).map(|pair| pair[1] - pair[0]).max();
+    assert!(longest >= Some(Duration::from_millis(390)), "{longest:?}");
 }
 
 #[test]

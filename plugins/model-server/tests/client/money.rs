@@ -7,6 +7,7 @@ use std::time::Duration;
 use finegrain_model_server::options::{AnthropicOptions, ServerOptions};
 use finegrain_model_server::testing::{Act, TestServer};
 use finegrain_model_server::{Server, Usd};
+use finegrain_sdk::serde_json::json;
 
 use crate::support::{MODEL, call, claude, options, says};
 
@@ -85,6 +86,37 @@ fn answers_from_before_there_was_a_price_count_too() {
     let called = call(&claude(&priced), 30, Some(&answers));
     assert!(called.error().contains("budget"), "{}", called.error());
     assert_eq!(server.count(), 6);
+}
+
+#[test]
+fn a_request_that_a_killed_process_had_under_way_counts_at_its_most() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = TestServer::start(|seen| says(seen.text())).unwrap();
+    let options = ServerOptions {
+        max_tokens: 64,
+        prices: Some(prices(dir.path())),
+        budget_usd: Some(0.0026),
+        ..options(&server)
+    };
+    let key = call(&claude(&options), 1, None).settled[&0].tries[0]
+        .key
+        .clone();
+    let sent = json!({"v": 1, "line": "sent", "id": "0/0", "key": key, "picodollars": 2_000_000_000_u64, "at": ""});
+    let answers = dir.path().join("answers");
+    fs::create_dir(&answers).unwrap();
+    fs::write(answers.join("0.jsonl"), format!("{sent}\n")).unwrap();
+    // 0.002 may be paid, and the next may cost 0.0015.
+    let called = call(&claude(&options), 1, Some(&answers));
+    assert!(
+        called.error().contains("$0.002000 is spent"),
+        "{}",
+        called.error()
+    );
+    assert_eq!(server.count(), 1);
+    // It turns out to have been free.
+    let unpaid = json!({"v": 1, "line": "unpaid", "id": "0/0"});
+    fs::write(answers.join("1.jsonl"), format!("{unpaid}\n")).unwrap();
+    assert_eq!(call(&claude(&options), 1, Some(&answers)).settled.len(), 1);
 }
 
 #[test]

@@ -73,6 +73,10 @@ fn the_key_is_in_no_file_message_debug_output_or_log_line() {
     let log = String::from_utf8(texts.concat()).unwrap();
     assert!(log.contains("ureq"), "the HTTP client's own log is there");
     assert!(
+        !log.contains("TRACE "),
+        "at TRACE the head of a request would be printed"
+    );
+    assert!(
         log.contains("[key]"),
         "what the server repeated is there, without the key"
     );
