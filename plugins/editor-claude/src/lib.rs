@@ -15,7 +15,7 @@ use finegrain_sdk::{CallContext, Plugin, Result};
 
 /// The options of editor `claude`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(crate = "finegrain_sdk::serde", default)]
+#[serde(crate = "finegrain_sdk::serde", deny_unknown_fields, default)]
 #[schemars(crate = "finegrain_sdk::schemars")]
 pub struct Options {
     /// Which model, where, and how it is asked.

@@ -3,7 +3,6 @@
 use finegrain_dialogue::edit::{EditDialogue, Outcome};
 use finegrain_dialogue::options::EditorOptions;
 use finegrain_model_server::{Answer, End, Question, Server, Settled, Step, ask};
-use finegrain_sdk::context::LogLevel;
 use finegrain_sdk::kinds::{EditOutcome, EditRequests, EditSink};
 use finegrain_sdk::{CallContext, Result};
 
@@ -47,7 +46,7 @@ impl RemoteEditor {
         sink: &mut dyn EditSink,
         context: &CallContext<'_>,
     ) -> Result<()> {
-        let summary = ask(
+        ask(
             &self.server,
             requests.ids.rows(),
             |row| self.question(requests, row),
@@ -55,9 +54,8 @@ impl RemoteEditor {
             &mut |row, settled| sink.push(row, self.outcome(requests, row, &settled)),
             context,
             context.answers,
-        )?;
-        context.log(LogLevel::Info, &summary.to_string());
-        Ok(())
+        )
+        .map(drop)
     }
 
     fn question(&self, requests: &EditRequests<'_>, row: usize) -> Result<Question> {

@@ -3,7 +3,6 @@
 use finegrain_dialogue::judge::{JudgeDialogue, Outcome};
 use finegrain_dialogue::options::JudgeOptions;
 use finegrain_model_server::{Answer, End, Question, Server, Settled, Step, ask};
-use finegrain_sdk::context::LogLevel;
 use finegrain_sdk::kinds::{Comparisons, JudgeSink, Verdict};
 use finegrain_sdk::{CallContext, Result};
 
@@ -52,7 +51,7 @@ impl RemoteJudge {
                 None => asked.push(row),
             }
         }
-        let summary = ask(
+        ask(
             &self.server,
             asked.len(),
             |at| self.question(comparisons, asked[at]),
@@ -63,9 +62,8 @@ impl RemoteJudge {
             },
             context,
             context.answers,
-        )?;
-        context.log(LogLevel::Info, &summary.to_string());
-        Ok(())
+        )
+        .map(drop)
     }
 
     fn question(&self, comparisons: &Comparisons<'_>, row: usize) -> Result<Question> {
