@@ -157,7 +157,7 @@ fn all_three_variants_run_on_files_and_what_was_set_aside_is_told() {
         "pairs.json, layout alpaca-farm",
         "prompts: 16 of 16 rows of",
         "4 rows are set aside: 4 tie (",
-        "1 of the 8 prompts of eval (rows 1) stands in training splits too",
+        "1 of the 8 prompts of eval (rows 1), ",
     ] {
         assert!(said.contains(words), "no {words:?} in {said}");
     }
@@ -173,7 +173,7 @@ fn all_three_variants_run_on_files_and_what_was_set_aside_is_told() {
     assert!(
         result["notes"]
             .to_string()
-            .contains("stands in training splits too")
+            .contains("stand in training splits too")
     );
     assert_eq!(result["variants"][0]["trained_on"], "pairs");
     assert_eq!(result["variants"][1]["trained_on"], "edits");

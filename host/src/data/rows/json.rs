@@ -267,9 +267,12 @@ fn object(value: Value) -> Result<Value> {
 }
 
 fn not_json(error: &serde_json::Error, text: &str) -> Error {
-    let error = Error::input(format!("not JSON: {error}"));
     if text.starts_with("{'") {
-        return error.hint("JSON has its texts in double quotes");
+        return Error::input("not JSON: texts stand in single quotes, as Python prints them")
+            .hint("in Python: json.dumps(row) writes JSON");
     }
-    error
+    match error.classify() {
+        Category::Eof => Error::input("not JSON: the line ends within its object"),
+        _ => Error::input(format!("not JSON: {error}")),
+    }
 }

@@ -234,7 +234,16 @@ fn what_is_no_file_of_rows_is_named_with_what_is_accepted() {
             "neither JSON nor a table by its name",
         ),
         ("x.csv", b"p,p\n1,2", "two columns are called \"p\""),
-        ("x.jsonl", b"{\"p\": 1}\n{'p': 2}\n", "x.jsonl:2: not JSON"),
+        (
+            "x.jsonl",
+            b"{\"p\": 1}\n{'p': 2}\n",
+            "x.jsonl:2: not JSON: texts stand in single quotes",
+        ),
+        (
+            "x.jsonl",
+            b"{\"p\": 1}\n{\"p\":\n{\"p\": 3}\n",
+            "x.jsonl:2: not JSON: the line ends within its object",
+        ),
         (
             "x.jsonl",
             b"{\"p\": 1}\n[2]\n",
