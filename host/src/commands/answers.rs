@@ -13,10 +13,11 @@ use crate::error::{Error, Result};
 use crate::pipeline::store::Store;
 use crate::report::tables::ruled;
 
-/// Digits of a key in a list: enough to tell thousands apart.
-const DIGITS: usize = 12;
-/// Characters of a text in a list.
-const EXCERPT: usize = 32;
+/// The widths of a list's columns, in characters: a key's first digits tell thousands apart.
+const KEY: usize = 12;
+const ROW: usize = 16;
+const MODEL: usize = 18;
+const SAYS: usize = 22;
 
 pub(super) fn answers(command: &AnswersCommand) -> Result<()> {
     match command {
@@ -112,24 +113,21 @@ fn said(entry: &Entry) -> (&'static str, String) {
 fn list(entries: &[Entry]) -> String {
     let rows = entries.iter().map(|entry| {
         let (kind, text) = said(entry);
-        let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let mut excerpt: String = line.chars().take(EXCERPT).collect();
-        if excerpt.len() < line.len() {
-            excerpt.push('…');
-        }
         let record = &entry.record;
+        // A server of one's own names a file.
+        let model = record.model_answered.rsplit('/').next().unwrap_or_default();
         [
-            record.key.chars().take(DIGITS).collect(),
+            record.key.chars().take(KEY).collect(),
             record.plugin.clone(),
-            record.row.clone(),
-            record.model_answered.clone(),
+            beginning(&record.row, ROW),
+            beginning(model, MODEL),
             dollars(record.usd()),
             kind.to_owned(),
-            excerpt,
+            beginning(&text, SAYS),
         ]
     });
     let header = ["Key", "Plugin", "Row", "Model", "USD", "Is", "Says"];
-    let mut text = ruled(&header, rows, TABLE_WIDTH, 6, |at| at == 4);
+    let mut text = ruled(&header, rows, TABLE_WIDTH, 1, |at| at == 4);
     let surplus = entries.iter().filter(|entry| entry.surplus).count();
     let _ = write!(text, "\n\n{} answers", entries.len());
     if surplus > 0 {
@@ -137,6 +135,17 @@ fn list(entries: &[Entry]) -> String {
     }
     text.push_str(".\n");
     text
+}
+
+/// The beginning of a text on one line, `width` characters at most.
+fn beginning(text: &str, width: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= width {
+        return line;
+    }
+    let mut cut: String = line.chars().take(width - 1).collect();
+    cut.push('…');
+    cut
 }
 
 fn dollars(usd: Option<Usd>) -> String {
