@@ -15,6 +15,7 @@ mod run;
 mod store;
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use clap::CommandFactory;
@@ -170,7 +171,8 @@ pub(crate) fn foresee(config: &Config) -> Result<()> {
         .filter(|row| row.reason.is_of_model())
         .take(SHOWN)
     {
-        text += &format!("  row {:?}: {}\n", row.id, row.detail);
+        // Writing into a text cannot fail.
+        let _ = writeln!(text, "  row {:?}: {}", row.id, row.detail);
     }
     // For the user; where standard error is gone, nobody misses it.
     let _ = write!(io::stderr(), "{text}");

@@ -295,7 +295,7 @@ fn cost_table<'a>(
         "Tokens out",
         "USD",
     ];
-    let mut text = ruled(&header, rows.into_iter(), TABLE_WIDTH, 1, |at| at >= 2);
+    let mut text = ruled(&header, rows, TABLE_WIDTH, 1, |at| at >= 2);
     let _ = write!(text, "\n\n{answers} answers, {total}.\n");
     if unpriced > 0 {
         let _ = writeln!(

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use finegrain_dialogue::options::{AnswerFormat, EditorOptions, JudgeOptions};
 use finegrain_model_server::Server;
 use finegrain_model_server::options::{AnthropicOptions, OpenAiOptions, ServerOptions};
-use finegrain_model_server::testing::{Act, Seen, TestServer, replies};
+use finegrain_model_server::testing::{self, Act, Seen, TestServer};
 use finegrain_remote::{RemoteEditor, RemoteJudge};
 use finegrain_sdk::batch::TextBatch;
 use finegrain_sdk::kinds::{Comparisons, EditOutcome, EditRequests, EditSink, JudgeSink, Verdict};
@@ -47,9 +47,9 @@ impl Api {
                 Self::Anthropic => {
                     let thinking = json!({"type": "thinking", "thinking": "hm", "signature": "s"});
                     let content = json!([thinking, {"type": "text", "text": text}]);
-                    replies::anthropic("test", &content, "end_turn").to_string()
+                    testing::anthropic("test", &content, "end_turn").to_string()
                 }
-                Self::OpenAi => replies::openai("test", text, "stop").to_string(),
+                Self::OpenAi => testing::openai("test", text, "stop").to_string(),
             },
         )
     }
@@ -60,14 +60,14 @@ impl Api {
             200,
             match self {
                 Self::Anthropic => {
-                    let mut body = replies::anthropic("test", &json!([]), "refusal");
+                    let mut body = testing::anthropic("test", &json!([]), "refusal");
                     body["stop_details"] = json!({
                         "type": "refusal", "category": "frontier_llm", "explanation": "not this"
                     });
                     body.to_string()
                 }
                 Self::OpenAi => {
-                    let mut body = replies::openai("test", "", "stop");
+                    let mut body = testing::openai("test", "", "stop");
                     body["choices"][0]["message"]["refusal"] = "frontier_llm: not this".into();
                     body.to_string()
                 }
@@ -81,10 +81,10 @@ impl Api {
             400,
             match self {
                 Self::Anthropic => {
-                    replies::anthropic_error("invalid_request_error", "no such thing")
+                    testing::anthropic_error("invalid_request_error", "no such thing")
                 }
                 Self::OpenAi => {
-                    replies::openai_error("invalid_request_error", "bad", None, "no such thing")
+                    testing::openai_error("invalid_request_error", "bad", None, "no such thing")
                 }
             },
         )
@@ -166,10 +166,9 @@ fn edit_behaviour(api: Api, seen: &Seen) -> Act {
     let answer = |fields: Value| api.text(&fields.to_string());
     let whole = |text: &str| answer(json!({"reason": "r", "unchanged": false, "edited": text}));
     match response.split(':').next().expect("a word") {
-        "plain" => whole(&edited(response)),
         "fine" => answer(json!({"reason": "", "unchanged": true, "edited": ""})),
         "second" if !is_second => api.text("I would say Paris."),
-        "second" => whole(&edited(response)),
+        "plain" | "second" => whole(&edited(response)),
         "rewrite" => whole(
             "An entirely different sentence about the weather in spring and the price of bread.",
         ),

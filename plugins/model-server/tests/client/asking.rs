@@ -193,6 +193,7 @@ fn rows_with_the_same_question_are_asked_once() {
         cancel: &AtomicBool::new(false),
         log: &|_, _| {},
         progress: &|_, _| {},
+        answers: None,
     };
     let summary = ask(
         &claude(&options(&server)),

@@ -72,6 +72,7 @@ fn a_refused_schema_is_left_out_and_the_answer_says_so() {
         cancel: &AtomicBool::new(false),
         log: &|_, _| {},
         progress: &|_, _| {},
+        answers: None,
     };
     let mut structured = Vec::new();
     ask(

@@ -91,6 +91,7 @@ fn a_sink_that_fails_ends_the_call_with_its_error() {
         cancel: &AtomicBool::new(false),
         log: &|_, _| {},
         progress: &|_, _| {},
+        answers: None,
     };
     let error = ask(
         &claude(&options(&server)),
@@ -127,6 +128,7 @@ fn a_question_that_cannot_be_made_ends_the_call_and_names_its_row() {
         cancel: &AtomicBool::new(false),
         log: &|_, _| {},
         progress: &|_, _| {},
+        answers: None,
     };
     let error = ask(
         &claude(&options(&server)),

@@ -116,6 +116,7 @@ pub(crate) fn call_with(
         cancel,
         log: &|level, line| log.lock().unwrap().push(format!("{level:?}: {line}")),
         progress: &|_, _| {},
+        answers: None,
     };
     let summary = ask(
         server,

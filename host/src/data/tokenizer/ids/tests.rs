@@ -1,3 +1,9 @@
+#![expect(
+    clippy::needless_pass_by_value,
+    clippy::print_stderr,
+    reason = "parts of a tokenizer read best where they are made; a test that skips says why"
+)]
+
 use std::path::Path;
 
 use proptest::prelude::*;
