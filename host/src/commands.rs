@@ -158,20 +158,19 @@ pub(crate) fn foresee(config: &Config) -> Result<()> {
     if rows.is_empty() {
         return Ok(());
     }
-    let mut text = format!(
-        "{}: data: rows that will be set aside: {}\n",
+    let mut lines = vec![format!(
+        "{}: data: rows that will be set aside: {}",
         config.name,
         SetAside::counts(&rows)
+    )];
+    let of_model = rows.iter().filter(|row| row.reason.is_of_model());
+    lines.extend(
+        of_model
+            .take(SHOWN)
+            .map(|row| format!("  row {:?}: {}", row.id, row.detail)),
     );
-    for row in rows
-        .iter()
-        .filter(|row| row.reason.is_of_model())
-        .take(SHOWN)
-    {
-        text += &format!("  row {:?}: {}\n", row.id, row.detail);
-    }
     // For the user; where standard error is gone, nobody misses it.
-    let _ = write!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
     Ok(())
 }
 

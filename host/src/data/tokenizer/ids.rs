@@ -62,7 +62,7 @@ impl Tokenizer {
     /// # Errors
     /// Those of [`Self::encode`].
     pub fn encode_between(&self, before: &str, prompt: &str, behind: &str) -> Result<Vec<u32>> {
-        let sign = Names::sign([before, prompt, behind].into_iter())?;
+        let sign = Names::sign(&[before, prompt, behind].into_iter())?;
         let prompt = self.names.broken(prompt, sign);
         self.opened(&[before, &prompt, behind].concat(), Some(sign))
     }
@@ -82,7 +82,7 @@ impl Tokenizer {
             ))
         })?;
         let texts = messages.iter().map(|message| message.content.as_str());
-        let sign = Names::sign(texts.chain([template.source()]))?;
+        let sign = Names::sign(&texts.chain([template.source()]))?;
         let messages: Vec<Message> = messages
             .iter()
             .map(|said| Message::new(said.role, self.names.broken(&said.content, sign)))

@@ -92,7 +92,7 @@ impl Names {
     }
 
     /// A sign that none of the texts holds.
-    pub(super) fn sign<'t>(texts: impl Iterator<Item = &'t str> + Clone) -> Result<char> {
+    pub(super) fn sign<'t>(texts: &(impl Iterator<Item = &'t str> + Clone)) -> Result<char> {
         let free = |sign: &char| !texts.clone().any(|text| text.contains(*sign));
         SIGNS.into_iter().find(free).ok_or_else(|| {
             Error::input("a text holds all of Unicode's characters that no text holds (U+FDD0 to U+FDEF)")
