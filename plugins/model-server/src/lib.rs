@@ -16,6 +16,7 @@
 //! # }).unwrap();
 //! # let context = finegrain_sdk::CallContext {
 //! #     seed: 1, step: 0, threads: 1, cancel: &false.into(), log: &|_, _| {}, progress: &|_, _| {},
+//! #     answers: None,
 //! # };
 //! # let folder = None;
 //! let responses = ["Mras is a planet."];

@@ -152,8 +152,8 @@ fn a_plugin_for_another_line_of_the_sdk() {
 fn grown() -> PathBuf {
     let changes = [Change {
         file: "src/abi/context.rs",
-        from: "    fn progress(&self, done: u64, total: u64);\n",
-        to: "    fn progress(&self, done: u64, total: u64);\n\n    /// Appended later.\n    fn appended(&self) -> u64 {\n        7\n    }\n",
+        from: "    fn answers(&self) -> ROption<RVec<u8>> {\n        RNone\n    }\n",
+        to: "    fn answers(&self) -> ROption<RVec<u8>> {\n        RNone\n    }\n\n    /// Appended later.\n    fn appended(&self) -> u64 {\n        7\n    }\n",
     }];
     judge_built_with("grown", "0.1.9", &changes)
 }
