@@ -6,6 +6,7 @@ pub mod config;
 pub mod edit_pairs;
 pub mod fields;
 pub mod gguf;
+pub mod hub;
 pub mod jsonl;
 pub mod layouts;
 pub mod overlap;

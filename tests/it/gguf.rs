@@ -228,7 +228,7 @@ fn every_storage_type_has_the_values_of_gguf_py() -> Result<()> {
 }
 
 /// SmolLM2-135M-Instruct: what `FINEGRAIN_SMOLLM2` names, or where shared/models/smollm2 leaves it.
-fn smollm2() -> Option<PathBuf> {
+pub(crate) fn smollm2() -> Option<PathBuf> {
     let home = || {
         let cache = std::env::home_dir()?.join(".cache/smollm2-135m");
         Some(cache.join("SmolLM2-135M-Instruct.Q4_1.gguf"))

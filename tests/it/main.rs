@@ -6,6 +6,7 @@
 #![expect(clippy::print_stderr, reason = "tests say why they skip")]
 
 mod gguf;
+mod llama_server;
 mod lora;
 mod model;
 mod nvrtc;

@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 use super::sweep::SWEEP;
+use crate::data::hub::dataset::is_address;
 use crate::error::{Error, Result};
 
 /// Keys that hold paths; in a file they are relative to that file.
@@ -161,9 +162,9 @@ fn anchor_paths(table: &mut Table, folder: &Path) {
 }
 
 fn anchored(path: &str, folder: &Path) -> String {
-    // An empty text stands for a path that the command line has to give.
-    if path.is_empty() {
-        return String::new();
+    // An empty text stands for a path that the command line has to give, and an address lies in no folder.
+    if path.is_empty() || is_address(path) {
+        return path.to_owned();
     }
     folder.join(path).to_string_lossy().into_owned()
 }

@@ -26,7 +26,8 @@ pub enum WhichEdits {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
-    /// Edit pairs: the file or the folder; a relative path is meant from the configuration file's folder.
+    /// Edit pairs: the file, the folder, or a data set of the hub (`hf://datasets/ORG/NAME/FILE`); a relative path is meant from
+    /// the configuration file's folder.
     pub path: PathBuf,
     /// Edit pairs: how rows are laid out; `auto` is `fields` where `original_field` or `edited_field` is set. With another
     /// layout than `fields`, whatever fields are set, the rejected response is the original and the chosen one its edit.
@@ -72,7 +73,8 @@ pub struct DataConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FileConfig {
-    /// The file or the folder; none where it is empty. A relative path is meant from the configuration file's folder.
+    /// The file, the folder, or a data set of the hub (`hf://datasets/ORG/NAME/FILE`); none where it is empty. A relative path is
+    /// meant from the configuration file's folder.
     pub path: PathBuf,
     /// How rows are laid out; `auto` goes by the keys of the first row, or is `fields` where one of the fields below is set.
     pub layout: Layout,

@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::data::fields::FieldPath;
+use crate::data::hub::Hub;
+use crate::data::hub::dataset::{self, Dataset};
 use crate::data::records::{SetAside, SetAsideReason};
 use crate::error::{Error, Result};
 use crate::pipeline::store::sha256_of_file;
@@ -102,7 +104,7 @@ impl Rows {
     pub fn read(path: &Path, most: Option<usize>) -> Result<Self> {
         let mut all = Self::default();
         let most = most.unwrap_or(usize::MAX);
-        for path in files(path)? {
+        for path in files(path)?.paths {
             let left = most - all.len();
             if left == 0 {
                 break;
@@ -204,39 +206,56 @@ impl Rows {
 
 /// What identifies the content of a file or a folder, for the keys of stages: the hash of a file, or of every file by its name.
 pub fn fingerprint(path: &Path) -> Result<Value> {
-    if !path.is_dir() {
-        return Ok(sha256_of_file(path)?.into());
+    let Files { paths, one } = files(path)?;
+    if one {
+        return Ok(sha256_of_file(&paths[0])?.into());
     }
     let mut hashes = Map::new();
-    for path in files(path)? {
+    for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         hashes.insert(name.into_owned(), sha256_of_file(&path)?.into());
     }
     Ok(Value::Object(hashes))
 }
 
-/// The file itself, or the files of a folder that are read, by name.
-fn files(path: &Path) -> Result<Vec<PathBuf>> {
+/// The files that a path stands for.
+struct Files {
+    /// At least one, in the order in which they are read.
+    paths: Vec<PathBuf>,
+    /// The path is that of a file, and not of a folder that may have several.
+    one: bool,
+}
+
+/// The file itself, the files of a folder that are read, by name, or those of a data set of the hub.
+fn files(path: &Path) -> Result<Files> {
+    if let Some(address) = path.to_str().filter(|text| dataset::is_address(text)) {
+        let (paths, one) =
+            Dataset::parse(address)?.files(&Hub::from_env()?, |name| is_data(Path::new(name)))?;
+        return Ok(Files { paths, one });
+    }
     if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
+        return Ok(Files {
+            paths: vec![path.to_owned()],
+            one: true,
+        });
     }
     let fail = |error: std::io::Error| Error::io("read", path, &error);
-    let mut files = Vec::new();
+    let mut paths = Vec::new();
     for entry in fs::read_dir(path).map_err(fail)? {
         let path = entry.map_err(fail)?.path();
         if is_data(&path) && path.is_file() {
-            files.push(path);
+            paths.push(path);
         }
     }
-    files.sort();
-    if files.is_empty() {
+    paths.sort();
+    if paths.is_empty() {
         return Err(Error::input(format!(
             "{}: no file of this folder is read; accepted endings: .{}, and .gz behind them",
             path.display(),
             ENDINGS.join(", .")
         )));
     }
-    Ok(files)
+    Ok(Files { paths, one: false })
 }
 
 fn is_data(path: &Path) -> bool {

@@ -1,14 +1,12 @@
 //! Models by name: a path on this machine, or a model of the Hugging Face hub, out of its cache or downloaded into it.
 //!
-//! The cache is the one that Hugging Face's own tools use; a model that lies there whole needs no network. Environment:
-//! `HF_HUB_CACHE` or `HF_HOME` (where the cache lies), `HF_TOKEN`, `HF_ENDPOINT`, `HF_HUB_OFFLINE=1`.
+//! A model that lies in the cache whole needs no network.
 
-use std::env;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Cache, Repo, RepoType};
+use hf_hub::api::sync::{ApiError, ApiRepo};
+use hf_hub::{Repo, RepoType};
 
 use super::super::config::LlamaConfig;
 use super::super::lora;
@@ -16,10 +14,9 @@ use super::folder::{shard_names, weight_files};
 use super::gguf::GgufModel;
 use super::{CONFIG, INDEX, WEIGHTS};
 use crate::data::gguf::is_gguf;
+use crate::data::hub::{Hub, is_word};
 use crate::data::tokenizer;
 use crate::error::{Error, Result};
-
-const ENDPOINT: &str = "https://huggingface.co";
 
 /// What a name of a model may be, for messages.
 const ACCEPTED: &str = "accepted: a Hugging Face folder, a .gguf file, or a hub id such as org/name or org/name@revision";
@@ -39,7 +36,7 @@ pub fn locate(name: &Path) -> Result<PathBuf> {
         )));
     }
     match name.to_str().and_then(HubId::parse) {
-        Some(id) => Hub::from_env()?.fetch(&id),
+        Some(id) => fetch(&Hub::from_env()?, &id),
         None => Err(Error::input(format!(
             "there is no model {}; {ACCEPTED}",
             name.display()
@@ -53,7 +50,7 @@ pub fn locate(name: &Path) -> Result<PathBuf> {
 /// Nothing of this name.
 pub fn is_here(name: &Path) -> Result<bool> {
     match name.to_str().and_then(HubId::parse) {
-        Some(id) if !name.exists() => Ok(Hub::from_env()?.cached(&id).is_some()),
+        Some(id) if !name.exists() => Ok(cached(&Hub::from_env()?, &id).is_some()),
         _ => locate(name).map(|_| true),
     }
 }
@@ -92,7 +89,7 @@ pub fn sizes(name: &Path) -> Result<LlamaConfig> {
         );
     };
     let hub = Hub::from_env()?;
-    let file = hub.folder(&id).join(CONFIG);
+    let file = hub.snapshot(&repo(&id)).join(CONFIG);
     if !file.is_file() {
         return Err(Error::input(format!(
             "there is no folder {}, and {} has no {CONFIG} of the model {id}",
@@ -115,15 +112,11 @@ impl HubId {
     /// The id that a text is, if it is one.
     fn parse(text: &str) -> Option<Self> {
         let (repo, revision) = text.split_once('@').unwrap_or((text, "main"));
-        let word = |text: &str| {
-            text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-                && text
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
-        };
         let (org, name) = repo.split_once('/')?;
-        let fits =
-            word(org) && word(name) && revision.split('/').all(word) && !is_gguf(Path::new(name));
+        let fits = is_word(org)
+            && is_word(name)
+            && revision.split('/').all(is_word)
+            && !is_gguf(Path::new(name));
         fits.then(|| Self {
             repo: repo.to_owned(),
             revision: revision.to_owned(),
@@ -137,110 +130,63 @@ impl fmt::Display for HubId {
     }
 }
 
-/// A hub and the folder that caches it.
-struct Hub {
-    cache: PathBuf,
-    endpoint: String,
-    token: Option<String>,
-    offline: bool,
+fn repo(id: &HubId) -> Repo {
+    Repo::with_revision(id.repo.clone(), RepoType::Model, id.revision.clone())
 }
 
-impl Hub {
-    fn from_env() -> Result<Self> {
-        let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-        let home = || {
-            let home = variable("HF_HOME").map(PathBuf::from);
-            home.or_else(|| Some(env::home_dir()?.join(".cache/huggingface")))
-        };
-        let cache = variable("HF_HUB_CACHE")
-            .map(PathBuf::from)
-            .or_else(|| Some(home()?.join("hub")))
-            .ok_or_else(|| {
-                Error::input("no folder for the hub's cache: this user has no home folder")
-                    .hint("set HF_HOME to a folder")
-            })?;
-        Ok(Self {
-            cache: std::path::absolute(&cache)
-                .map_err(|error| Error::io("find", &cache, &error))?,
-            endpoint: variable("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned()),
-            token: variable("HF_TOKEN"),
-            offline: variable("HF_HUB_OFFLINE").is_some_and(|value| value != "0"),
-        })
+/// The folder of a model, downloaded where the cache does not have it whole.
+fn fetch(hub: &Hub, id: &HubId) -> Result<PathBuf> {
+    if let Some(dir) = cached(hub, id) {
+        return Ok(dir);
     }
-
-    /// The folder of a model, downloaded where the cache does not have it whole.
-    fn fetch(&self, id: &HubId) -> Result<PathBuf> {
-        if let Some(dir) = self.cached(id) {
-            return Ok(dir);
+    let found_nothing = format!(
+        "cannot fetch the model {id}: there is no such path here, and {} does not hold it whole",
+        hub.cache.display()
+    );
+    let hint = "check the name; private models need HF_TOKEN; without a network, download the model elsewhere and \
+                pass the path of its folder";
+    if hub.offline {
+        return Err(Error::input(format!("{found_nothing}; HF_HUB_OFFLINE is set")).hint(hint));
+    }
+    download(hub, id).map_err(|failure| match failure {
+        Failure::Hub(error) => {
+            let endpoint = &hub.endpoint;
+            Error::input(format!("{found_nothing}; asked {endpoint}: {error}")).hint(hint)
         }
-        let found_nothing = format!(
-            "cannot fetch the model {id}: there is no such path here, and {} does not hold it whole",
-            self.cache.display()
-        );
-        let hint = "check the name; private models need HF_TOKEN; without a network, download the model elsewhere and \
-                    pass the path of its folder";
-        if self.offline {
-            return Err(Error::input(format!("{found_nothing}; HF_HUB_OFFLINE is set")).hint(hint));
-        }
-        self.download(id).map_err(|failure| match failure {
-            Failure::Hub(error) => {
-                let endpoint = &self.endpoint;
-                Error::input(format!("{found_nothing}; asked {endpoint}: {error}")).hint(hint)
-            }
-            Failure::Model(error) => error.context(format!("the model {id}")),
-        })
-    }
+        Failure::Model(error) => error.context(format!("the model {id}")),
+    })
+}
 
-    fn repo(id: &HubId) -> Repo {
-        Repo::with_revision(id.repo.clone(), RepoType::Model, id.revision.clone())
-    }
+/// The model's folder in the cache, if all files are there.
+fn cached(hub: &Hub, id: &HubId) -> Option<PathBuf> {
+    let dir = hub.snapshot(&repo(id));
+    let small = [CONFIG, tokenizer::FILE];
+    let whole = small.iter().all(|name| dir.join(name).is_file())
+        && weight_files(&dir).is_ok_and(|files| files.iter().all(|file| file.is_file()));
+    whole.then_some(dir)
+}
 
-    /// Where the cache has the model's files, those that are there. A revision is a reference to a commit, or the commit.
-    fn folder(&self, id: &HubId) -> PathBuf {
-        let repo = Self::repo(id);
-        let references = self.cache.join(repo.folder_name()).join("refs");
-        let commit = std::fs::read_to_string(references.join(&id.revision))
-            .map_or_else(|_| id.revision.clone(), |commit| commit.trim().to_owned());
-        let cache = Cache::new(self.cache.clone()).repo(repo);
-        cache.pointer_path(&commit)
-    }
-
-    /// The model's folder in the cache, if all files are there.
-    fn cached(&self, id: &HubId) -> Option<PathBuf> {
-        let dir = self.folder(id);
-        let small = [CONFIG, tokenizer::FILE];
-        let whole = small.iter().all(|name| dir.join(name).is_file())
-            && weight_files(&dir).is_ok_and(|files| files.iter().all(|file| file.is_file()));
-        whole.then_some(dir)
-    }
-
-    /// Downloads what is needed of a model, small files first so that a model that cannot be used costs little.
-    fn download(&self, id: &HubId) -> Result<PathBuf, Failure> {
-        let mut builder = ApiBuilder::from_cache(Cache::new(self.cache.clone()))
-            .with_endpoint(self.endpoint.clone());
-        if let Some(token) = &self.token {
-            builder = builder.with_token(Some(token.clone()));
+/// Downloads what is needed of a model, small files first so that a model that cannot be used costs little.
+fn download(hub: &Hub, id: &HubId) -> Result<PathBuf, Failure> {
+    let api = hub.api(repo(id))?;
+    let listed = api.info()?;
+    let has = |name: &str| listed.siblings.iter().any(|file| file.rfilename == name);
+    for name in [CONFIG, tokenizer::FILE] {
+        if !has(name) {
+            return Err(Error::input(format!("it has no {name}"))
+                .hint("only Hugging Face folders are fetched; download a .gguf yourself and pass its path")
+                .into());
         }
-        let api = builder.build()?.repo(Self::repo(id));
-        let listed = api.info()?;
-        let has = |name: &str| listed.siblings.iter().any(|file| file.rfilename == name);
-        for name in [CONFIG, tokenizer::FILE] {
-            if !has(name) {
-                return Err(Error::input(format!("it has no {name}"))
-                    .hint("only Hugging Face folders are fetched; download a .gguf yourself and pass its path")
-                    .into());
-            }
-        }
-        for name in tokenizer::BESIDE.into_iter().filter(|name| has(name)) {
-            api.get(name)?;
-        }
-        api.get(tokenizer::FILE)?;
-        let config = api.get(CONFIG)?;
-        LlamaConfig::load(&config)?;
-        fetch_weights(&api, has)?;
-        let dir = config.parent().map(Path::to_owned);
-        dir.ok_or_else(|| Error::internal("a downloaded file lies in no folder").into())
     }
+    for name in tokenizer::BESIDE.into_iter().filter(|name| has(name)) {
+        api.get(name)?;
+    }
+    api.get(tokenizer::FILE)?;
+    let config = api.get(CONFIG)?;
+    LlamaConfig::load(&config)?;
+    fetch_weights(&api, has)?;
+    let dir = config.parent().map(Path::to_owned);
+    dir.ok_or_else(|| Error::internal("a downloaded file lies in no folder").into())
 }
 
 fn fetch_weights(api: &ApiRepo, has: impl Fn(&str) -> bool) -> Result<(), Failure> {

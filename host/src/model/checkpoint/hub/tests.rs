@@ -1,16 +1,10 @@
-//! A hub on this machine: a server that answers as huggingface.co does, and caches laid out as Hugging Face's tools do.
-
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
 use super::super::write::save_sharded;
 use super::*;
+use crate::data::hub::testing::{COMMIT, Server, cached as cache_files, hub};
 use crate::model::{Llama, fixture};
-
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 fn id(text: &str) -> HubId {
     HubId::parse(text).expect("a hub id")
@@ -37,115 +31,6 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
             (name, std::fs::read(entry.path()).expect("a file"))
         })
         .collect()
-}
-
-/// A hub with one model, org/name at main, and the paths that it was asked for.
-struct Server {
-    endpoint: String,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-impl Server {
-    fn start(files: BTreeMap<String, Vec<u8>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&asked);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                // A client that goes away is not the test's business; what it did not get fails there.
-                let _ = respond(stream, &files, &seen);
-            }
-        });
-        Self { endpoint, asked }
-    }
-
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().expect("no panic").clone()
-    }
-}
-
-/// Answers one request: the list of files, or a range of one.
-fn respond(
-    mut stream: TcpStream,
-    files: &BTreeMap<String, Vec<u8>>,
-    asked: &Mutex<Vec<String>>,
-) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
-    let request = lines.next().unwrap_or_else(|| Ok(String::new()))?;
-    let mut range = None;
-    for line in lines {
-        let line = line?.to_ascii_lowercase();
-        if line.is_empty() {
-            break;
-        }
-        if let Some(value) = line.strip_prefix("range: bytes=") {
-            range = value
-                .split_once('-')
-                .map(|(a, b)| (a.to_owned(), b.to_owned()));
-        }
-    }
-    let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
-    asked.lock().expect("no panic").push(path.clone());
-    let name = path.strip_prefix("/org/name/resolve/main/");
-    if path == "/api/models/org/name/revision/main" {
-        let siblings: Vec<_> = files
-            .keys()
-            .map(|name| serde_json::json!({ "rfilename": name }))
-            .collect();
-        let body = serde_json::json!({ "sha": COMMIT, "siblings": siblings }).to_string();
-        write!(
-            stream,
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            body.len()
-        )
-    } else if let Some((name, all)) = name.and_then(|name| Some((name, files.get(name)?))) {
-        let (first, last) = range.unwrap_or_default();
-        let first = first.parse().unwrap_or(0);
-        let last = last
-            .parse()
-            .map_or(all.len(), |last: usize| last + 1)
-            .min(all.len());
-        let body = &all[first..last];
-        write!(
-            stream,
-            "HTTP/1.1 206 Partial Content\r\nX-Repo-Commit: {COMMIT}\r\nETag: \"{name}-etag\"\r\nContent-Range: bytes \
-             {first}-{}/{}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-            last.saturating_sub(1),
-            all.len(),
-            body.len()
-        )?;
-        stream.write_all(body)
-    } else {
-        write!(
-            stream,
-            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        )
-    }
-}
-
-fn hub(cache: &Path, endpoint: &str, offline: bool) -> Hub {
-    Hub {
-        cache: cache.to_owned(),
-        endpoint: endpoint.to_owned(),
-        token: None,
-        offline,
-    }
-}
-
-/// A cache as `huggingface-cli download` leaves it: blobs, and snapshots of links to them.
-fn cached(cache: &Path, files: &BTreeMap<String, Vec<u8>>) {
-    let repo = cache.join("models--org--name");
-    let snapshot = repo.join("snapshots").join(COMMIT);
-    for dir in [&snapshot, &repo.join("refs"), &repo.join("blobs")] {
-        std::fs::create_dir_all(dir).expect("a folder");
-    }
-    std::fs::write(repo.join("refs/main"), COMMIT).expect("written");
-    for (name, bytes) in files {
-        std::fs::write(repo.join("blobs").join(name), bytes).expect("written");
-        std::os::unix::fs::symlink(format!("../../blobs/{name}"), snapshot.join(name))
-            .expect("a link");
-    }
 }
 
 #[test]
@@ -178,15 +63,15 @@ fn a_cached_model_needs_no_network() -> Result<()> {
     let (dir, cache) = (dir.expect("a folder"), cache.expect("a folder"));
     let model = folder(dir.path())?;
     let mut files = files(dir.path());
-    cached(cache.path(), &files);
+    cache_files(cache.path(), "models--org--name", &files);
     let offline = hub(cache.path(), "http://127.0.0.1:1", true);
     for name in ["org/name".to_owned(), format!("org/name@{COMMIT}")] {
-        let found = offline.fetch(&id(&name))?;
+        let found = fetch(&offline, &id(&name))?;
         let again = Llama::load(&found)?;
         assert_eq!(again.config(), model.config());
     }
     // Another revision is not there, and neither is a model of which a shard is missing.
-    let error = offline.fetch(&id("org/name@v2")).expect_err("not cached");
+    let error = fetch(&offline, &id("org/name@v2")).expect_err("not cached");
     let text = error.to_string();
     assert_eq!(error.exit_code(), 2);
     assert!(
@@ -205,11 +90,13 @@ fn a_cached_model_needs_no_network() -> Result<()> {
     let shard = shard.expect("shards");
     files.remove(&shard);
     let lacking = tempfile::tempdir().expect("a folder");
-    cached(lacking.path(), &files);
+    cache_files(lacking.path(), "models--org--name", &files);
     assert!(
-        hub(lacking.path(), "http://127.0.0.1:1", true)
-            .fetch(&id("org/name"))
-            .is_err()
+        fetch(
+            &hub(lacking.path(), "http://127.0.0.1:1", true),
+            &id("org/name")
+        )
+        .is_err()
     );
     Ok(())
 }
@@ -221,7 +108,7 @@ fn a_model_is_downloaded_once_and_only_what_is_needed_of_it() -> Result<()> {
     let model = folder(dir.path())?;
     let server = Server::start(files(dir.path()));
     let online = hub(cache.path(), &server.endpoint, false);
-    let found = online.fetch(&id("org/name"))?;
+    let found = fetch(&online, &id("org/name"))?;
     let again = Llama::load(&found)?;
     for ((name, read), (_, kept)) in again
         .weights()
@@ -244,7 +131,7 @@ fn a_model_is_downloaded_once_and_only_what_is_needed_of_it() -> Result<()> {
         "{asked:?}"
     );
     // The second time everything is there.
-    assert_eq!(online.fetch(&id("org/name"))?, found);
+    assert_eq!(fetch(&online, &id("org/name"))?, found);
     assert_eq!(server.asked(), asked);
     Ok(())
 }
@@ -258,9 +145,7 @@ fn what_the_hub_does_not_give_is_wrong_input_with_what_was_tried() -> Result<()>
     files.retain(|name, _| !name.contains("safetensors"));
     let server = Server::start(files.clone());
     let refused = |endpoint: &str, name: &str| {
-        let error = hub(cache.path(), endpoint, false)
-            .fetch(&id(name))
-            .expect_err("refused");
+        let error = fetch(&hub(cache.path(), endpoint, false), &id(name)).expect_err("refused");
         assert_eq!(error.exit_code(), 2, "{error}");
         error.to_string()
     };
@@ -280,7 +165,7 @@ fn what_the_hub_does_not_give_is_wrong_input_with_what_was_tried() -> Result<()>
     files.insert(CONFIG.to_owned(), br#"{"model_type": "gpt2"}"#.to_vec());
     let other = Server::start(files);
     let empty = tempfile::tempdir().expect("a folder");
-    let error = hub(empty.path(), &other.endpoint, false).fetch(&id("org/name"));
+    let error = fetch(&hub(empty.path(), &other.endpoint, false), &id("org/name"));
     let error = error.expect_err("not a LLaMA");
     assert!(error.to_string().contains("org/name"), "{error}");
     Ok(())

@@ -4,7 +4,9 @@
     reason = "a test that cannot go on should fail where it stands"
 )]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod servers;
 
 use std::fs;
 use std::path::Path;
