@@ -8,6 +8,7 @@ mod doctor;
 mod generate;
 mod inspect;
 mod interrupt;
+mod judge;
 mod plan;
 mod plugin;
 mod report;
@@ -50,6 +51,7 @@ pub fn dispatch(cli: Cli) -> Result<()> {
         Command::Bench(command) => bench::bench(&command),
         Command::Store(command) => store::store(&command),
         Command::Answers(command) => answers::answers(&command),
+        Command::Judge(command) => judge::judge(&command),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Config(command) => config::config(&command),
         Command::Completions { shell } => {

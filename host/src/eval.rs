@@ -3,6 +3,7 @@
 
 pub mod agreement;
 pub mod efficiency;
+pub mod judge_calibration;
 pub mod judge_rates;
 pub mod judging;
 pub mod length_control;
@@ -19,6 +20,7 @@ pub mod win_rate;
 
 pub use agreement::Agreement;
 pub use efficiency::{Efficiency, EvaluationPoint, Milestone, first_reaching};
+pub use judge_calibration::{Calibration, JudgeCalibration};
 pub use judge_rates::{ByPrompt, JudgeRates, by_prompt};
 pub use judging::{Contest, Judge, Outcome, judge_both_orders};
 pub use length_control::LengthControl;

@@ -10,6 +10,7 @@ mod costs;
 mod csv_files;
 mod figures;
 pub mod html;
+pub mod judge_calibration;
 mod judges;
 pub mod markdown;
 mod reward_models;
