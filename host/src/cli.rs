@@ -2,6 +2,7 @@
 
 mod answers;
 mod bench;
+mod judge;
 mod plan;
 mod store;
 
@@ -13,6 +14,7 @@ use clap_complete::Shell;
 
 pub use answers::{AnswersArgs, AnswersCommand};
 pub use bench::{BenchArgs, BenchCommand, BenchTraining};
+pub use judge::{CalibrateArgs, JudgeCommand};
 pub use plan::PlanArgs;
 pub use store::{StoreArgs, StoreCommand};
 
@@ -99,6 +101,12 @@ pub enum Command {
         finegrain bench ppo --shape llama-7b --lora 8 --device cuda"
     )]
     Bench(BenchCommand),
+    /// Hold a configuration's judge against preferences that are known.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  finegrain judge calibrate judge.toml --data preferences.jsonl --n 200"
+    )]
+    Judge(JudgeCommand),
     /// Look at the store of finished stages, check it, and remove what no run uses.
     #[command(
         subcommand,

@@ -8,6 +8,7 @@ mod doctor;
 mod generate;
 mod inspect;
 mod interrupt;
+mod judge;
 mod plan;
 mod plugin;
 mod report;
@@ -28,7 +29,7 @@ use crate::model::is_here;
 use crate::pipeline::observer::Show;
 use crate::pipeline::stages::data;
 use crate::pipeline::store::Store;
-use crate::pipeline::{Session, plan as plan_of_stages};
+use crate::pipeline::{Session, plan as plan_of_stages, self_preference};
 use crate::plugins::{PluginSearch, Registry};
 
 /// Rows that a plan names one by one, at most.
@@ -50,6 +51,7 @@ pub fn dispatch(cli: Cli) -> Result<()> {
         Command::Bench(command) => bench::bench(&command),
         Command::Store(command) => store::store(&command),
         Command::Answers(command) => answers::answers(&command),
+        Command::Judge(command) => judge::judge(&command),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Config(command) => config::config(&command),
         Command::Completions { shell } => {
@@ -150,6 +152,23 @@ pub(crate) fn announce(args: &CommonArgs, session: &Session<'_>, runs: &[Config]
         }
     }
     Ok(true)
+}
+
+/// Warns on standard error, a line each, where a configuration's editor and judge are one model; the sentences belong beside the
+/// result.
+pub(crate) fn warn_of_self_preference<'c>(
+    session: &Session<'_>,
+    configs: impl IntoIterator<Item = &'c Config>,
+) -> Vec<String> {
+    let warnings: BTreeSet<String> = configs
+        .into_iter()
+        .filter_map(|config| self_preference::warning(&session.registry, config))
+        .collect();
+    for warning in &warnings {
+        // For the user; where standard error is gone, nobody misses it.
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+    }
+    warnings.into_iter().collect()
 }
 
 /// Says on standard error which rows the data stage of a run would set aside, as far as the model is the reason.

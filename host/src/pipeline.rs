@@ -21,6 +21,7 @@ pub mod plan;
 pub mod report;
 pub mod run_dir;
 pub mod sampling;
+pub mod self_preference;
 pub mod session;
 pub mod set_aside;
 pub mod stages;

@@ -1,7 +1,7 @@
 //! What `compare` found, as a value, and as terminal tables, Markdown and JSON.
 //!
 //! [`comparison`] holds the figures; `win_rates`, `reward_models` and `costs` lay Tables 1, 2 and 3 out as
-//! sheets; [`tables`] and [`markdown`] print sheets. [`html`] lays them out beside curves, calibration and token views.
+//! sheets, `judges` how the judge judged; [`tables`] and [`markdown`] print sheets. [`html`] lays them out beside curves, calibration and token views.
 //! JSON is the value itself, by serde.
 
 mod calibration;
@@ -10,6 +10,8 @@ mod costs;
 mod csv_files;
 mod figures;
 pub mod html;
+pub mod judge_calibration;
+mod judges;
 pub mod markdown;
 mod reward_models;
 mod runs;
@@ -19,8 +21,8 @@ pub mod tables;
 mod win_rates;
 
 pub use comparison::{
-    ComparisonResult, CostRow, LocalisationCell, LongerCell, RewardModels, RunCost, SetAsideRow,
-    Variant, WinRateRow,
+    ComparisonResult, CostRow, JudgeRow, Judging, LocalisationCell, LongerCell, MemberWinRate,
+    RewardModels, RunCost, SetAsideRow, Variant, WinRateRow,
 };
 
 use sheet::Sheet;
@@ -29,6 +31,7 @@ use sheet::Sheet;
 fn sheets(result: &ComparisonResult) -> Vec<Sheet> {
     [
         win_rates::sheets(result),
+        judges::sheets(result),
         reward_models::sheets(result),
         costs::sheets(result),
         set_aside::sheets(result),

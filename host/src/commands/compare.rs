@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::cli::CompareArgs;
-use crate::commands::{TABLE_WIDTH, announce, emit, emit_json, session};
+use crate::commands::{TABLE_WIDTH, announce, emit, emit_json, session, warn_of_self_preference};
 use crate::config::{self, Config, nearest};
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
@@ -72,6 +72,8 @@ pub(super) fn compare(args: &CompareArgs) -> Result<()> {
     for warning in &plugins.warnings {
         let _ = writeln!(io::stderr(), "warning: {warning}");
     }
+    let same_model =
+        warn_of_self_preference(&session, variants.iter().map(|variant| &variant.config));
     if announce(&args.common, &session, &to_run)? {
         return Ok(());
     }
@@ -90,7 +92,8 @@ pub(super) fn compare(args: &CompareArgs) -> Result<()> {
         .into_iter()
         .map(|variant| variant.runs.into_values().flatten().collect())
         .collect();
-    let result = comparison::summarise(&finished, Some(&baseline))?;
+    let mut result = comparison::summarise(&finished, Some(&baseline))?;
+    result.notes.extend(same_model);
     dir.write_result(&result)?;
     if args.common.json {
         return emit_json(&result);

@@ -3,7 +3,7 @@
 use std::slice;
 
 use crate::cli::RunArgs;
-use crate::commands::{TABLE_WIDTH, announce, emit, emit_json, session};
+use crate::commands::{TABLE_WIDTH, announce, emit, emit_json, session, warn_of_self_preference};
 use crate::config;
 use crate::device::Device;
 use crate::error::Result;
@@ -19,6 +19,7 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
     };
     let session = session(&args.common, [&config])?;
     session.check_plugins(&config)?;
+    let warnings = warn_of_self_preference(&session, [&config]);
     if announce(&args.common, &session, slice::from_ref(&config))? {
         return Ok(());
     }
@@ -26,7 +27,8 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
     Device::open(&config.device)?;
     let dir = RunDir::open(&out)?;
     let finished = dir.run(&session, &config)?;
-    let result = comparison::summarise(&[vec![finished]], None)?;
+    let mut result = comparison::summarise(&[vec![finished]], None)?;
+    result.notes.extend(warnings);
     dir.write_result(&result)?;
     if args.common.json {
         return emit_json(&result);

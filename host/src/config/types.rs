@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::judge::JudgeConfig;
 use super::task::Task;
 use crate::data::alignment::AlignmentConfig;
 use crate::data::config::DataConfig;
@@ -176,47 +177,6 @@ impl Default for RewardChoice {
     }
 }
 
-/// A judge: a plugin, or the host's own `reward-model`, which is trained on the `judge` split of the edit pairs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct JudgeConfig {
-    /// The judge plugin's name, or `reward-model`.
-    #[serde(rename = "use")]
-    pub plugin: String,
-    /// The plugin's own options.
-    pub options: serde_json::Value,
-    /// For `reward-model`: the scheme that trains it.
-    pub scheme: PluginChoice,
-    /// The largest share of comparisons on which the judge may fail in an evaluation. Above it the run ends; the same command
-    /// asks again for what failed.
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub max_failed: f64,
-}
-
-/// The name under which the host's own judge is asked for.
-const REWARD_MODEL_JUDGE: &str = "reward-model";
-
-impl Default for JudgeConfig {
-    fn default() -> Self {
-        Self {
-            plugin: "rubric".into(),
-            options: empty_options(),
-            scheme: PluginChoice {
-                plugin: "token-average".into(),
-                options: empty_options(),
-            },
-            max_failed: 0.05,
-        }
-    }
-}
-
-impl JudgeConfig {
-    /// Whether this is the host's own judge.
-    pub fn is_reward_model(&self) -> bool {
-        self.plugin == REWARD_MODEL_JUDGE
-    }
-}
-
 /// Preference pairs from the SFT model's own samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -383,7 +343,9 @@ impl Config {
             1.0,
         )?;
         in_range("editor.max_failed", self.editor.max_failed, 0.0, 1.0)?;
-        in_range("judge.max_failed", self.judge.max_failed, 0.0, 1.0)?;
+        for (key, judge) in self.judges() {
+            judge.validate(key)?;
+        }
         if !(100..=100_000).contains(&self.evaluation.bootstrap_samples) {
             return Err(Error::input(format!(
                 "evaluation.bootstrap_samples: {} is outside 100 to 100000",
@@ -429,7 +391,7 @@ impl Config {
             );
         }
         for (key, judge) in self.judges() {
-            if judge.is_reward_model() && self.task == Task::Sandbox {
+            if judge.asks_reward_model() && self.task == Task::Sandbox {
                 return Err(Error::input(format!(
                     "{key}.use: \"reward-model\" is trained on edit pairs, and task \"sandbox\" has none of them"
                 )));
@@ -450,18 +412,24 @@ impl Config {
 
     /// Refuses the sandbox's own editor and judge, which are the defaults, for texts that they know nothing of.
     fn knows_no_rubric(&self) -> Result<()> {
-        for (key, plugin, others) in [
+        let judges = self.judge.members();
+        let editor = (
+            "editor.use",
+            self.editor.plugin.as_str(),
+            "human, with a file of edits",
+        );
+        let judges = judges.iter().map(|judge| {
             (
-                "editor.use",
-                &self.editor.plugin,
-                "human, with a file of edits",
-            ),
-            (
-                "judge.use",
-                &self.judge.plugin,
+                if self.judge.is_panel() {
+                    "judge.panel"
+                } else {
+                    "judge.use"
+                },
+                judge.plugin,
                 "reward-model, with a share in data.splits.judge",
-            ),
-        ] {
+            )
+        });
+        for (key, plugin, others) in std::iter::once(editor).chain(judges) {
             if plugin == RUBRIC {
                 return Err(Error::input(format!(
                     "{key}: \"{RUBRIC}\" knows the sandbox's language alone; accepted with task \"preferences\": any other plugin"
@@ -476,7 +444,7 @@ impl Config {
 /// The editor and the judge of the sandbox's language.
 const RUBRIC: &str = "rubric";
 
-fn in_range(key: &str, value: f64, min: f64, max: f64) -> Result<()> {
+pub(super) fn in_range(key: &str, value: f64, min: f64, max: f64) -> Result<()> {
     if (min..=max).contains(&value) {
         return Ok(());
     }

@@ -4,6 +4,7 @@
 //! Pairs are split by their prompts, so that no prompt is in two splits. What is set aside has the name of its table in front
 //! of its id, because the files number their rows each on its own.
 
+pub mod known;
 mod source;
 #[cfg(test)]
 mod tests;

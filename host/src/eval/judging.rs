@@ -7,6 +7,7 @@ use finegrain_sdk::CallContext;
 use finegrain_sdk::kinds::{Comparisons, Verdict};
 use serde::{Deserialize, Serialize};
 
+use super::panel::MemberOutcome;
 use crate::data::ragged::TextVec;
 use crate::error::{Context, Error, Result};
 use crate::plugins::JudgeInstance;
@@ -63,6 +64,10 @@ pub struct Outcome {
     /// How much the model is preferred, in [0, 1], averaged over both orders, ties half; `None` where the judge failed
     /// in either order, because one order alone carries the bias that the other cancels.
     pub preference: Option<f64>,
+    /// How much the model is preferred in each order, in [0, 1]: reference first, model first. `None` where the judge failed
+    /// or was not asked; both are `None` in outcomes that were stored before single verdicts were.
+    #[serde(default)]
+    pub verdicts: [Option<f64>; 2],
     /// The two orders prefer different responses.
     pub flip: bool,
     /// Both responses are the same text: a tie, and the judge was not asked.
@@ -75,6 +80,9 @@ pub struct Outcome {
     pub length_model: usize,
     /// Length of the reference's response in characters.
     pub length_reference: usize,
+    /// What each judge of a panel said; empty for one judge, and where none was asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<MemberOutcome>,
 }
 
 /// The two orders, in the order of [`Outcome::reasons`]; they are part of a row's id, so that a judge that draws by id
@@ -170,16 +178,24 @@ fn ask(
     Ok(pairs)
 }
 
+/// How much the model is preferred and whether the orders prefer different responses, from how much it is in each.
+pub(super) fn settle(reference_first: f64, model_first: f64) -> (f64, bool) {
+    let flip = (reference_first - 0.5) * (model_first - 0.5) < 0.0;
+    (f64::midpoint(reference_first, model_first), flip)
+}
+
 fn outcome(contest: &Contest<'_>, answers: Option<[Answer; 2]>) -> Outcome {
     let mut outcome = Outcome {
         id: contest.id.to_owned(),
         preference: Some(0.5),
+        verdicts: [None; 2],
         flip: false,
         identical: answers.is_none(),
         failure: None,
         reasons: [String::new(), String::new()],
         length_model: contest.model.chars().count(),
         length_reference: contest.reference.chars().count(),
+        members: Vec::new(),
     };
     let Some(
         [
@@ -191,11 +207,18 @@ fn outcome(contest: &Contest<'_>, answers: Option<[Answer; 2]>) -> Outcome {
         return outcome;
     };
     outcome.reasons = [first_reason, second_reason];
+    outcome.verdicts = [
+        reference_first.as_ref().ok().copied(),
+        model_first
+            .as_ref()
+            .ok()
+            .map(|for_reference| 1.0 - for_reference),
+    ];
     match (reference_first, model_first) {
         (Ok(for_model), Ok(for_reference)) => {
-            let swapped = 1.0 - for_reference;
-            outcome.preference = Some(f64::midpoint(for_model, swapped));
-            outcome.flip = (for_model - 0.5) * (swapped - 0.5) < 0.0;
+            let (preference, flip) = settle(for_model, 1.0 - for_reference);
+            outcome.preference = Some(preference);
+            outcome.flip = flip;
         }
         (first, second) => {
             let failures: Vec<String> = ORDERS
@@ -211,13 +234,13 @@ fn outcome(contest: &Contest<'_>, answers: Option<[Answer; 2]>) -> Outcome {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
 
     /// A judge made of a function of (id, a, b).
-    struct Rule<F>(F);
+    pub(in crate::eval) struct Rule<F>(pub(in crate::eval) F);
 
     impl<F: Fn(&str, &str, &str) -> Verdict> Judge for Rule<F> {
         fn name(&self) -> String {
@@ -244,13 +267,37 @@ mod tests {
             ("p2", "bad", "good"),
             ("p3", "same", "same"),
         ]
-        .map(|(id, model, reference)| Contest {
-            id,
-            prompt: "prompt",
-            model,
-            reference,
-        });
-        let context = CallContext {
+        .map(|(id, model, reference)| (id.to_owned(), model.to_owned(), reference.to_owned()));
+        try_judged(rule, &contests)
+    }
+
+    /// The outcomes of contests of (id, model, reference) by a function of (id, a, b).
+    pub(in crate::eval) fn judged(
+        rule: impl Fn(&str, &str, &str) -> Verdict,
+        contests: &[(String, String, String)],
+    ) -> Vec<Outcome> {
+        try_judged(rule, contests).unwrap()
+    }
+
+    fn try_judged(
+        rule: impl Fn(&str, &str, &str) -> Verdict,
+        contests: &[(String, String, String)],
+    ) -> Result<Vec<Outcome>> {
+        let contests: Vec<Contest<'_>> = contests
+            .iter()
+            .map(|(id, model, reference)| Contest {
+                id,
+                prompt: "prompt",
+                model,
+                reference,
+            })
+            .collect();
+        with_context(|context| judge_both_orders(&Rule(rule), &contests, context))
+    }
+
+    /// What a call gives in a context of nothing.
+    pub(in crate::eval) fn with_context<T>(call: impl FnOnce(&CallContext<'_>) -> T) -> T {
+        call(&CallContext {
             seed: 0,
             step: 0,
             threads: 1,
@@ -258,8 +305,7 @@ mod tests {
             log: &|_, _| {},
             progress: &|_, _| {},
             answers: None,
-        };
-        judge_both_orders(&Rule(rule), &contests, &context)
+        })
     }
 
     fn good_is_better(_: &str, a: &str, b: &str) -> Verdict {
@@ -273,6 +319,8 @@ mod tests {
         let preferences: Vec<_> = outcomes.iter().map(|o| o.preference).collect();
         assert_eq!(preferences, [Some(1.0), Some(0.0), Some(0.5)]);
         assert!(outcomes.iter().all(|o| !o.flip && o.failure.is_none()));
+        let verdicts: Vec<_> = outcomes.iter().map(|o| o.verdicts).collect();
+        assert_eq!(verdicts, [[Some(1.0); 2], [Some(0.0); 2], [None; 2]]);
         assert_eq!(outcomes[0].reasons, ["bad|good answer", "good answer|bad"]);
         assert_eq!(
             (outcomes[0].length_model, outcomes[0].length_reference),
@@ -324,6 +372,7 @@ mod tests {
         });
         let outcomes = outcomes.unwrap();
         assert_eq!(outcomes[0].preference, None);
+        assert_eq!(outcomes[0].verdicts, [Some(0.5), None]);
         assert_eq!(
             outcomes[0].failure.as_deref(),
             Some("model-first: no answer")
@@ -350,5 +399,15 @@ mod tests {
             let json = serde_json::to_string(&outcome).unwrap();
             assert_eq!(serde_json::from_str::<Outcome>(&json).unwrap(), outcome);
         }
+    }
+
+    #[test]
+    fn an_outcome_that_was_stored_without_single_verdicts_is_read() {
+        let outcome = judge(good_is_better).unwrap().remove(0);
+        let mut json = serde_json::to_value(&outcome).unwrap();
+        json.as_object_mut().unwrap().remove("verdicts").unwrap();
+        let found: Outcome = serde_json::from_value(json).unwrap();
+        assert_eq!(found.verdicts, [None; 2]);
+        assert_eq!(found.preference, outcome.preference);
     }
 }

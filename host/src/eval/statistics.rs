@@ -8,7 +8,9 @@ pub mod between_seeds;
 pub mod bootstrap;
 pub mod exact_test;
 pub mod intervals;
+pub mod kappa;
 pub mod multiple;
+pub mod ratio;
 pub mod seeds;
 
 pub use auc::Ranking;
@@ -16,5 +18,6 @@ pub use between_seeds::t_interval;
 pub use bootstrap::{Bootstrap, Design, Spread};
 pub use exact_test::exact_sign_test;
 pub use intervals::{Estimate, Interval, mean, standard_error, wilson};
+pub use kappa::cohen_kappa;
 pub use multiple::holm;
 pub use seeds::{SeedValues, Sharing};

@@ -97,7 +97,7 @@ impl WinRate {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::eval) mod tests {
     use super::*;
     use crate::eval::statistics::wilson;
     use finegrain_sdk::rng::Stream;
@@ -110,12 +110,14 @@ pub(super) mod tests {
             .map(|(i, &preference)| Outcome {
                 id: format!("p{i}"),
                 preference,
+                verdicts: [None; 2],
                 flip: preference == Some(0.5),
                 identical: false,
                 failure: preference.is_none().then(|| "no answer".to_owned()),
                 reasons: Default::default(),
                 length_model: 10,
                 length_reference: 8,
+                members: Vec::new(),
             })
             .collect()
     }

@@ -69,7 +69,7 @@ pub(super) fn phases(question: &Question) -> Vec<Phase> {
         phases: Vec::new(),
     };
     run.sft();
-    if let Some(judge) = question.judges().find(|judge| judge.is_reward_model()) {
+    if let Some(judge) = question.judges().find(|judge| judge.asks_reward_model()) {
         run.reward_model(
             &format!("judge model ({})", judge.scheme.plugin),
             question.data_row(),
@@ -215,7 +215,7 @@ impl Run<'_> {
             prompts,
             Parts::default(),
         );
-        if config.annotator.is_reward_model() {
+        if config.annotator.asks_reward_model() {
             self.judging("pairs", vec![policy], config.pairs.sampling.max_new_tokens);
         }
     }
@@ -234,7 +234,7 @@ impl Run<'_> {
             prompts,
             Parts::default(),
         );
-        if config.judge.is_reward_model() {
+        if config.judge.asks_reward_model() {
             self.judging(
                 "evaluation",
                 roles,
@@ -412,7 +412,7 @@ impl Run<'_> {
                 ..Role::trained("critic").scored()
             });
         }
-        if config.judge.is_reward_model() {
+        if config.judge.asks_reward_model() {
             roles.push(self.judge());
         }
         // On a GPU it waits on the host (`train/ppo/train.rs`).

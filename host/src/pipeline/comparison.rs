@@ -1,5 +1,7 @@
 //! From finished runs to the three tables.
 
+mod judging;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use finegrain_sdk::rng::Stream;
@@ -25,6 +27,7 @@ use crate::report::{
     WinRateRow,
 };
 use crate::telemetry::watch::findings;
+use judging::Judged;
 
 /// The result of a comparison: `variants` holds every variant's runs, one for each seed, in the same order of seeds.
 pub fn summarise(variants: &[Vec<VariantRun>], baseline: Option<&str>) -> Result<ComparisonResult> {
@@ -44,14 +47,20 @@ pub fn summarise(variants: &[Vec<VariantRun>], baseline: Option<&str>) -> Result
     // One stream for the whole comparison: rows share resamples, so that their intervals can be compared.
     let bootstrap = Bootstrap::new(Stream::new(config.seed).child("comparison"))
         .with_resamples(config.evaluation.bootstrap_samples);
+    let sharing = prompts_of(config.task);
+    let outcomes = variants
+        .iter()
+        .map(|runs| Ok((runs[0].config.name.as_str(), outcomes(runs)?)))
+        .collect::<Result<Vec<_>>>()?;
     let result = ComparisonResult {
         format: ComparisonResult::FORMAT,
-        judge: config.judge.plugin.clone(),
+        judge: config.judge.title(),
         reference: data::reference(config, &first.data),
         seeds: variants[0].iter().map(|run| run.config.seed).collect(),
         baseline: baseline_name.to_owned(),
         variants: variants.iter().map(|runs| about(&runs[0])).collect(),
-        win_rates: win_rates(variants, at, prompts_of(config.task), &bootstrap)?,
+        win_rates: win_rates(&outcomes, at, sharing, &bootstrap)?,
+        judging: judging::judging(&config.judge, &outcomes, sharing, &bootstrap)?,
         reward_models: reward_models(variants, &bootstrap)?,
         costs: costs(variants, at)?,
         set_aside: set_aside::of_runs(variants)?,
@@ -99,21 +108,17 @@ fn outcomes(runs: &[VariantRun]) -> Result<Vec<SeedOutcomes>> {
 }
 
 fn win_rates(
-    variants: &[Vec<VariantRun>],
+    variants: &[Judged<'_>],
     baseline: usize,
     sharing: Sharing,
     bootstrap: &Bootstrap,
 ) -> Result<Vec<WinRateRow>> {
-    let all = variants
-        .iter()
-        .map(|runs| outcomes(runs))
-        .collect::<Result<Vec<_>>>()?;
     variants
         .iter()
         .enumerate()
-        .map(|(at, runs)| {
-            let other = (at != baseline).then_some(all[baseline].as_slice());
-            WinRateRow::new(&runs[0].config.name, &all[at], other, sharing, bootstrap)
+        .map(|(at, (name, outcomes))| {
+            let other = (at != baseline).then_some(variants[baseline].1.as_slice());
+            WinRateRow::new(*name, outcomes, other, sharing, bootstrap)
         })
         .collect()
 }
@@ -291,12 +296,16 @@ fn notes(variants: &[Vec<VariantRun>]) -> Result<Vec<String>> {
                 .to_owned(),
         );
     }
-    if config.judge.is_reward_model() {
-        notes.push(
-            "The judge is a reward model trained on a split of its own; it is no human, and a policy may find its \
+    if config.judge.asks_reward_model() {
+        let judge = if config.judge.is_panel() {
+            "A judge of the panel"
+        } else {
+            "The judge"
+        };
+        notes.push(format!(
+            "{judge} is a reward model trained on a split of its own; it is no human, and a policy may find its \
              blind spots."
-                .to_owned(),
-        );
+        ));
     }
     for run in variants.iter().flatten() {
         for warning in data::Remarks::of(&run.data)?.warnings {

@@ -120,18 +120,20 @@ impl<'a> Session<'a> {
             );
         }
         for (_, judge) in config.judges() {
-            let identity = if judge.is_reward_model() {
-                registry
-                    .reward(&judge.scheme.plugin, &judge.scheme.options)?
-                    .identity()
-                    .clone()
-            } else {
-                registry
-                    .judge(&judge.plugin, &judge.options)?
-                    .identity()
-                    .clone()
-            };
-            used.push(identity);
+            for member in judge.members() {
+                let identity = if member.is_reward_model() {
+                    registry
+                        .reward(&judge.scheme.plugin, &judge.scheme.options)?
+                        .identity()
+                        .clone()
+                } else {
+                    registry
+                        .judge(member.plugin, member.options)?
+                        .identity()
+                        .clone()
+                };
+                used.push(identity);
+            }
         }
         used.sort_by_key(Identity::id);
         used.dedup_by_key(|identity| identity.id());

@@ -3,6 +3,7 @@
 pub mod data;
 pub mod edits;
 pub mod evaluate;
+pub mod judge_calibration;
 pub mod judge_model;
 pub mod pairs;
 pub mod ppo;

@@ -3,7 +3,11 @@
 //! Everything is a plain struct of finite numbers; what could not be measured is `null`. Rates are fractions, times are
 //! seconds.
 
+mod judging;
+
 use serde::{Deserialize, Serialize};
+
+pub use judging::{JudgeRow, Judging, MemberWinRate};
 
 use crate::error::{Error, Result};
 use crate::eval::statistics::{Bootstrap, Estimate, Sharing, mean};
@@ -30,6 +34,9 @@ pub struct ComparisonResult {
     pub variants: Vec<Variant>,
     /// Table 1, in the order of `variants`.
     pub win_rates: Vec<WinRateRow>,
+    /// How the judge judged; empty in a result from before it was counted.
+    #[serde(default)]
+    pub judging: Judging,
     /// Table 2.
     pub reward_models: RewardModels,
     /// Table 3, in the order of `variants`.

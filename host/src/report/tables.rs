@@ -15,16 +15,19 @@ const STYLE: TableStyle =
 /// Tables 1, 2 and 3 for a terminal of `width` columns, of which at most [`WIDTH`] are used.
 pub fn render(result: &ComparisonResult, width: u16) -> String {
     let width = width.clamp(40, WIDTH);
-    let sheets = super::sheets(result);
-    let mut blocks: Vec<String> = sheets
-        .iter()
-        .filter(|s| !s.detail && !s.rows.is_empty())
-        .map(|s| block(s, width))
-        .collect();
+    let mut text = blocks(&super::sheets(result), width);
     if !result.notes.is_empty() {
-        blocks.push(paragraphs(&result.notes, width));
+        text += "\n\n";
+        text += &paragraphs(&result.notes, width);
     }
-    blocks.join("\n\n") + "\n"
+    text + "\n"
+}
+
+/// The tables that a terminal shows, those without rows left out, one below the other.
+pub(super) fn blocks(sheets: &[Sheet], width: u16) -> String {
+    let shown = sheets.iter().filter(|s| !s.detail && !s.rows.is_empty());
+    let blocks: Vec<String> = shown.map(|s| block(s, width)).collect();
+    blocks.join("\n\n")
 }
 
 fn block(sheet: &Sheet, width: u16) -> String {

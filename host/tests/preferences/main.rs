@@ -252,6 +252,39 @@ fn all_three_variants_run_on_files_and_what_was_set_aside_is_told() {
 }
 
 #[test]
+fn a_reward_model_is_calibrated_once_a_run_has_trained_it() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path());
+    let config = configs("preferences/ppo-rlhf.toml");
+    let calibrate = || -> Vec<String> {
+        let pairs = dir.path().join("pairs.json").to_str().unwrap().to_owned();
+        // The same keys as of the run, without its folder.
+        let sets = arguments(dir.path(), "run", "out").split_off(3);
+        let mut args = vec!["judge".to_owned(), "calibrate".into(), config.clone()];
+        args.extend(["--data".into(), pairs, "--json".into()]);
+        args.extend(sets);
+        args
+    };
+    let args = calibrate();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let words = [
+        "judge.use",
+        "is not in the store",
+        "`finegrain run` has trained it",
+    ];
+    refused(&args, 2, &words);
+    let mut run = arguments(dir.path(), "run", "out");
+    run.extend([config.clone(), "--json".into()]);
+    call(&run);
+    let (found, _) = call(&calibrate());
+    assert_eq!(
+        (&found["judge"], &found["pairs"]),
+        (&json!("reward-model"), &json!(36))
+    );
+    assert_eq!(found["judges"][0]["rates"]["flips"]["value"], 0.0);
+}
+
+#[test]
 fn what_cannot_be_read_ends_the_run_with_one_sentence() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path());

@@ -82,11 +82,21 @@ impl Source<'_> {
 
     fn read(&self, said: &mut Vec<String>, set_aside: &mut Vec<SetAside>) -> Result<Vec<TableRow>> {
         let all = Rows::read(&self.file.path, self.file.max_rows)?;
+        self.of_rows(&all, said, set_aside)
+    }
+
+    /// The rows of the table out of those of its file.
+    pub(super) fn of_rows(
+        &self,
+        all: &Rows,
+        said: &mut Vec<String>,
+        set_aside: &mut Vec<SetAside>,
+    ) -> Result<Vec<TableRow>> {
         let named = match self.file.layout {
             layouts::Layout::Auto if self.file.names_fields() => layouts::Layout::Fields,
             layout => layout,
         };
-        let layout = layouts::of_rows(named, &all, self.wanted)?;
+        let layout = layouts::of_rows(named, all, self.wanted)?;
         let reader = Reader {
             fields: self.file,
             layout,

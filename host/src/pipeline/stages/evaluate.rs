@@ -10,7 +10,7 @@ use crate::config::{Config, JudgeConfig};
 use crate::data::jsonl;
 use crate::data::records::{Demonstration, PromptRecord, Record};
 use crate::error::{Error, Result};
-use crate::eval::{Contest, Judge, Outcome, judge_both_orders};
+use crate::eval::{Contest, Outcome, Panel};
 use crate::model::Llama;
 use crate::pipeline::Session;
 use crate::pipeline::judges;
@@ -90,6 +90,8 @@ pub fn obtain(
             "sft": sft.key,
             "ppo": ppo.key,
             "judge": judge.fingerprint(),
+            // Since outcomes hold the verdict of each order, older ones are judged again: no request that was paid is.
+            "verdicts": "of-each-order",
             "sampling": config.evaluation.sampling,
             "seed": config.seed,
         }),
@@ -126,8 +128,8 @@ pub fn obtain(
                 progress: &progress,
                 ..context.call("judge", 0, &log)
             };
-            let outcomes = judge_samples(&*judge, &prompts, &ours, &theirs, &call)?;
-            check_failures(&config.judge, &judge.name(), &outcomes)?;
+            let outcomes = judge_samples(&judge, &prompts, &ours, &theirs, &call)?;
+            check_failures(&config.judge, &outcomes)?;
             let ids: Vec<ResponseIds> = prompts
                 .iter()
                 .zip(&ours)
@@ -177,7 +179,7 @@ pub(super) fn texts(samples: &[Sampled]) -> Vec<String> {
 
 /// The judge's outcomes of responses against references, both orders.
 pub(super) fn judge_samples(
-    judge: &dyn Judge,
+    judge: &Panel,
     prompts: &[PromptRecord],
     responses: &[Sampled],
     references: &[String],
@@ -193,28 +195,38 @@ pub(super) fn judge_samples(
             reference,
         })
         .collect();
-    judge_both_orders(judge, &contests, call)
+    judge.judge(&contests, call)
 }
 
-/// Ends the stage where the judge failed on more contests than `judge.max_failed` allows: after an outage, a win rate over what
-/// is left would stand in the store as if it were whole.
-fn check_failures(config: &JudgeConfig, judge: &str, outcomes: &[Outcome]) -> Result<()> {
-    let mut failures = outcomes
-        .iter()
-        .filter_map(|outcome| Some((&outcome.id, outcome.failure.as_ref()?)));
-    let failed = failures.clone().count();
-    let Some((id, first)) = failures.next() else {
-        return Ok(());
-    };
-    if failed as f64 <= config.max_failed * outcomes.len() as f64 {
-        return Ok(());
+/// Ends the stage where the judge, or any judge of a panel, failed on more contests than `judge.max_failed` allows: after an outage,
+/// a win rate over what is left would stand in the store as if it were whole.
+pub(super) fn check_failures(config: &JudgeConfig, outcomes: &[Outcome]) -> Result<()> {
+    for judge in config.members() {
+        let seen = outcomes.iter().map(|outcome| {
+            let failure = if config.is_panel() {
+                outcome.seen_by(judge.name)?.failure
+            } else {
+                outcome.failure.clone()
+            };
+            Some((&outcome.id, failure?))
+        });
+        let failures: Vec<(&String, String)> = seen.flatten().collect();
+        let Some((id, first)) = failures.first() else {
+            continue;
+        };
+        if failures.len() as f64 <= config.max_failed * outcomes.len() as f64 {
+            continue;
+        }
+        return Err(Error::plugin(format!(
+            "judge `{}` failed on {} of {} comparisons, more than judge.max_failed = {} allows; the first, {id:?}: {first}",
+            judge.name,
+            failures.len(),
+            outcomes.len(),
+            config.max_failed,
+        ))
+        .hint("a judge that asks a server keeps its answers: the same command asks again for what failed"));
     }
-    Err(Error::plugin(format!(
-        "judge `{judge}` failed on {failed} of {} comparisons, more than judge.max_failed = {} allows; the first, {id:?}: {first}",
-        outcomes.len(),
-        config.max_failed,
-    ))
-    .hint("a judge that asks a server keeps its answers: the same command asks again for what failed"))
+    Ok(())
 }
 
 #[cfg(test)]
@@ -227,19 +239,21 @@ mod tests {
             let outcome = |i: usize| Outcome {
                 id: format!("row-{i}"),
                 preference: None,
+                verdicts: [None; 2],
                 flip: false,
                 identical: false,
                 failure: (i < failed).then(|| "model-first: 503".to_owned()),
                 reasons: [String::new(), String::new()],
                 length_model: 1,
                 length_reference: 1,
+                members: Vec::new(),
             };
             (0..20).map(outcome).collect()
         };
         let config = JudgeConfig::default();
-        assert!(check_failures(&config, "j", &outcomes(0)).is_ok());
-        assert!(check_failures(&config, "j", &outcomes(1)).is_ok());
-        let error = check_failures(&config, "j", &outcomes(2)).unwrap_err();
+        assert!(check_failures(&config, &outcomes(0)).is_ok());
+        assert!(check_failures(&config, &outcomes(1)).is_ok());
+        let error = check_failures(&config, &outcomes(2)).unwrap_err();
         assert_eq!(error.exit_code(), 4);
         for word in ["2 of 20", "judge.max_failed = 0.05", "row-0", "503"] {
             assert!(error.to_string().contains(word), "{error}");

@@ -18,7 +18,7 @@ pub fn obtain(
     let asking: Vec<_> = config
         .judges()
         .map(|(_, judge)| judge)
-        .filter(|judge| judge.is_reward_model())
+        .filter(|judge| judge.asks_reward_model())
         .collect();
     let Some(first) = asking.first() else {
         return Ok(None);

@@ -15,7 +15,7 @@ use crate::data::jsonl;
 use crate::data::records::{Pair, PairSource, PromptRecord, SampledIds, SetAside, SetAsideReason};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::eval::{Contest, Judge, Outcome, judge_both_orders};
+use crate::eval::{Contest, Outcome, Panel};
 use crate::pipeline::context::StageContext;
 use crate::pipeline::sampling::{Sampled, Sampler};
 use crate::pipeline::store::{Artifact, StageKey};
@@ -56,7 +56,7 @@ pub fn obtain(
         let (first, second) = (sample("first")?, sample("second")?);
         let outcomes = rank(
             context,
-            &*annotator.open(context.device)?,
+            &annotator.open(context.device)?,
             &prompts,
             &first,
             &second,
@@ -111,7 +111,7 @@ fn repeat(
 
 fn rank(
     context: &StageContext<'_>,
-    annotator: &dyn Judge,
+    annotator: &Panel,
     prompts: &[PromptRecord],
     first: &[Sampled],
     second: &[Sampled],
@@ -127,7 +127,7 @@ fn rank(
         })
         .collect();
     let log = context.plugin_log();
-    judge_both_orders(annotator, &contests, &context.call("annotator", 0, &log))
+    annotator.judge(&contests, &context.call("annotator", 0, &log))
 }
 
 /// The pair of a prompt, or why there is none.

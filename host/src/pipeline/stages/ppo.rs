@@ -136,7 +136,7 @@ pub fn obtain(
             let call = context.call("judge", step, &log);
             let responses = sample(policy, &stream.child("policy").index(step))?;
             let outcomes =
-                evaluate::judge_samples(&*judge, &watched, &responses, &references, &call)?;
+                evaluate::judge_samples(&judge, &watched, &responses, &references, &call)?;
             let judged: Vec<f64> = outcomes
                 .iter()
                 .filter_map(|outcome| outcome.preference)

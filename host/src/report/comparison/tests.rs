@@ -1,6 +1,6 @@
 use super::*;
-use crate::eval::Mark;
 use crate::eval::statistics::{Estimate, Interval};
+use crate::eval::{JudgeRates, Mark};
 
 fn estimate(value: f64, low: f64, high: f64, n: usize) -> Estimate {
     let interval = Some(Interval { low, high });
@@ -129,6 +129,19 @@ fn localisation(auc: f64, seeds: &[u64]) -> OverSeeds<Localisation> {
     }
 }
 
+fn judge_rates() -> JudgeRates {
+    JudgeRates {
+        n: 2400,
+        flips: Some(estimate(0.011, 0.007, 0.016, 803)),
+        first_position: Some(estimate(0.522, 0.498, 0.545, 803)),
+        decided_verdicts: 4768,
+        longer_preferred: Some(estimate(0.61, 0.58, 0.64, 803)),
+        of_different_length: 2316,
+        failures: 6,
+        identical: 3,
+    }
+}
+
 fn evaluations(scores: &[f64]) -> Vec<EvaluationPoint> {
     crate::eval::efficiency::tests::points(scores)
 }
@@ -200,6 +213,19 @@ pub(in crate::report) fn example(seeds: &[u64]) -> ComparisonResult {
             variant("fine-grained token-level PPO", Edits, "token-average"),
         ],
         win_rates,
+        judging: Judging {
+            judges: vec![JudgeRow {
+                judge: "rubric".to_owned(),
+                variant: None,
+                rates: judge_rates(),
+            }],
+            of_variants: vec![JudgeRow {
+                judge: "rubric".to_owned(),
+                variant: Some("PPO-RLHF".to_owned()),
+                rates: judge_rates(),
+            }],
+            ..Judging::default()
+        },
         reward_models: RewardModels {
             cells: vec![
                 cell(Pairs, "sequence", Pairs, 0.582, 751),
