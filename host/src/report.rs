@@ -4,6 +4,7 @@
 //! sheets; [`tables`] and [`markdown`] print sheets. [`html`] lays them out beside curves, calibration and token views.
 //! JSON is the value itself, by serde.
 
+mod asked;
 mod calibration;
 pub mod comparison;
 mod costs;
@@ -19,8 +20,8 @@ pub mod tables;
 mod win_rates;
 
 pub use comparison::{
-    ComparisonResult, CostRow, LocalisationCell, LongerCell, RewardModels, RunCost, SetAsideRow,
-    Variant, WinRateRow,
+    AskedRow, ComparisonResult, CostRow, LocalisationCell, LongerCell, RewardModels, RunCost,
+    SetAsideRow, Variant, WinRateRow,
 };
 
 use sheet::Sheet;
@@ -31,6 +32,7 @@ fn sheets(result: &ComparisonResult) -> Vec<Sheet> {
         win_rates::sheets(result),
         reward_models::sheets(result),
         costs::sheets(result),
+        asked::sheets(result),
         set_aside::sheets(result),
     ]
     .concat()

@@ -1,5 +1,7 @@
 //! The judge that a configuration names: a plugin, or a reward model that was trained on a split of its own.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::config::JudgeConfig;
@@ -8,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::eval::Judge;
 use crate::eval::reward_judge::RewardJudge;
 use crate::pipeline::Session;
+use crate::pipeline::origins::Recorded;
 use crate::pipeline::stages::reward_model;
 use crate::pipeline::store::Artifact;
 use crate::plugins::{JudgeInstance, RewardInstance};
@@ -52,10 +55,11 @@ impl ChosenJudge<'_> {
         }
     }
 
-    /// The judge, ready to be asked; a reward model is loaded here, on the device.
-    pub fn open(self, device: &Device) -> Result<Box<dyn Judge>> {
+    /// The judge, ready to be asked; a reward model is loaded here, on the device. A plugin that says where its verdicts come from
+    /// has that written down in `dir`.
+    pub fn open(self, device: &Device, dir: &Path) -> Result<Box<dyn Judge>> {
         Ok(match self {
-            Self::Plugin(judge) => Box::new(judge),
+            Self::Plugin(judge) => Box::new(Recorded::new(judge, dir)),
             Self::RewardModel { artifact, scheme } => {
                 let (model, tokenizer) = reward_model::load(artifact, device)?;
                 let template = reward_model::template(artifact)?;
