@@ -67,8 +67,9 @@ impl Asked {
             0 => Usd::from_dollars(self.usd).to_string(),
             all if all == self.rows => "price not known".to_owned(),
             some => format!(
-                "{} and {some} rows without a known price",
-                Usd::from_dollars(self.usd)
+                "{} and {} without a known price",
+                Usd::from_dollars(self.usd),
+                count(some as u64, "row")
             ),
         }
     }
@@ -93,14 +94,26 @@ impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}: {} answers to {} rows, {} tokens in, {} out",
-            self.plugin, self.requests, self.rows, self.input_tokens, self.output_tokens
+            "{}: {} to {}, {} tokens in, {} out",
+            self.plugin,
+            count(self.requests, "answer"),
+            count(self.rows as u64, "row"),
+            self.input_tokens,
+            self.output_tokens
         )?;
         if self.uncounted > 0 {
-            write!(f, " ({} rows uncounted)", self.uncounted)?;
+            write!(f, " ({} uncounted)", count(self.uncounted as u64, "row"))?;
         }
         let models: Vec<&str> = self.models.keys().map(String::as_str).collect();
         write!(f, ", {}; by {}", self.cost(), models.join(", "))
+    }
+}
+
+/// A number and what it counts.
+fn count(n: u64, noun: &str) -> String {
+    match n {
+        1 => format!("1 {noun}"),
+        n => format!("{n} {noun}s"),
     }
 }
 
@@ -139,7 +152,7 @@ mod tests {
         let asked = Asked::of("judge/y", &origins).unwrap();
         assert_eq!(
             asked.to_string(),
-            "judge/y: 2 answers to 2 rows, 100 tokens in, 200 out (1 rows uncounted), $0.001250 and 1 rows without a known \
+            "judge/y: 2 answers to 2 rows, 100 tokens in, 200 out (1 row uncounted), $0.001250 and 1 row without a known \
              price; by m-1, m-2"
         );
         assert_eq!(

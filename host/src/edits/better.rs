@@ -65,7 +65,7 @@ pub fn judge(
         .collect();
     let folder = tempfile::tempdir()
         .map_err(|error| Error::internal(format!("cannot make a temporary folder: {error}")))?;
-    let judge = Recorded::new(judge, folder.path());
+    let judge = Recorded::new(judge.name(), judge, folder.path());
     let outcomes = judge_both_orders(&judge, &contests, context)?;
     let origins = folder.path().join(ORIGINS);
     let origins: Vec<VerdictOrigin> = if origins.is_file() {

@@ -403,7 +403,8 @@ fn edits_that_people_made_are_measured_too() {
     };
     let set = EditSet::read(&path, Path::new("nowhere"), &fields).unwrap();
     let stats = Stats::of(&set, &words()).unwrap();
-    assert_eq!((stats.rows, stats.measured), (1707, 1707));
+    // One of the reviews reads the same on both sides.
+    assert_eq!((stats.rows, stats.measured), (1707, 1706));
     let share = stats.share_changed.clone().unwrap();
     assert!((0.02..0.3).contains(&share.quantiles[2]), "{share:?}");
     let ratio = stats.length_ratio.clone().unwrap();

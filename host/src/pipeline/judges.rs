@@ -59,7 +59,7 @@ impl ChosenJudge<'_> {
     /// has that written down in `dir`.
     pub fn open(self, device: &Device, dir: &Path) -> Result<Box<dyn Judge>> {
         Ok(match self {
-            Self::Plugin(judge) => Box::new(Recorded::new(judge, dir)),
+            Self::Plugin(judge) => Box::new(Recorded::new(judge.name(), judge, dir)),
             Self::RewardModel { artifact, scheme } => {
                 let (model, tokenizer) = reward_model::load(artifact, device)?;
                 let template = reward_model::template(artifact)?;

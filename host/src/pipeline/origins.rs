@@ -3,9 +3,8 @@
 //! Edits have their origins beside them, in [`EDIT_ANSWERS`] and [`HELD_OUT_EDIT_ANSWERS`]. No key and no later stage depends
 //! on any of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use finegrain_sdk::CallContext;
 use finegrain_sdk::kinds::{Comparisons, Origin, Verdict};
@@ -49,18 +48,19 @@ impl Record for VerdictOrigin {
 
 /// A judge that writes down where its verdicts came from. There is no file as long as it says nothing about that.
 pub struct Recorded {
+    name: String,
     judge: JudgeInstance,
     file: PathBuf,
-    log: Mutex<Option<Log<VerdictOrigin>>>,
 }
 
 impl Recorded {
-    /// A judge whose origins go to [`ORIGINS`] in `dir`, behind what an interrupted attempt has left there.
-    pub fn new(judge: JudgeInstance, dir: &Path) -> Self {
+    /// A judge whose origins go to [`ORIGINS`] in `dir`, under a name that no other judge of the stage has, behind what other judges
+    /// and an interrupted attempt have left there.
+    pub fn new(name: impl Into<String>, judge: JudgeInstance, dir: &Path) -> Self {
         Self {
+            name: name.into(),
             judge,
             file: dir.join(ORIGINS),
-            log: Mutex::new(None),
         }
     }
 
@@ -68,18 +68,21 @@ impl Recorded {
         if origins.is_empty() {
             return Ok(());
         }
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let log = match &mut *log {
-            Some(log) => log,
-            none => none.insert(Log::open(&self.file)?.0),
-        };
-        origins.iter().try_for_each(|origin| log.append(origin))
+        // Opened for every call: judges of one stage share the file, one call after the other.
+        let (mut log, before) = Log::open(&self.file)?;
+        // An attempt that ended behind its verdicts has left their origins; it is asked the same again.
+        let known: BTreeSet<&String> = before.iter().map(|origin| &origin.id).collect();
+        let new = origins.iter().filter(|origin| !known.contains(&origin.id));
+        for origin in new {
+            log.append(origin)?;
+        }
+        Ok(())
     }
 }
 
 impl Judge for Recorded {
     fn name(&self) -> String {
-        self.judge.name()
+        self.name.clone()
     }
 
     fn compare(
@@ -89,7 +92,7 @@ impl Judge for Recorded {
     ) -> Result<Vec<(Verdict, String)>> {
         // In the order of the rows, which does not depend on when answers came.
         let judgements = self.judge.compare_all(comparisons, context)?;
-        let name = self.name();
+        let name = &self.name;
         let (mut verdicts, mut origins) = (Vec::with_capacity(judgements.len()), Vec::new());
         for (row, judgement) in judgements.into_iter().enumerate() {
             verdicts.push((judgement.verdict, judgement.reason));

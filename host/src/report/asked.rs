@@ -40,3 +40,42 @@ pub(super) fn sheets(result: &ComparisonResult) -> Vec<Sheet> {
     );
     vec![sheet]
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::data::asked::Asked;
+    use crate::report::AskedRow;
+    use crate::report::comparison::tests::example;
+    use crate::report::tables::{WIDTH, render};
+
+    #[test]
+    fn what_was_asked_has_a_table_where_somebody_was_asked() {
+        let mut result = example(&[1]);
+        assert!(!render(&result, WIDTH).contains("servers"));
+        result.asked.push(AskedRow {
+            stage: "edits".into(),
+            variant: "fine-grained PPO".into(),
+            seed: 1,
+            asked: Asked {
+                plugin: "editor/claude".into(),
+                rows: 20,
+                requests: 23,
+                input_tokens: 10_400,
+                output_tokens: 4100,
+                usd: 0.00309,
+                models: [("claude-haiku-5-5".to_owned(), 20)].into(),
+                ..Asked::default()
+            },
+        });
+        let text = render(&result, WIDTH);
+        let table = text.split("What servers were asked").nth(1).unwrap();
+        for word in ["editor", "10400", "$0.003", "claude-haiku"] {
+            assert!(table.contains(word), "{word}: {table}");
+        }
+        let widest = table.lines().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(usize::from(WIDTH)), "{table}");
+        let json = result.to_json().unwrap();
+        let read = crate::report::ComparisonResult::from_json(&json).unwrap();
+        assert_eq!(read, result);
+    }
+}

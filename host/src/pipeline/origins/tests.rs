@@ -78,7 +78,8 @@ fn artifact(dir: &Path) -> Artifact {
 
 fn judge(dir: &Path, ids: &[&str], step: u64) -> Vec<crate::eval::Outcome> {
     let registry = Registry::built_in().unwrap();
-    let judge = Recorded::new(registry.judge("test-said", &json!({})).unwrap(), dir);
+    let judge = registry.judge("test-said", &json!({})).unwrap();
+    let judge = Recorded::new("said", judge, dir);
     let contests: Vec<Contest<'_>> = ids
         .iter()
         .map(|id| Contest {
@@ -115,17 +116,19 @@ fn origins_of_verdicts_are_written_in_the_order_of_rows_and_go_on_where_an_attem
         ["why"; 2]
     );
     judge(dir.path(), &["a"], 3);
+    // An attempt that ended behind its verdicts leaves their origins; the next one is asked the same.
+    judge(dir.path(), &["a"], 3);
     let lines: Vec<VerdictOrigin> = jsonl::read(&dir.path().join(ORIGINS)).unwrap();
     let ids: Vec<&str> = lines.iter().map(|line| line.id.as_str()).collect();
     assert_eq!(
         ids,
         [
-            "test-said/0/a/reference-first",
-            "test-said/0/a/model-first",
-            "test-said/0/b/reference-first",
-            "test-said/0/b/model-first",
-            "test-said/3/a/reference-first",
-            "test-said/3/a/model-first",
+            "said/0/a/reference-first",
+            "said/0/a/model-first",
+            "said/0/b/reference-first",
+            "said/0/b/model-first",
+            "said/3/a/reference-first",
+            "said/3/a/model-first",
         ]
     );
     assert_eq!(lines[2].origin, origin("r4"));
@@ -133,7 +136,7 @@ fn origins_of_verdicts_are_written_in_the_order_of_rows_and_go_on_where_an_attem
     assert_eq!(asked.len(), 1);
     assert_eq!(
         asked[0].to_string(),
-        "judge/test-said: 6 answers to 6 rows, 600 tokens in, 60 out, $0.030000; by m-1"
+        "judge/said: 6 answers to 6 rows, 600 tokens in, 60 out, $0.030000; by m-1"
     );
 }
 
@@ -168,7 +171,8 @@ fn origins_of_edits_are_summed_over_both_files() {
 fn a_batch_without_rows_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let registry = Registry::built_in().unwrap();
-    let judge = Recorded::new(registry.judge("test-said", &json!({})).unwrap(), dir.path());
+    let judge = registry.judge("test-said", &json!({})).unwrap();
+    let judge = Recorded::new("said", judge, dir.path());
     let none: TextVec = std::iter::empty::<&str>().collect();
     let comparisons = Comparisons {
         ids: none.view(),
