@@ -69,7 +69,7 @@ impl Recorded {
             return Ok(());
         }
         // Opened for every call: judges of one stage share the file, one call after the other.
-        let (mut log, before) = Log::open(&self.file)?;
+        let (mut log, before) = Log::<VerdictOrigin>::open(&self.file)?;
         // An attempt that ended behind its verdicts has left their origins; it is asked the same again.
         let known: BTreeSet<&String> = before.iter().map(|origin| &origin.id).collect();
         let new = origins.iter().filter(|origin| !known.contains(&origin.id));
