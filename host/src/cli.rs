@@ -2,6 +2,7 @@
 
 mod answers;
 mod bench;
+mod edits;
 mod judge;
 mod plan;
 mod store;
@@ -14,6 +15,7 @@ use clap_complete::Shell;
 
 pub use answers::{AnswersArgs, AnswersCommand};
 pub use bench::{BenchArgs, BenchCommand, BenchTraining};
+pub use edits::{EditsArgs, EditsCommand};
 pub use judge::{CalibrateArgs, JudgeCommand};
 pub use plan::PlanArgs;
 pub use store::{StoreArgs, StoreCommand};
@@ -120,6 +122,13 @@ pub enum Command {
         after_help = "Examples:\n  finegrain answers list\n  finegrain answers cost --json\n  finegrain answers again --refused"
     )]
     Answers(AnswersCommand),
+    /// Measure, show and check edits: those of a run, of the store, or of a file that anybody made.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  finegrain edits stats runs/fine-token-ppo-seed1\n  finegrain edits diff edits.jsonl --worst\n  \
+        finegrain edits check edits.jsonl --judge judge.toml"
+    )]
+    Edits(EditsCommand),
     /// Show a resolved configuration, or the reference of all keys.
     #[command(subcommand)]
     Config(ConfigCommand),

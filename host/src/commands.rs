@@ -5,6 +5,7 @@ mod bench;
 mod compare;
 mod config;
 mod doctor;
+mod edits;
 mod generate;
 mod inspect;
 mod interrupt;
@@ -52,6 +53,7 @@ pub fn dispatch(cli: Cli) -> Result<()> {
         Command::Store(command) => store::store(&command),
         Command::Answers(command) => answers::answers(&command),
         Command::Judge(command) => judge::judge(&command),
+        Command::Edits(command) => edits::edits(&command),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Config(command) => config::config(&command),
         Command::Completions { shell } => {

@@ -1,6 +1,7 @@
 //! Records, files, tokens and batches.
 
 pub mod alignment;
+pub mod asked;
 pub mod chat;
 pub mod config;
 pub mod edit_pairs;

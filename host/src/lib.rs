@@ -18,6 +18,7 @@ pub mod config;
 pub mod data;
 pub mod device;
 pub mod doctor;
+pub mod edits;
 pub mod error;
 pub mod eval;
 pub mod inspect;

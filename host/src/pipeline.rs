@@ -17,6 +17,7 @@ pub mod finished;
 pub mod jobs;
 pub mod judges;
 pub mod observer;
+pub mod origins;
 pub mod plan;
 pub mod report;
 pub mod run_dir;

@@ -19,6 +19,6 @@ pub mod trust;
 pub use discover::PluginSearch;
 pub use identity::{Identity, PluginKind, Source};
 pub use instance::{
-    AdvantageInstance, EditorInstance, JudgeInstance, Judgement, PairLoss, RewardInstance,
+    AdvantageInstance, Edit, EditorInstance, JudgeInstance, Judgement, PairLoss, RewardInstance,
 };
 pub use registry::{Listed, Registry};

@@ -4,6 +4,7 @@
 //! sheets, `judges` how the judge judged; [`tables`] and [`markdown`] print sheets. [`html`] lays them out beside curves, calibration and token views.
 //! JSON is the value itself, by serde.
 
+mod asked;
 mod calibration;
 pub mod comparison;
 mod costs;
@@ -21,8 +22,8 @@ pub mod tables;
 mod win_rates;
 
 pub use comparison::{
-    ComparisonResult, CostRow, JudgeRow, Judging, LocalisationCell, LongerCell, MemberWinRate,
-    RewardModels, RunCost, SetAsideRow, Variant, WinRateRow,
+    AskedRow, ComparisonResult, CostRow, JudgeRow, Judging, LocalisationCell, LongerCell,
+    MemberWinRate, RewardModels, RunCost, SetAsideRow, Variant, WinRateRow,
 };
 
 use sheet::Sheet;
@@ -34,6 +35,7 @@ fn sheets(result: &ComparisonResult) -> Vec<Sheet> {
         judges::sheets(result),
         reward_models::sheets(result),
         costs::sheets(result),
+        asked::sheets(result),
         set_aside::sheets(result),
     ]
     .concat()

@@ -30,6 +30,7 @@ pub mod entry;
 pub mod error;
 pub mod guard;
 pub mod judge;
+mod origin;
 pub mod reward;
 pub mod root;
 

@@ -3,11 +3,13 @@
 mod advantage;
 mod editor;
 mod judge;
+mod origin;
 mod reward;
 
 pub use advantage::{AdvantageEstimator, Advantages, Trajectories};
 pub use editor::{EditOutcome, EditRequests, EditSink, Editor};
 pub use judge::{Comparisons, Judge, JudgeSink, Verdict};
+pub use origin::Origin;
 pub use reward::{PairGradients, RewardScheme, Rollouts, ScoredPairs, ScoredSide};
 
 use schemars::JsonSchema;

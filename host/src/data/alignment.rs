@@ -3,6 +3,8 @@
 //! Tokens are aligned, not compared index by index: after the first insertion every index would differ. The diff is a
 //! shortest edit script (Myers, 1986), so that as few tokens as possible count as changed.
 
+use std::ops::Range;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use similar::{Algorithm, DiffOp, capture_diff_slices};
@@ -50,6 +52,19 @@ pub struct Alignment {
     pub deletions: usize,
     /// Tokens of both sides that took part.
     pub tokens: usize,
+    /// Tokens of the original and of the edit that took part.
+    pub counted: [usize; 2],
+    /// The stretches that were changed, in order; between two of them lies a token that stayed.
+    pub stretches: Vec<Stretch>,
+}
+
+/// A stretch of tokens that was changed; one of the sides may be empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// Tokens of the original.
+    pub old: Range<usize>,
+    /// Tokens of the edit.
+    pub new: Range<usize>,
 }
 
 impl Alignment {
@@ -100,6 +115,8 @@ pub fn align(original: &[u32], edited: &[u32], eos: u32, config: &AlignmentConfi
         insertions: 0,
         deletions: 0,
         tokens: old.len() + new.len(),
+        counted: [old.len(), new.len()],
+        stretches: Vec::new(),
     };
     for op in capture_diff_slices(Algorithm::RawMyers, old, new) {
         if let DiffOp::Equal { .. } = op {
@@ -110,6 +127,10 @@ pub fn align(original: &[u32], edited: &[u32], eos: u32, config: &AlignmentConfi
         alignment.substitutions += substituted;
         alignment.deletions += old_range.len() - substituted;
         alignment.insertions += new_range.len() - substituted;
+        alignment.stretches.push(Stretch {
+            old: old_range.clone(),
+            new: new_range.clone(),
+        });
         alignment.original[old_range.clone()].fill(1);
         alignment.edited[new_range.clone()].fill(1);
         if config.mark_gaps {

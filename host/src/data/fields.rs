@@ -37,7 +37,7 @@ impl FieldPath {
     ///
     /// # Errors
     /// In words: at which part the path leaves the row, and the nearest key there.
-    pub(super) fn value<'a>(&self, row: &'a Value) -> Result<&'a Value, String> {
+    pub(crate) fn value<'a>(&self, row: &'a Value) -> Result<&'a Value, String> {
         self.walk(row, &mut |_, _, _| {})
     }
 
@@ -85,7 +85,7 @@ impl FieldPath {
     }
 
     /// The text that lies there.
-    pub(super) fn text<'a>(&self, row: &'a Value) -> Result<&'a str, String> {
+    pub(crate) fn text<'a>(&self, row: &'a Value) -> Result<&'a str, String> {
         match self.value(row)? {
             Value::String(text) => Ok(text),
             other => Err(format!("`{self}` is {}, not a text", kind(other))),
@@ -93,7 +93,7 @@ impl FieldPath {
     }
 
     /// The text, or the texts of the list, that lie there.
-    pub(super) fn texts<'a>(&self, row: &'a Value) -> Result<Vec<&'a str>, String> {
+    pub(crate) fn texts<'a>(&self, row: &'a Value) -> Result<Vec<&'a str>, String> {
         let wrong = |found: &str| {
             Err(format!(
                 "`{self}` is {found}, not a text or a list of texts"
@@ -111,7 +111,7 @@ impl FieldPath {
     }
 
     /// The text or the whole number that lies there, as a name.
-    pub(super) fn name(&self, row: &Value) -> Result<String, String> {
+    pub(crate) fn name(&self, row: &Value) -> Result<String, String> {
         match self.value(row)? {
             Value::String(text) if !text.trim().is_empty() => Ok(text.clone()),
             Value::Number(number) => Ok(number.to_string()),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use finegrain_sdk::kinds::EditOutcome;
+use finegrain_sdk::kinds::{EditOutcome, Origin};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -166,6 +166,11 @@ pub enum Outcome {
         /// The error.
         error: String,
     },
+    /// The editor has an answer that cannot be used as a minimal edit.
+    Rejected {
+        /// Why not.
+        reason: String,
+    },
 }
 
 impl From<EditOutcome> for Outcome {
@@ -175,6 +180,7 @@ impl From<EditOutcome> for Outcome {
             EditOutcome::Unchanged => Self::Unchanged,
             EditOutcome::Refused(reason) => Self::Refused { reason },
             EditOutcome::Failed(error) => Self::Failed { error },
+            EditOutcome::Rejected(reason) => Self::Rejected { reason },
         }
     }
 }
@@ -190,6 +196,9 @@ pub struct EditRecord {
     pub original: String,
     /// What came of it.
     pub outcome: Outcome,
+    /// Where the outcome came from, where the editor says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 impl Record for EditRecord {
@@ -255,6 +264,8 @@ pub enum SetAsideReason {
     Refused,
     /// The editor failed.
     Failed,
+    /// The editor's answer cannot be used as a minimal edit.
+    Rejected,
 }
 
 impl SetAsideReason {
@@ -274,6 +285,7 @@ impl SetAsideReason {
             Self::Rewritten => "rewritten",
             Self::Refused => "refused",
             Self::Failed => "failed",
+            Self::Rejected => "rejected",
         }
     }
 
@@ -353,6 +365,10 @@ mod tests {
                 EditOutcome::Failed("late".into()),
                 r#"{"kind":"failed","error":"late"}"#,
             ),
+            (
+                EditOutcome::Rejected("too much".into()),
+                r#"{"kind":"rejected","reason":"too much"}"#,
+            ),
         ] {
             let stored = Outcome::from(outcome);
             assert_eq!(serde_json::to_string(&stored).unwrap(), json);
@@ -369,6 +385,7 @@ mod tests {
             outcome: Outcome::Edited {
                 response: "new".into(),
             },
+            origin: None,
         };
         let pair = record.pair().unwrap();
         assert_eq!(
@@ -395,6 +412,7 @@ mod tests {
             SetAsideReason::Rewritten,
             SetAsideReason::Refused,
             SetAsideReason::Failed,
+            SetAsideReason::Rejected,
         ] {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.name());
         }

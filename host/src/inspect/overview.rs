@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::metrics::{self, Curve};
-use super::run::Run;
+use super::run::{About, Run};
 use super::samples::{self, Sort};
-use super::{WIDTH, line};
+use super::{WIDTH, line, plain};
 use crate::pipeline::stages::evaluate::JudgedSample;
+use crate::report::tables::paragraphs;
 
 /// What the user wants to see.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +68,7 @@ pub fn render(run: &Run, view: &View<'_>) -> String {
             )
         );
     }
+    text += &asked(about);
     let curves: Vec<&Curve> = metrics::chosen(&run.curves, view.metric);
     text += "\nMetrics: first → last [lowest, highest]\n";
     let table = if curves.is_empty() {
@@ -89,6 +91,28 @@ pub fn render(run: &Run, view: &View<'_>) -> String {
     }
     if run.samples.is_none() {
         text += "\nThis run has no samples.jsonl.\n";
+    }
+    text
+}
+
+/// What servers were asked for each stage, a line a plugin; nothing where nobody was asked.
+fn asked(about: &About) -> String {
+    let mut text = String::new();
+    for stage in &about.stages {
+        for asked in &stage.asked {
+            let mut said = vec![plain(&format!("{}: {asked}", stage.stage))];
+            let warning = asked.warning();
+            said.extend(warning.map(|warning| plain(&format!("warning: {warning}"))));
+            for line in paragraphs(&said, (WIDTH - 2) as u16).lines() {
+                let _ = writeln!(text, "  {line}");
+            }
+        }
+    }
+    if !text.is_empty() {
+        text.insert_str(
+            0,
+            "\nAsked of servers (answers kept from earlier runs included)\n",
+        );
     }
     text
 }

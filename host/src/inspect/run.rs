@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::metrics::{self, Curve};
+use crate::data::asked::Asked;
 use crate::data::jsonl;
 use crate::error::{Error, Result};
 use crate::pipeline::run_dir::{ABOUT, SAMPLES, metrics_file};
@@ -48,6 +49,9 @@ pub struct Stage {
     /// Computed by this run, not found in the store.
     #[serde(default)]
     pub computed_in_this_run: bool,
+    /// What servers were asked for it, by plugin.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<Asked>,
 }
 
 /// A finished run.

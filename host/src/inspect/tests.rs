@@ -14,7 +14,9 @@ fn write_run(dir: &Path) {
     fs::create_dir_all(dir.join("metrics")).unwrap();
     let about = r#"{"name":"small","seed":3,
         "plugins":[{"kind":"reward","name":"token-average","version":"0.1.0","source":"built-in"}],
-        "stages":[{"stage":"sft","hash":"8e61c232c12a5946","dir":"x","wall_seconds":3.236,"computed_in_this_run":false},
+        "stages":[{"stage":"sft","hash":"8e61c232c12a5946","dir":"x","wall_seconds":3.236,"computed_in_this_run":false,
+                "asked":[{"plugin":"editor/claude","rows":20,"requests":23,"input_tokens":10400,"output_tokens":4100,
+                    "uncounted":0,"usd":0.00309,"unpriced":0,"models":{"claude-haiku-5-5":18,"claude-haiku-5-6":2}}]},
             {"stage":"ppo","hash":"cc752c12fd5fdf03","dir":"y","wall_seconds":61.5,"computed_in_this_run":true}]}"#;
     fs::write(dir.join("run.json"), about).unwrap();
     let curve = [(0, "null"), (1, "-1.5"), (2, "0.25"), (3, "2.0")]

@@ -14,6 +14,7 @@ use crate::eval::statistics::{Bootstrap, Sharing};
 use crate::eval::{
     Accuracy, AccuracyCell, Localisation, Mark, MarkedResponse, RankedPair, SeedOutcomes, Seeded,
 };
+use crate::pipeline::origins;
 use crate::pipeline::report::read_report;
 use crate::pipeline::set_aside;
 use crate::pipeline::stages::data;
@@ -23,8 +24,8 @@ use crate::pipeline::stages::reward_tests::{MARKED, MarkedTokens, RANKED_EDITS, 
 use crate::pipeline::store::Artifact;
 use crate::pipeline::variant::VariantRun;
 use crate::report::{
-    ComparisonResult, CostRow, LocalisationCell, LongerCell, RewardModels, RunCost, Variant,
-    WinRateRow,
+    AskedRow, ComparisonResult, CostRow, LocalisationCell, LongerCell, RewardModels, RunCost,
+    Variant, WinRateRow,
 };
 use crate::telemetry::watch::findings;
 use judging::Judged;
@@ -52,6 +53,7 @@ pub fn summarise(variants: &[Vec<VariantRun>], baseline: Option<&str>) -> Result
         .iter()
         .map(|runs| Ok((runs[0].config.name.as_str(), outcomes(runs)?)))
         .collect::<Result<Vec<_>>>()?;
+    let asked = origins::of_runs(variants)?;
     let result = ComparisonResult {
         format: ComparisonResult::FORMAT,
         judge: config.judge.title(),
@@ -64,7 +66,8 @@ pub fn summarise(variants: &[Vec<VariantRun>], baseline: Option<&str>) -> Result
         reward_models: reward_models(variants, &bootstrap)?,
         costs: costs(variants, at)?,
         set_aside: set_aside::of_runs(variants)?,
-        notes: notes(variants)?,
+        notes: notes(variants, &asked)?,
+        asked,
     };
     Ok(result.concluded(config.judge.is_reward_model()))
 }
@@ -286,7 +289,7 @@ fn costs(variants: &[Vec<VariantRun>], baseline: usize) -> Result<Vec<CostRow>> 
 }
 
 /// What a reader should know beside the tables.
-fn notes(variants: &[Vec<VariantRun>]) -> Result<Vec<String>> {
+fn notes(variants: &[Vec<VariantRun>], asked: &[AskedRow]) -> Result<Vec<String>> {
     let config = &variants[0][0].config;
     let mut notes = Vec::new();
     if config.task == Task::Sandbox {
@@ -315,6 +318,13 @@ fn notes(variants: &[Vec<VariantRun>]) -> Result<Vec<String>> {
             }
         }
     }
+    notes.extend(asked.iter().filter_map(|row| {
+        let warning = row.asked.warning()?;
+        Some(format!(
+            "{}, seed {}, {}: {warning}",
+            row.variant, row.seed, row.stage
+        ))
+    }));
     notes.extend(alarms(variants)?);
     Ok(notes)
 }

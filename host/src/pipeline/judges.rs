@@ -1,5 +1,7 @@
 //! The judges that a configuration names: a plugin, a reward model that was trained on a split of its own, or a panel of them.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::config::{JudgeConfig, SingleJudge};
@@ -8,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::eval::reward_judge::RewardJudge;
 use crate::eval::{Judge, Panel};
 use crate::pipeline::Session;
+use crate::pipeline::origins::Recorded;
 use crate::pipeline::stages::reward_model;
 use crate::pipeline::store::Artifact;
 use crate::plugins::{JudgeInstance, RewardInstance};
@@ -81,11 +84,12 @@ impl ChosenJudges<'_> {
         }
     }
 
-    /// The judges, ready to be asked; a reward model is loaded here, on the device.
-    pub fn open(self, device: &Device) -> Result<Panel> {
-        let open = |judge| -> Result<Box<dyn Judge>> {
+    /// The judges, ready to be asked; a reward model is loaded here, on the device. A plugin that says where its verdicts come
+    /// from has that written down in `dir`.
+    pub fn open(self, device: &Device, dir: &Path) -> Result<Panel> {
+        let open = |name: &str, judge: Chosen<'_>| -> Result<Box<dyn Judge>> {
             Ok(match judge {
-                Chosen::Plugin(judge) => Box::new(judge),
+                Chosen::Plugin(judge) => Box::new(Recorded::new(name, judge, dir)),
                 Chosen::RewardModel { artifact, scheme } => {
                     let (model, tokenizer) = reward_model::load(artifact, device)?;
                     let template = reward_model::template(artifact)?;
@@ -94,7 +98,10 @@ impl ChosenJudges<'_> {
             })
         };
         let members = self.members.into_iter();
-        let members = members.map(|(name, judge)| Ok((name, open(judge)?)));
+        let members = members.map(|(name, judge)| {
+            let judge = open(&name, judge)?;
+            Ok((name, judge))
+        });
         Ok(Panel::new(members.collect::<Result<_>>()?))
     }
 }

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::pipeline::Session;
 use crate::pipeline::atomic::write_atomic;
+use crate::pipeline::origins;
 use crate::pipeline::stages::HELD_OUT_EDITS;
 use crate::pipeline::stages::ppo::channel_names;
 use crate::pipeline::stages::reward_tests::{RANKED_EDITS, RANKED_PAIRS};
@@ -107,13 +108,18 @@ impl RunDir {
             // Whole, so that the run can be compared from elsewhere.
             let dir = path::absolute(&artifact.dir)
                 .map_err(|error| Error::io("find", &artifact.dir, &error))?;
-            Ok(json!({
+            let mut stage = json!({
                 "stage": artifact.record.stage,
                 "hash": artifact.record.hash,
                 "dir": dir.display().to_string(),
                 "wall_seconds": artifact.record.wall_seconds,
                 "computed_in_this_run": artifact.fresh,
-            }))
+            });
+            let asked = origins::of_stage(&run.config, artifact)?;
+            if !asked.is_empty() {
+                stage["asked"] = json!(asked);
+            }
+            Ok(stage)
         };
         let stages = run.stages().iter().map(stage).collect::<Result<Vec<_>>>()?;
         let about = json!({

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::pipeline::checkpoints::Checkpoints;
 use crate::pipeline::context::StageContext;
 use crate::pipeline::observer::{Show, StageObserver};
+use crate::pipeline::origins;
 use crate::pipeline::plan::Planner;
 use crate::pipeline::set_aside;
 use crate::pipeline::store::{Artifact, Asker, StageKey, Store};
@@ -198,6 +199,14 @@ impl<'a> Session<'a> {
             && let Some(text) = set_aside::in_words(&artifact)?
         {
             self.say(&format!("{title}: {text}"));
+        }
+        if artifact.fresh {
+            for asked in origins::of_stage(config, &artifact)? {
+                self.say(&format!("{title}: {asked}"));
+                if let Some(warning) = asked.warning() {
+                    (asker.warn)(&warning);
+                }
+            }
         }
         self.telemetry.check(title, &artifact)?;
         Ok(artifact)

@@ -32,9 +32,15 @@ pub const EVAL_REFERENCES: &str = "eval_references.jsonl";
 pub const EDITS: &str = "edits.jsonl";
 /// Edit pairs to test on.
 pub const HELD_OUT_EDITS: &str = "edits_held_out.jsonl";
+/// What an editor made of each response that is to train on, refusals and failures included, with where it came from.
+pub const EDIT_ANSWERS: &str = "answers_train.jsonl";
+/// The same of each response that is to test on.
+pub const HELD_OUT_EDIT_ANSWERS: &str = "answers_held_out.jsonl";
 /// Edit pairs on which the judge's reward model is trained.
 pub const JUDGE_EDITS: &str = "judge_edits.jsonl";
 /// Rows that are not used, with the reason.
 pub const SET_ASIDE: &str = "set_aside.jsonl";
+/// Where the verdicts of a stage's judges came from, where those say so.
+pub const ORIGINS: &str = "origins.jsonl";
 /// A folder with a model in it.
 pub const MODEL: &str = "model";

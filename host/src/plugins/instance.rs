@@ -16,7 +16,7 @@ use finegrain_sdk::{CallContext, ErrorCode};
 use serde_json::{Value, json};
 
 pub use advantage::AdvantageInstance;
-pub use editor::EditorInstance;
+pub use editor::{Edit, EditorInstance};
 pub use judge::{JudgeInstance, Judgement};
 pub use reward::{PairLoss, RewardInstance};
 

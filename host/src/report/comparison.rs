@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use judging::{JudgeRow, Judging, MemberWinRate};
 
+use crate::data::asked::Asked;
 use crate::error::{Error, Result};
 use crate::eval::statistics::{Bootstrap, Estimate, Sharing, mean};
 use crate::eval::{
@@ -41,6 +42,9 @@ pub struct ComparisonResult {
     pub reward_models: RewardModels,
     /// Table 3, in the order of `variants`.
     pub costs: Vec<CostRow>,
+    /// What servers were asked, by stage and plugin; empty where nobody was asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<AskedRow>,
     /// Rows that were not used, by stage and reason.
     #[serde(default)]
     pub set_aside: Vec<SetAsideRow>,
@@ -181,6 +185,20 @@ impl WinRateRow {
             verdict: None,
         })
     }
+}
+
+/// What a plugin of one stage asked a server for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AskedRow {
+    /// The stage: pairs, edits, ppo or evaluate.
+    pub stage: String,
+    /// The first variant whose stage it is; others may share it.
+    pub variant: String,
+    /// That variant's seed.
+    pub seed: u64,
+    /// What it was answered.
+    #[serde(flatten)]
+    pub asked: Asked,
 }
 
 /// Rows of one stage that were not used for one reason.

@@ -46,7 +46,7 @@ impl From<Outcome> for EditOutcome {
             Outcome::Edited(text) => Self::Edited(text),
             Outcome::Unchanged => Self::Unchanged,
             Outcome::Refused(text) => Self::Refused(format!("in prose: {text}")),
-            Outcome::Problem(problem) => Self::Failed(problem.to_string()),
+            Outcome::Problem(problem) => Self::Rejected(problem.to_string()),
         }
     }
 }

@@ -7,7 +7,7 @@ use finegrain_sdk::kinds::{EditOutcome, EditRequests, EditSink};
 use finegrain_sdk::{CallContext, Result};
 
 use crate::conversation::{after, first};
-use crate::outcome::is_answer;
+use crate::outcome::{is_answer, origin};
 
 /// An editor whose model is on a server.
 #[derive(Clone, Debug)]
@@ -35,8 +35,9 @@ impl RemoteEditor {
         self.dialogue.files()
     }
 
-    /// Edits the responses. What the model said and is no minimal edit, after as many tries as the options allow, is a refusal
-    /// with the reason: it was answered, and asking again brings the same. A failure is what was not answered.
+    /// Edits the responses, each with where it came from. What the model said and is no minimal edit, after as many tries as the
+    /// options allow, is rejected with the reason: it was answered, and asking again brings the same. A failure is what was not
+    /// answered.
     ///
     /// # Errors
     /// Those of [`ask`]; rows that were not asked are not pushed.
@@ -51,7 +52,13 @@ impl RemoteEditor {
             requests.ids.rows(),
             |row| self.question(requests, row),
             |row, tries| self.next(requests, row, tries),
-            &mut |row, settled| sink.push(row, self.outcome(requests, row, &settled)),
+            &mut |row, settled| {
+                let outcome = self.outcome(requests, row, &settled);
+                match origin(&settled, |text| self.problem(requests, row, text)) {
+                    Some(origin) => sink.push_with_origin(row, outcome, &origin),
+                    None => sink.push(row, outcome),
+                }
+            },
             context,
             context.answers,
         )
@@ -97,21 +104,24 @@ impl RemoteEditor {
     fn outcome(&self, requests: &EditRequests<'_>, row: usize, settled: &Settled) -> EditOutcome {
         let (prompt, response) = (requests.prompts.row(row), requests.responses.row(row));
         match &settled.end {
-            End::Text(text) => match self.dialogue.read(prompt, response, text).outcome {
-                Outcome::Problem(problem) => EditOutcome::Refused(format!(
-                    "no edit that can be used in {} tries: {problem}",
-                    settled.tries.len()
-                )),
-                outcome => outcome.into(),
-            },
+            End::Text(text) => self.dialogue.read(prompt, response, text).outcome.into(),
             End::Refused {
                 category,
                 explanation,
             } => EditOutcome::Refused(format!("{category}: {explanation}")),
             End::Failed(failure) if is_answer(failure.kind) => {
-                EditOutcome::Refused(failure.to_string())
+                EditOutcome::Rejected(failure.to_string())
             }
             End::Failed(failure) => EditOutcome::Failed(failure.to_string()),
+        }
+    }
+
+    /// Why a text of the model is no edit that can be used, where it is none.
+    fn problem(&self, requests: &EditRequests<'_>, row: usize, text: &str) -> Option<String> {
+        let (prompt, response) = (requests.prompts.row(row), requests.responses.row(row));
+        match self.dialogue.read(prompt, response, text).outcome {
+            Outcome::Problem(problem) => Some(problem.to_string()),
+            Outcome::Edited(_) | Outcome::Unchanged | Outcome::Refused(_) => None,
         }
     }
 }

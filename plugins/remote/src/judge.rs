@@ -7,6 +7,7 @@ use finegrain_sdk::kinds::{Comparisons, JudgeSink, Verdict};
 use finegrain_sdk::{CallContext, Result};
 
 use crate::conversation::{after, first};
+use crate::outcome::origin;
 
 /// A judge whose model is on a server.
 #[derive(Clone, Debug)]
@@ -34,7 +35,7 @@ impl RemoteJudge {
         self.dialogue.files()
     }
 
-    /// Judges the comparisons; two responses that are the same text are a tie that nobody is asked about.
+    /// Judges the comparisons, each with where its verdict came from; two responses that are the same text are a tie that nobody is asked about.
     ///
     /// # Errors
     /// Those of [`ask`]; comparisons that were not asked are not pushed.
@@ -58,7 +59,10 @@ impl RemoteJudge {
             |at, tries| self.next(comparisons, asked[at], tries),
             &mut |at, settled| {
                 let (verdict, reason) = self.verdict(&settled);
-                sink.push(asked[at], verdict, &reason)
+                match origin(&settled, |text| self.problem(text)) {
+                    Some(origin) => sink.push_with_origin(asked[at], verdict, &reason, &origin),
+                    None => sink.push(asked[at], verdict, &reason),
+                }
             },
             context,
             context.answers,
@@ -116,6 +120,14 @@ impl RemoteJudge {
                 String::new(),
             ),
             End::Failed(failure) => (Verdict::Failed(failure.to_string()), String::new()),
+        }
+    }
+
+    /// Why a text of the model is no verdict, where it is none.
+    fn problem(&self, text: &str) -> Option<String> {
+        match self.dialogue.read(text).outcome {
+            Outcome::Problem(problem) => Some(problem.to_string()),
+            Outcome::Chosen(_) | Outcome::Refused(_) => None,
         }
     }
 }

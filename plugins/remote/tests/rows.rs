@@ -9,7 +9,9 @@ use finegrain_model_server::options::{AnthropicOptions, OpenAiOptions, ServerOpt
 use finegrain_model_server::testing::{self, Act, Seen, TestServer};
 use finegrain_remote::{RemoteEditor, RemoteJudge};
 use finegrain_sdk::batch::TextBatch;
-use finegrain_sdk::kinds::{Comparisons, EditOutcome, EditRequests, EditSink, JudgeSink, Verdict};
+use finegrain_sdk::kinds::{
+    Comparisons, EditOutcome, EditRequests, EditSink, JudgeSink, Origin, Verdict,
+};
 use finegrain_sdk::serde_json::{Value, json};
 use finegrain_sdk::{CallContext, Result};
 
@@ -111,17 +113,43 @@ impl Column {
 
 struct Outcomes<T>(Vec<Option<T>>);
 
-impl EditSink for Outcomes<EditOutcome> {
-    fn push(&mut self, row: usize, outcome: EditOutcome) -> Result<()> {
+impl<T> Outcomes<T> {
+    fn put(&mut self, row: usize, outcome: T) {
         assert!(self.0[row].replace(outcome).is_none(), "row {row} twice");
+    }
+}
+
+impl EditSink for Outcomes<(EditOutcome, Option<Origin>)> {
+    fn push(&mut self, row: usize, outcome: EditOutcome) -> Result<()> {
+        self.put(row, (outcome, None));
+        Ok(())
+    }
+
+    fn push_with_origin(
+        &mut self,
+        row: usize,
+        outcome: EditOutcome,
+        origin: &Origin,
+    ) -> Result<()> {
+        self.put(row, (outcome, Some(origin.clone())));
         Ok(())
     }
 }
 
-impl JudgeSink for Outcomes<(Verdict, String)> {
+impl JudgeSink for Outcomes<(Verdict, String, Option<Origin>)> {
     fn push(&mut self, row: usize, verdict: Verdict, reason: &str) -> Result<()> {
-        let before = self.0[row].replace((verdict, reason.to_owned()));
-        assert!(before.is_none(), "row {row} twice");
+        self.put(row, (verdict, reason.to_owned(), None));
+        Ok(())
+    }
+
+    fn push_with_origin(
+        &mut self,
+        row: usize,
+        verdict: Verdict,
+        reason: &str,
+        origin: &Origin,
+    ) -> Result<()> {
+        self.put(row, (verdict, reason.to_owned(), Some(origin.clone())));
         Ok(())
     }
 }
@@ -177,7 +205,11 @@ fn edit_behaviour(api: Api, seen: &Seen) -> Act {
     }
 }
 
-fn edit(server: Server, rows: usize, answers: &Path) -> Result<Vec<EditOutcome>> {
+fn edit(
+    server: Server,
+    rows: usize,
+    answers: &Path,
+) -> Result<(Vec<EditOutcome>, Vec<Option<Origin>>)> {
     let options = EditorOptions {
         format: AnswerFormat::Json,
         ..EditorOptions::default()
@@ -195,19 +227,24 @@ fn edit(server: Server, rows: usize, answers: &Path) -> Result<Vec<EditOutcome>>
     with_context(answers, |context| {
         editor.edit(&requests, &mut sink, context)
     })?;
-    Ok(sink
-        .0
-        .into_iter()
-        .map(|row| row.expect("every row"))
-        .collect())
+    let rows = sink.0.into_iter();
+    Ok(rows.map(|row| row.expect("every row")).unzip())
+}
+
+fn reason_of(outcome: &EditOutcome) -> &str {
+    match outcome {
+        EditOutcome::Rejected(reason) => reason,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
-fn a_row_is_edited_told_why_not_refused_or_failed_and_never_asked_twice() {
+fn a_row_is_edited_told_why_not_rejected_refused_or_failed_and_never_asked_twice() {
     for api in Api::BOTH {
         let folder = tempfile::tempdir().expect("a folder");
         let server = TestServer::start(move |seen| edit_behaviour(api, seen)).expect("a port");
-        let outcomes = edit(api.server(&server.url(), false), 6, folder.path()).expect("a call");
+        let (outcomes, origins) =
+            edit(api.server(&server.url(), false), 6, folder.path()).expect("a call");
         assert_eq!(
             outcomes[0],
             EditOutcome::Edited(edited(RESPONSES[0])),
@@ -215,13 +252,10 @@ fn a_row_is_edited_told_why_not_refused_or_failed_and_never_asked_twice() {
         );
         assert_eq!(outcomes[1], EditOutcome::Unchanged);
         assert_eq!(outcomes[2], EditOutcome::Edited(edited(RESPONSES[2])));
-        let EditOutcome::Refused(reason) = &outcomes[3] else {
+        let EditOutcome::Rejected(reason) = &outcomes[3] else {
             panic!("{outcomes:?}")
         };
-        assert!(
-            reason.starts_with("no edit that can be used in 2 tries"),
-            "{reason}"
-        );
+        assert!(reason.starts_with("not-minimal: changed-words"), "{reason}");
         let EditOutcome::Refused(reason) = &outcomes[4] else {
             panic!("{outcomes:?}")
         };
@@ -238,16 +272,34 @@ fn a_row_is_edited_told_why_not_refused_or_failed_and_never_asked_twice() {
         });
         assert!(second.is_some(), "{api:?}");
 
+        // Where each came from: one answer a row, two where the first could not be used, none where nothing was answered.
+        let tries = origins.iter().map(|origin| Some(origin.as_ref()?.tries));
+        let expected = [Some(1), Some(1), Some(2), Some(2), Some(1), None];
+        assert_eq!(tries.collect::<Vec<_>>(), expected, "{api:?}");
+        let [second, rewritten] = [2, 3].map(|row: usize| origins[row].clone().expect("answered"));
+        assert_eq!(second.model, "test");
+        assert_eq!(second.rejected.len(), 1, "{second:?}");
+        assert!(second.rejected[0].starts_with("json:"), "{second:?}");
+        assert_eq!(rewritten.rejected, [reason_of(&outcomes[3]); 2]);
+        let one = origins[0].clone().expect("answered");
+        assert_eq!(
+            second.input_tokens,
+            one.input_tokens.map(|tokens| 2 * tokens)
+        );
+        assert!(one.input_tokens.is_some() && one.output_tokens.is_some());
+        // The model has no price.
+        assert_eq!((one.picodollars, one.rejected), (None, Vec::new()));
+
         // Again: what was answered comes from the folder, what failed is asked again.
         let again = edit(api.server(&server.url(), false), 6, folder.path()).expect("a call");
-        assert_eq!(again, outcomes);
+        assert_eq!(again, (outcomes.clone(), origins.clone()));
         assert_eq!(server.count(), 9);
 
         // Without the server: the same, and a row that is not there is an error with its id.
         let url = server.url();
         drop(server);
         let kept = edit(api.server(&url, true), 5, folder.path()).expect("all are kept");
-        assert_eq!(kept, outcomes[..5]);
+        assert_eq!(kept, (outcomes[..5].to_vec(), origins[..5].to_vec()));
         let error = edit(api.server(&url, true), 6, folder.path()).expect_err("one is not");
         assert!(error.message.contains('f'), "{error}");
     }
@@ -299,7 +351,14 @@ fn a_comparison_has_a_verdict_a_tie_or_a_reason_why_not() {
             judge.compare(&comparisons, &mut sink, context)
         })
         .expect("a call");
-        let verdicts: Vec<(Verdict, String)> = sink.0.into_iter().flatten().collect();
+        let rows: Vec<_> = sink.0.into_iter().flatten().collect();
+        let tries = rows.iter().map(|(.., origin)| Some(origin.as_ref()?.tries));
+        let expected = [Some(1), Some(1), Some(1), None, Some(2)];
+        assert_eq!(tries.collect::<Vec<_>>(), expected);
+        let verdicts: Vec<(Verdict, String)> = rows
+            .into_iter()
+            .map(|(verdict, reason, _)| (verdict, reason))
+            .collect();
         assert_eq!(verdicts[0], (Verdict::Preference(0.0), "because".into()));
         assert_eq!(verdicts[1], (Verdict::Preference(1.0), "because".into()));
         assert_eq!(verdicts[2], (Verdict::Tie, "because".into()));

@@ -1,4 +1,8 @@
 //! Editors across the boundary. Outcomes go back one by one through the host's sink, so that each is stored at once.
+#![expect(
+    clippy::cast_ptr_alignment,
+    reason = "generated for calls behind the last of the first version; the table of calls is aligned"
+)]
 
 use abi_stable::sabi_types::RMut;
 use abi_stable::std_types::{RBox, RResult, RStr, RString};
@@ -10,11 +14,12 @@ use crate::abi::context::{self, ContextAbi};
 use crate::abi::entry::{EntryAbi, Instance};
 use crate::abi::error::{ErrorAbi, ResultAbi, received};
 use crate::abi::guard::guarded;
+use crate::abi::origin;
 use crate::context::CallContext;
 use crate::descriptor::Descriptor;
 use crate::error::{Error, ErrorCode, Result};
 use crate::info::Capabilities;
-use crate::kinds::{EditOutcome, EditRequests, EditSink, Editor};
+use crate::kinds::{EditOutcome, EditRequests, EditSink, Editor, Origin};
 use crate::options;
 
 /// [`EditRequests`].
@@ -36,14 +41,33 @@ impl OutcomeAbi {
     const UNCHANGED: Self = Self(1);
     const REFUSED: Self = Self(2);
     const FAILED: Self = Self(3);
+    /// Crosses by [`EditSinkAbi::push_with_origin`] alone, whose default body says it to older hosts in a way that they know.
+    const REJECTED: Self = Self(4);
 }
 
-/// The host's sink.
+/// The host's sink. New calls are appended here, with a default body.
 #[sabi_trait]
 pub trait EditSinkAbi {
     /// The outcome of a row: `text` is the response, the reason or the error.
     #[sabi(last_prefix_field)]
     fn push(&mut self, row: u64, outcome: OutcomeAbi, text: RStr<'_>) -> RResult<(), ErrorAbi>;
+
+    /// The same, with an [`Origin`] as JSON; an empty text where there is none.
+    fn push_with_origin(
+        &mut self,
+        row: u64,
+        outcome: OutcomeAbi,
+        text: RStr<'_>,
+        origin: RStr<'_>,
+    ) -> RResult<(), ErrorAbi> {
+        let _ = origin;
+        let outcome = if outcome == OutcomeAbi::REJECTED {
+            OutcomeAbi::REFUSED
+        } else {
+            outcome
+        };
+        self.push(row, outcome, text)
+    }
 }
 
 /// An [`Editor`].
@@ -70,14 +94,55 @@ struct RemoteSink<'a, 'b>(EditSinkAbi_TO<'a, RMut<'b, ()>>);
 
 impl EditSink for RemoteSink<'_, '_> {
     fn push(&mut self, row: usize, outcome: EditOutcome) -> Result<()> {
-        let (code, text) = match outcome {
-            EditOutcome::Edited(text) => (OutcomeAbi::EDITED, text),
-            EditOutcome::Unchanged => (OutcomeAbi::UNCHANGED, String::new()),
-            EditOutcome::Refused(text) => (OutcomeAbi::REFUSED, text),
-            EditOutcome::Failed(text) => (OutcomeAbi::FAILED, text),
-        };
-        received(self.0.push(row as u64, code, text.as_str().into()))
+        let (code, text) = crossing(outcome);
+        let (row, text) = (row as u64, text.as_str().into());
+        received(if code == OutcomeAbi::REJECTED {
+            self.0.push_with_origin(row, code, text, RStr::empty())
+        } else {
+            self.0.push(row, code, text)
+        })
     }
+
+    fn push_with_origin(
+        &mut self,
+        row: usize,
+        outcome: EditOutcome,
+        origin: &Origin,
+    ) -> Result<()> {
+        let (code, text) = crossing(outcome);
+        let origin = origin::sent(origin)?;
+        received(
+            self.0
+                .push_with_origin(row as u64, code, text.as_str().into(), origin.as_rstr()),
+        )
+    }
+}
+
+/// An outcome as it crosses.
+fn crossing(outcome: EditOutcome) -> (OutcomeAbi, String) {
+    match outcome {
+        EditOutcome::Edited(text) => (OutcomeAbi::EDITED, text),
+        EditOutcome::Unchanged => (OutcomeAbi::UNCHANGED, String::new()),
+        EditOutcome::Refused(text) => (OutcomeAbi::REFUSED, text),
+        EditOutcome::Failed(text) => (OutcomeAbi::FAILED, text),
+        EditOutcome::Rejected(text) => (OutcomeAbi::REJECTED, text),
+    }
+}
+
+/// An outcome that came across.
+fn crossed(outcome: OutcomeAbi, text: RStr<'_>) -> Result<EditOutcome> {
+    let text = text.to_string();
+    Ok(match outcome {
+        OutcomeAbi::EDITED => EditOutcome::Edited(text),
+        OutcomeAbi::UNCHANGED => EditOutcome::Unchanged,
+        OutcomeAbi::REFUSED => EditOutcome::Refused(text),
+        OutcomeAbi::FAILED => EditOutcome::Failed(text),
+        OutcomeAbi::REJECTED => EditOutcome::Rejected(text),
+        OutcomeAbi(code) => {
+            let message = format!("pushed an outcome with the unknown code {code}");
+            return Err(Error::new(ErrorCode::INVALID_OUTPUT, message));
+        }
+    })
 }
 
 /// Host side: a sink of the host as it crosses.
@@ -85,19 +150,22 @@ struct LocalSink<'a>(&'a mut dyn EditSink);
 
 impl EditSinkAbi for LocalSink<'_> {
     fn push(&mut self, row: u64, outcome: OutcomeAbi, text: RStr<'_>) -> RResult<(), ErrorAbi> {
+        guarded(|| self.0.push(row as usize, crossed(outcome, text)?))
+    }
+
+    fn push_with_origin(
+        &mut self,
+        row: u64,
+        outcome: OutcomeAbi,
+        text: RStr<'_>,
+        origin: RStr<'_>,
+    ) -> RResult<(), ErrorAbi> {
         guarded(|| {
-            let text = text.to_string();
-            let outcome = match outcome {
-                OutcomeAbi::EDITED => EditOutcome::Edited(text),
-                OutcomeAbi::UNCHANGED => EditOutcome::Unchanged,
-                OutcomeAbi::REFUSED => EditOutcome::Refused(text),
-                OutcomeAbi::FAILED => EditOutcome::Failed(text),
-                OutcomeAbi(code) => {
-                    let message = format!("pushed an outcome with the unknown code {code}");
-                    return Err(Error::new(ErrorCode::INVALID_OUTPUT, message));
-                }
-            };
-            self.0.push(row as usize, outcome)
+            let (row, outcome) = (row as usize, crossed(outcome, text)?);
+            match origin::received(origin)? {
+                Some(origin) => self.0.push_with_origin(row, outcome, &origin),
+                None => self.0.push(row, outcome),
+            }
         })
     }
 }
@@ -172,3 +240,6 @@ impl EditorObject {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

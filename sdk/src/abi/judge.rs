@@ -1,4 +1,8 @@
 //! Judges across the boundary. Verdicts go back one by one through the host's sink, so that each is stored at once.
+#![expect(
+    clippy::cast_ptr_alignment,
+    reason = "generated for calls behind the last of the first version; the table of calls is aligned"
+)]
 
 use abi_stable::sabi_types::RMut;
 use abi_stable::std_types::{RBox, RResult, RStr, RString};
@@ -10,11 +14,12 @@ use crate::abi::context::{self, ContextAbi};
 use crate::abi::entry::{EntryAbi, Instance};
 use crate::abi::error::{ErrorAbi, ResultAbi, received};
 use crate::abi::guard::guarded;
+use crate::abi::origin;
 use crate::context::CallContext;
 use crate::descriptor::Descriptor;
 use crate::error::{Error, ErrorCode, Result};
 use crate::info::Capabilities;
-use crate::kinds::{Comparisons, Judge, JudgeSink, Verdict};
+use crate::kinds::{Comparisons, Judge, JudgeSink, Origin, Verdict};
 use crate::options;
 
 /// [`Comparisons`].
@@ -38,7 +43,7 @@ impl VerdictAbi {
     const FAILED: Self = Self(2);
 }
 
-/// The host's sink.
+/// The host's sink. New calls are appended here, with a default body.
 #[sabi_trait]
 pub trait JudgeSinkAbi {
     /// The verdict on a row. `preference` is read for a preference only, `failure` for a failure only.
@@ -51,6 +56,20 @@ pub trait JudgeSinkAbi {
         failure: RStr<'_>,
         reason: RStr<'_>,
     ) -> RResult<(), ErrorAbi>;
+
+    /// The same, with an [`Origin`] as JSON; an empty text where there is none.
+    fn push_with_origin(
+        &mut self,
+        row: u64,
+        verdict: VerdictAbi,
+        preference: f32,
+        failure: RStr<'_>,
+        reason: RStr<'_>,
+        origin: RStr<'_>,
+    ) -> RResult<(), ErrorAbi> {
+        let _ = origin;
+        self.push(row, verdict, preference, failure, reason)
+    }
 }
 
 /// A [`Judge`].
@@ -77,16 +96,53 @@ struct RemoteSink<'a, 'b>(JudgeSinkAbi_TO<'a, RMut<'b, ()>>);
 
 impl JudgeSink for RemoteSink<'_, '_> {
     fn push(&mut self, row: usize, verdict: Verdict, reason: &str) -> Result<()> {
-        let (code, preference, failure) = match &verdict {
-            Verdict::Preference(preference) => (VerdictAbi::PREFERENCE, *preference, ""),
-            Verdict::Tie => (VerdictAbi::TIE, 0.5, ""),
-            Verdict::Failed(failure) => (VerdictAbi::FAILED, 0.5, failure.as_str()),
-        };
+        let (code, preference, failure) = crossing(&verdict);
         received(
             self.0
-                .push(row as u64, code, preference, failure.into(), reason.into()),
+                .push(row as u64, code, preference, failure, reason.into()),
         )
     }
+
+    fn push_with_origin(
+        &mut self,
+        row: usize,
+        verdict: Verdict,
+        reason: &str,
+        origin: &Origin,
+    ) -> Result<()> {
+        let (code, preference, failure) = crossing(&verdict);
+        let origin = origin::sent(origin)?;
+        received(self.0.push_with_origin(
+            row as u64,
+            code,
+            preference,
+            failure,
+            reason.into(),
+            origin.as_rstr(),
+        ))
+    }
+}
+
+/// A verdict as it crosses: which, the preference, the failure.
+fn crossing(verdict: &Verdict) -> (VerdictAbi, f32, RStr<'_>) {
+    match verdict {
+        Verdict::Preference(preference) => (VerdictAbi::PREFERENCE, *preference, RStr::empty()),
+        Verdict::Tie => (VerdictAbi::TIE, 0.5, RStr::empty()),
+        Verdict::Failed(failure) => (VerdictAbi::FAILED, 0.5, failure.as_str().into()),
+    }
+}
+
+/// A verdict that came across.
+fn crossed(verdict: VerdictAbi, preference: f32, failure: RStr<'_>) -> Result<Verdict> {
+    Ok(match verdict {
+        VerdictAbi::PREFERENCE => Verdict::Preference(preference),
+        VerdictAbi::TIE => Verdict::Tie,
+        VerdictAbi::FAILED => Verdict::Failed(failure.to_string()),
+        VerdictAbi(code) => {
+            let message = format!("pushed a verdict with the unknown code {code}");
+            return Err(Error::new(ErrorCode::INVALID_OUTPUT, message));
+        }
+    })
 }
 
 /// Host side: a sink of the host as it crosses.
@@ -102,16 +158,27 @@ impl JudgeSinkAbi for LocalSink<'_> {
         reason: RStr<'_>,
     ) -> RResult<(), ErrorAbi> {
         guarded(|| {
-            let verdict = match verdict {
-                VerdictAbi::PREFERENCE => Verdict::Preference(preference),
-                VerdictAbi::TIE => Verdict::Tie,
-                VerdictAbi::FAILED => Verdict::Failed(failure.to_string()),
-                VerdictAbi(code) => {
-                    let message = format!("pushed a verdict with the unknown code {code}");
-                    return Err(Error::new(ErrorCode::INVALID_OUTPUT, message));
-                }
-            };
+            let verdict = crossed(verdict, preference, failure)?;
             self.0.push(row as usize, verdict, reason.as_str())
+        })
+    }
+
+    fn push_with_origin(
+        &mut self,
+        row: u64,
+        verdict: VerdictAbi,
+        preference: f32,
+        failure: RStr<'_>,
+        reason: RStr<'_>,
+        origin: RStr<'_>,
+    ) -> RResult<(), ErrorAbi> {
+        guarded(|| {
+            let (row, reason) = (row as usize, reason.as_str());
+            let verdict = crossed(verdict, preference, failure)?;
+            match origin::received(origin)? {
+                Some(origin) => self.0.push_with_origin(row, verdict, reason, &origin),
+                None => self.0.push(row, verdict, reason),
+            }
         })
     }
 }
@@ -189,3 +256,6 @@ impl JudgeObject {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

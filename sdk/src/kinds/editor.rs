@@ -3,7 +3,7 @@
 use crate::batch::TextBatch;
 use crate::context::CallContext;
 use crate::error::Result;
-use crate::kinds::Plugin;
+use crate::kinds::{Origin, Plugin};
 
 /// A batch of responses to be edited.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +25,11 @@ pub enum EditOutcome {
     Unchanged,
     /// The editor declined, with its reason.
     Refused(String),
-    /// The editor tried and failed, with the error.
+    /// The editor tried and failed, with the error: another run asks again.
     Failed(String),
+    /// There is an answer, and it cannot be used as a minimal edit, with the reason: asking again brings the same. A host that
+    /// is older than this outcome takes it for [`EditOutcome::Refused`].
+    Rejected(String),
 }
 
 /// Takes outcomes as soon as they are there, in any order, once per row. The host stores each at once.
@@ -36,6 +39,20 @@ pub trait EditSink {
     /// # Errors
     /// A row that is not in the batch, or that was pushed before.
     fn push(&mut self, row: usize, outcome: EditOutcome) -> Result<()>;
+
+    /// The outcome of row `row`, and where it came from. A host that keeps no origins takes the outcome alone.
+    ///
+    /// # Errors
+    /// As [`EditSink::push`].
+    fn push_with_origin(
+        &mut self,
+        row: usize,
+        outcome: EditOutcome,
+        origin: &Origin,
+    ) -> Result<()> {
+        let _ = origin;
+        self.push(row, outcome)
+    }
 }
 
 /// An editor.

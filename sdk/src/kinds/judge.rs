@@ -3,7 +3,7 @@
 use crate::batch::TextBatch;
 use crate::context::CallContext;
 use crate::error::Result;
-use crate::kinds::Plugin;
+use crate::kinds::{Origin, Plugin};
 
 /// A batch of comparisons. The host asks in both orders; a judge need not.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,22 @@ pub trait JudgeSink {
     /// # Errors
     /// A row that is not in the batch or was pushed before, or a preference outside [0, 1].
     fn push(&mut self, row: usize, verdict: Verdict, reason: &str) -> Result<()>;
+
+    /// The verdict on row `row` with the judge's reason, and where it came from. A host that keeps no origins takes the verdict
+    /// alone.
+    ///
+    /// # Errors
+    /// As [`JudgeSink::push`].
+    fn push_with_origin(
+        &mut self,
+        row: usize,
+        verdict: Verdict,
+        reason: &str,
+        origin: &Origin,
+    ) -> Result<()> {
+        let _ = origin;
+        self.push(row, verdict, reason)
+    }
 }
 
 /// A judge.

@@ -7,10 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use super::build::{build, root, target};
 
 /// One replacement in a file of the SDK, named below `sdk`.
-pub(super) struct Change {
-    pub(super) file: &'static str,
-    pub(super) from: &'static str,
-    pub(super) to: &'static str,
+pub(super) struct Change<'a> {
+    pub(super) file: &'a str,
+    pub(super) from: &'a str,
+    pub(super) to: &'a str,
 }
 
 /// One workspace is written and built at a time.
@@ -19,7 +19,7 @@ static BUILDING: Mutex<()> = Mutex::new(());
 /// Builds the judge of the fixtures as a crate called `name`, against an SDK with this version and these changes.
 ///
 /// Its workspace stays in the target folder and a file is only written where it differs, so that a second run builds nothing.
-pub(super) fn judge_built_with(name: &str, version: &str, changes: &[Change]) -> PathBuf {
+pub(super) fn judge_built_with(name: &str, version: &str, changes: &[Change<'_>]) -> PathBuf {
     let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
     let workspace = target().join("fixtures").join(name);
     // Cargo names what it compiles after the folder below the workspace: another `sdk` would take the real one's place.

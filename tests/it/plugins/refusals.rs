@@ -9,7 +9,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::batches::{Batch, context};
-use super::build::FIXTURES;
+use super::build::{FIXTURES, root};
 use super::fixtures::{registry, registry_with, search};
 use super::other_sdk::{Change, judge_built_with};
 
@@ -148,31 +148,90 @@ fn a_plugin_for_another_line_of_the_sdk() {
     );
 }
 
-/// A plugin built with a later SDK of the same line, whose host offers one more call.
+/// A plugin built with a later SDK of the same line, whose host offers one more call and whose sink has one more, by which
+/// verdicts go.
 fn grown() -> PathBuf {
-    let changes = [Change {
-        file: "src/abi/context.rs",
-        from: "    fn answers(&self) -> ROption<RVec<u8>> {\n        RNone\n    }\n",
-        to: "    fn answers(&self) -> ROption<RVec<u8>> {\n        RNone\n    }\n\n    /// Appended later.\n    fn appended(&self) -> u64 {\n        7\n    }\n",
-    }];
+    let changes = [
+        Change {
+            file: "src/abi/context.rs",
+            from: "    fn answers(&self) -> ROption<RVec<u8>> {\n        RNone\n    }\n",
+            to: "    fn answers(&self) -> ROption<RVec<u8>> {\n        RNone\n    }\n\n    /// Appended later.\n    fn appended(&self) -> u64 {\n        7\n    }\n",
+        },
+        Change {
+            file: "src/abi/judge.rs",
+            from: "        self.push(row, verdict, preference, failure, reason)\n    }\n",
+            to: "        self.push(row, verdict, preference, failure, reason)\n    }\n\n    /// Appended later.\n    fn appended(\n        &mut self,\n        row: u64,\n        verdict: VerdictAbi,\n        preference: f32,\n        reason: RStr<'_>,\n    ) -> RResult<(), ErrorAbi> {\n        self.push(row, verdict, preference, RStr::empty(), reason)\n    }\n",
+        },
+        Change {
+            file: "src/abi/judge.rs",
+            from: "                .push(row as u64, code, preference, failure, reason.into()),\n",
+            to: "                .appended(row as u64, code, preference, reason.into()),\n",
+        },
+        Change {
+            file: "src/abi/judge.rs",
+            from: "        let (code, preference, failure) = crossing(&verdict);\n        received(\n            self.0\n                .appended",
+            to: "        let (code, preference, _) = crossing(&verdict);\n        received(\n            self.0\n                .appended",
+        },
+    ];
     judge_built_with("grown", "0.1.9", &changes)
+}
+
+/// A plugin built with an earlier SDK of the same line, whose sinks have no call with an origin.
+fn before_origins() -> PathBuf {
+    let source = fs::read_to_string(root().join("sdk/src/abi/judge.rs")).unwrap();
+    let part = |from: &str, to: &str| {
+        let start = source.find(from).expect("the part begins");
+        let length = source[start..].find(to).expect("the part ends") + to.len();
+        source[start..start + length].to_owned()
+    };
+    let declared = part("\n    /// The same, with an [`Origin`]", "reason)\n    }\n");
+    let sent = part(
+        "\n    fn push_with_origin(\n        &mut self,\n        row: usize,",
+        "))\n    }\n",
+    );
+    let taken = &source[source
+        .find("impl JudgeSinkAbi for LocalSink")
+        .expect("the host's side")..];
+    let start = taken
+        .find("\n    fn push_with_origin(")
+        .expect("it takes origins");
+    let end = start
+        + taken[start..]
+            .find("        })\n    }\n")
+            .expect("and ends")
+        + "        })\n    }\n".len();
+    let changes = [declared.as_str(), sent.as_str(), &taken[start..end]].map(|from| Change {
+        file: "src/abi/judge.rs",
+        from,
+        to: "",
+    });
+    judge_built_with("before-origins", "0.1.0", &changes)
 }
 
 /// Not a refusal: an SDK of the same line may grow.
 #[test]
 fn a_plugin_whose_sdk_has_one_more_method_loads() {
-    let judge = registry_with(&[grown()])
-        .unwrap()
-        .judge("shorter", &json!({}))
-        .unwrap();
-    let batch = Batch::new(1, 4);
-    assert_eq!(
-        judge
-            .compare_all(&batch.comparisons(), &context())
+    assert_judges(grown());
+}
+
+/// Nor is this: its verdicts come without origins.
+#[test]
+fn a_plugin_whose_sdk_has_one_method_less_loads() {
+    assert_judges(before_origins());
+}
+
+#[track_caller]
+fn assert_judges(library: PathBuf) {
+    let [found, expected] = [library, FIXTURES["judge-shorter"].clone()].map(|library| {
+        let judge = registry_with(&[library])
             .unwrap()
-            .len(),
-        4
-    );
+            .judge("shorter", &json!({}))
+            .unwrap();
+        let batch = Batch::new(1, 4);
+        judge.compare_all(&batch.comparisons(), &context()).unwrap()
+    });
+    assert_eq!(found.len(), 4);
+    assert_eq!(found, expected);
 }
 
 #[test]

@@ -4,14 +4,15 @@
 //! data. Edit pairs out of a file are already edited and go through the same checks.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use finegrain_sdk::CallContext;
 use finegrain_sdk::kinds::EditRequests;
 use serde_json::json;
 
-use super::{EDITS, HELD_OUT_EDITS, HELD_OUT_PAIRS, MODEL, PAIRS};
+use super::{
+    EDIT_ANSWERS, EDITS, HELD_OUT_EDIT_ANSWERS, HELD_OUT_EDITS, HELD_OUT_PAIRS, MODEL, PAIRS,
+};
 use crate::config::{Config, EditorConfig};
 use crate::data::alignment::{AlignmentConfig, EditStatistics, align};
 use crate::data::jsonl::{self, Log};
@@ -27,7 +28,7 @@ use crate::pipeline::atomic::write_atomic;
 use crate::pipeline::context::StageContext;
 use crate::pipeline::encoding::Encoder;
 use crate::pipeline::store::{Artifact, StageKey};
-use crate::plugins::EditorInstance;
+use crate::plugins::{Edit, EditorInstance};
 
 /// The edits of a configuration. `source` has the pairs whose rejected responses are edited or, where a file is of edits, those.
 pub fn obtain(
@@ -64,21 +65,23 @@ pub fn obtain(
         );
         let mut set_aside = Vec::new();
         let mut statistics = BTreeMap::new();
-        for (part, from, to) in [
-            ("train", PAIRS, EDITS),
-            ("held_out", HELD_OUT_PAIRS, HELD_OUT_EDITS),
+        for (part, from, to, whole) in [
+            ("train", PAIRS, EDITS, EDIT_ANSWERS),
+            (
+                "held_out",
+                HELD_OUT_PAIRS,
+                HELD_OUT_EDITS,
+                HELD_OUT_EDIT_ANSWERS,
+            ),
         ] {
             let edited = match &editor {
                 Some(editor) => {
                     let log = answers.join(format!("{part}.jsonl"));
-                    edit(
-                        context,
-                        &config.editor,
-                        editor,
-                        &log,
-                        &jsonl::read(&source.file(from))?,
-                        &mut set_aside,
-                    )?
+                    let pairs: Vec<Pair> = jsonl::read(&source.file(from))?;
+                    let answers = edit(context, &config.editor, editor, &log, &pairs)?;
+                    // The whole answers stay with the stage's result.
+                    jsonl::write(&context.dir.join(whole), &answers)?;
+                    edited(&pairs, answers, &mut set_aside)
                 }
                 None => jsonl::read::<Pair>(&source.file(to))?,
             };
@@ -103,41 +106,25 @@ pub fn obtain(
             statistics.insert(part, kept.statistics);
         }
         context.set_aside(&set_aside)?;
-        if answers.is_dir() {
-            copy_answers(&answers, context.dir)?;
-        }
         let text = serde_json::to_vec_pretty(&statistics)
             .map_err(|error| Error::internal(format!("statistics do not serialise: {error}")))?;
         write_atomic(&context.dir.join("statistics.json"), &text)
     })
 }
 
-/// The whole answers, refusals included, stay with the stage's result.
-fn copy_answers(from: &Path, to: &Path) -> Result<()> {
-    for part in ["train", "held_out"] {
-        let log = from.join(format!("{part}.jsonl"));
-        if log.is_file() {
-            let bytes = fs::read(&log).map_err(|error| Error::io("read", &log, &error))?;
-            write_atomic(&to.join(format!("answers_{part}.jsonl")), &bytes)?;
-        }
-    }
-    Ok(())
-}
-
-/// Edits the rejected response of every pair; the edit becomes the chosen one. Answers go to a log as they come, so that
-/// an editor that costs money or time is not asked again after an interruption.
+/// What the editor makes of the rejected response of every pair, in the order of the pairs. Answers go to a log as they come,
+/// so that an editor that costs money or time is not asked again after an interruption.
 fn edit(
     context: &StageContext<'_>,
     config: &EditorConfig,
     editor: &EditorInstance,
     log: &Path,
     pairs: &[Pair],
-    set_aside: &mut Vec<SetAside>,
-) -> Result<Vec<Pair>> {
+) -> Result<Vec<EditRecord>> {
     let (mut log, answered) = Log::<EditRecord>::open(log)?;
-    let mut answers: BTreeMap<String, Outcome> = answered
+    let mut answers: BTreeMap<String, EditRecord> = answered
         .into_iter()
-        .map(|record| (record.id, record.outcome))
+        .map(|record| (record.id.clone(), record))
         .collect();
     let asked: Vec<&Pair> = pairs
         .iter()
@@ -145,15 +132,28 @@ fn edit(
         .collect();
     context.check_cancelled()?;
     ask(context, editor, &asked, &mut log, &mut answers)?;
-    check_failures(config, editor, pairs, &answers)?;
+    let answers: Vec<EditRecord> = pairs
+        .iter()
+        .map(|pair| {
+            answers.remove(&pair.id).ok_or_else(|| {
+                Error::internal(format!("the editor's answer to {:?} is lost", pair.id))
+            })
+        })
+        .collect::<Result<_>>()?;
+    check_failures(config, editor, &answers)?;
+    Ok(answers)
+}
+
+/// The pairs that an editor's answers make: the edit becomes the chosen response. What is no edit is set aside.
+fn edited(pairs: &[Pair], answers: Vec<EditRecord>, set_aside: &mut Vec<SetAside>) -> Vec<Pair> {
     let mut edited = Vec::with_capacity(pairs.len());
-    for pair in pairs {
-        let (reason, detail) = match answers.remove(&pair.id) {
-            Some(Outcome::Edited { response }) if response.trim().is_empty() => (
+    for (pair, answer) in pairs.iter().zip(answers) {
+        let (reason, detail) = match answer.outcome {
+            Outcome::Edited { response } if response.trim().is_empty() => (
                 SetAsideReason::EmptyResponse,
                 "the edit is empty".to_owned(),
             ),
-            Some(Outcome::Edited { response }) => {
+            Outcome::Edited { response } => {
                 edited.push(Pair {
                     chosen: response,
                     // Whoever edits a response hands in a whole one, even where the original was cut off.
@@ -167,22 +167,17 @@ fn edit(
                 });
                 continue;
             }
-            Some(Outcome::Unchanged) => (
+            Outcome::Unchanged => (
                 SetAsideReason::Identical,
                 "unchanged by the editor".to_owned(),
             ),
-            Some(Outcome::Refused { reason }) => (SetAsideReason::Refused, reason),
-            Some(Outcome::Failed { error }) => (SetAsideReason::Failed, error),
-            None => {
-                return Err(Error::internal(format!(
-                    "the editor's answer to {:?} is lost",
-                    pair.id
-                )));
-            }
+            Outcome::Refused { reason } => (SetAsideReason::Refused, reason),
+            Outcome::Failed { error } => (SetAsideReason::Failed, error),
+            Outcome::Rejected { reason } => (SetAsideReason::Rejected, reason),
         };
         set_aside.push(SetAside::new(&pair.id, reason, detail));
     }
-    Ok(edited)
+    edited
 }
 
 /// Edits some responses, all in one call: an editor that asks a server has so many requests under way at a time, which a call of
@@ -192,7 +187,7 @@ fn ask(
     editor: &EditorInstance,
     pairs: &[&Pair],
     log: &mut Log<EditRecord>,
-    answers: &mut BTreeMap<String, Outcome>,
+    answers: &mut BTreeMap<String, EditRecord>,
 ) -> Result<()> {
     if pairs.is_empty() {
         return Ok(());
@@ -215,13 +210,15 @@ fn ask(
     // are synced together: one by one, waiting for the disk would take longer than everything else.
     let remote = editor.capabilities().network;
     // The instance checks that rows are in the batch, and that every row is pushed once.
-    editor.edit(&requests, &call, &mut |row, outcome| {
+    editor.edit(&requests, &call, &mut |row, edit| {
         let pair = pairs[row];
+        let Edit { outcome, origin } = edit;
         let record = EditRecord {
             id: pair.id.clone(),
             prompt: pair.prompt.clone(),
             original: pair.rejected.clone(),
             outcome: outcome.into(),
+            origin,
         };
         // A failure is no answer: another attempt asks again.
         if !matches!(record.outcome, Outcome::Failed { .. }) {
@@ -230,7 +227,7 @@ fn ask(
                 log.sync()?;
             }
         }
-        answers.insert(record.id, record.outcome);
+        answers.insert(record.id.clone(), record);
         Ok(())
     })?;
     log.sync()
@@ -241,24 +238,23 @@ fn ask(
 fn check_failures(
     config: &EditorConfig,
     editor: &EditorInstance,
-    pairs: &[Pair],
-    answers: &BTreeMap<String, Outcome>,
+    answers: &[EditRecord],
 ) -> Result<()> {
-    let failures = pairs.iter().filter_map(|pair| match answers.get(&pair.id) {
-        Some(Outcome::Failed { error }) => Some((&pair.id, error)),
+    let failures = answers.iter().filter_map(|answer| match &answer.outcome {
+        Outcome::Failed { error } => Some((&answer.id, error)),
         _ => None,
     });
     let failed = failures.clone().count();
     let Some((id, first)) = failures.into_iter().next() else {
         return Ok(());
     };
-    if failed as f64 <= config.max_failed * pairs.len() as f64 {
+    if failed as f64 <= config.max_failed * answers.len() as f64 {
         return Ok(());
     }
     Err(Error::plugin(format!(
         "{} failed on {failed} of {} responses, more than editor.max_failed = {} allows; the first, {id:?}: {first}",
         editor.identity(),
-        pairs.len(),
+        answers.len(),
         config.max_failed,
     ))
     .hint("what was answered is kept: the same command asks again for what failed, and nothing else"))

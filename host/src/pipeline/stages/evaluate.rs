@@ -121,7 +121,7 @@ pub fn obtain(
                 texts(&sample(&reference, "reference")?)
             };
             let ours = sample(&policy, "policy")?;
-            let judge = judge.open(context.device)?;
+            let judge = judge.open(context.device, context.dir)?;
             let log = context.plugin_log();
             let progress = |done: u64, total: u64| context.observer.progress(done, total, "judged");
             let call = CallContext {

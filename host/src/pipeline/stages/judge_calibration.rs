@@ -61,7 +61,7 @@ pub fn obtain(session: &Session<'_>, config: &Config, pairs: &[Pair]) -> Result<
         json!({ "pairs": sha256(&asked), "judge": judge.fingerprint(), "seed": config.seed }),
     );
     session.stage(config, "judge calibration", key, |context| {
-        let judge = judge.open(context.device)?;
+        let judge = judge.open(context.device, context.dir)?;
         let log = context.plugin_log();
         let progress = |done: u64, total: u64| context.observer.progress(done, total, "judged");
         let call = finegrain_sdk::CallContext {

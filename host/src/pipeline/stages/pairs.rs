@@ -56,7 +56,7 @@ pub fn obtain(
         let (first, second) = (sample("first")?, sample("second")?);
         let outcomes = rank(
             context,
-            &annotator.open(context.device)?,
+            &annotator.open(context.device, context.dir)?,
             &prompts,
             &first,
             &second,

@@ -119,7 +119,7 @@ pub fn obtain(
         // The prompts of the reward stage choose the checkpoint, so that the final evaluation's stay unseen.
         let mut watched: Vec<PromptRecord> = jsonl::read(&data.file(REWARD_PROMPTS))?;
         watched.truncate(config.evaluation.prompts_while_training);
-        let judge = judge.open(context.device)?;
+        let judge = judge.open(context.device, context.dir)?;
         let stream = context.stream.child("evaluation");
         let sample = |model: &Llama, place: &finegrain_sdk::rng::Stream| {
             let sampler = Sampler {

@@ -2,7 +2,7 @@
 
 use finegrain_sdk::CallContext;
 use finegrain_sdk::abi::editor::EditorObject;
-use finegrain_sdk::kinds::{EditOutcome, EditRequests, EditSink};
+use finegrain_sdk::kinds::{EditOutcome, EditRequests, EditSink, Origin};
 
 use super::sink::RowSink;
 use super::{Handle, instance_accessors};
@@ -16,9 +16,29 @@ pub struct EditorInstance {
 
 instance_accessors!(EditorInstance);
 
-impl EditSink for RowSink<'_, EditOutcome> {
+/// An editor's outcome of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// The outcome.
+    pub outcome: EditOutcome,
+    /// Where it came from, where the editor says so.
+    pub origin: Option<Origin>,
+}
+
+impl EditSink for RowSink<'_, Edit> {
     fn push(&mut self, row: usize, outcome: EditOutcome) -> finegrain_sdk::Result<()> {
-        RowSink::push(self, row, outcome, None)
+        let origin = None;
+        RowSink::push(self, row, Edit { outcome, origin }, None)
+    }
+
+    fn push_with_origin(
+        &mut self,
+        row: usize,
+        outcome: EditOutcome,
+        origin: &Origin,
+    ) -> finegrain_sdk::Result<()> {
+        let origin = Some(origin.clone());
+        RowSink::push(self, row, Edit { outcome, origin }, None)
     }
 }
 
@@ -36,7 +56,7 @@ impl EditorInstance {
         &self,
         requests: &EditRequests<'_>,
         context: &CallContext<'_>,
-        store: &mut dyn FnMut(usize, EditOutcome) -> Result<()>,
+        store: &mut dyn FnMut(usize, Edit) -> Result<()>,
     ) -> Result<()> {
         let mut sink = RowSink::new(requests.ids.rows(), store);
         let outcome = self.handle.call(context, |context| {
@@ -55,8 +75,8 @@ impl EditorInstance {
         context: &CallContext<'_>,
     ) -> Result<Vec<EditOutcome>> {
         let mut outcomes = vec![EditOutcome::Unchanged; requests.ids.rows()];
-        self.edit(requests, context, &mut |row, outcome| {
-            outcomes[row] = outcome;
+        self.edit(requests, context, &mut |row, edit| {
+            outcomes[row] = edit.outcome;
             Ok(())
         })?;
         Ok(outcomes)

@@ -2,7 +2,7 @@
 
 use finegrain_sdk::CallContext;
 use finegrain_sdk::abi::judge::JudgeObject;
-use finegrain_sdk::kinds::{Comparisons, JudgeSink, Verdict};
+use finegrain_sdk::kinds::{Comparisons, JudgeSink, Origin, Verdict};
 
 use super::sink::RowSink;
 use super::{Handle, instance_accessors};
@@ -23,10 +23,34 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// The judge's reason, or an empty text.
     pub reason: String,
+    /// Where it came from, where the judge says so.
+    pub origin: Option<Origin>,
 }
 
 impl JudgeSink for RowSink<'_, Judgement> {
     fn push(&mut self, row: usize, verdict: Verdict, reason: &str) -> finegrain_sdk::Result<()> {
+        self.take(row, verdict, reason, None)
+    }
+
+    fn push_with_origin(
+        &mut self,
+        row: usize,
+        verdict: Verdict,
+        reason: &str,
+        origin: &Origin,
+    ) -> finegrain_sdk::Result<()> {
+        self.take(row, verdict, reason, Some(origin.clone()))
+    }
+}
+
+impl RowSink<'_, Judgement> {
+    fn take(
+        &mut self,
+        row: usize,
+        verdict: Verdict,
+        reason: &str,
+        origin: Option<Origin>,
+    ) -> finegrain_sdk::Result<()> {
         let fault = match verdict {
             Verdict::Preference(preference) if !(0.0..=1.0).contains(&preference) => Some(format!(
                 "pushed the preference {preference}, which is not in [0, 1]"
@@ -36,8 +60,9 @@ impl JudgeSink for RowSink<'_, Judgement> {
         let judgement = Judgement {
             verdict,
             reason: reason.to_owned(),
+            origin,
         };
-        RowSink::push(self, row, judgement, fault)
+        self.push(row, judgement, fault)
     }
 }
 
@@ -77,6 +102,7 @@ impl JudgeInstance {
         let absent = Judgement {
             verdict: Verdict::Tie,
             reason: String::new(),
+            origin: None,
         };
         let mut judgements = vec![absent; comparisons.ids.rows()];
         self.compare(comparisons, context, &mut |row, judgement| {

@@ -264,6 +264,7 @@ pub(in crate::report) fn example(seeds: &[u64]) -> ComparisonResult {
                 seeds: cost(seeds, None, &[0.5, 0.4], Some(&[0.5, 0.62])),
             },
         ],
+        asked: Vec::new(),
         set_aside: Vec::new(),
         notes: vec![
             "The sandbox is a test bed: its figures say nothing about natural language.".to_owned(),

@@ -410,7 +410,7 @@ fn a_second_try_is_told_the_figure_and_the_limit() {
     assert!(turn.contains(&Marks::of(PROMPT, RESPONSE).open));
     let failed = EditOutcome::from(Outcome::Problem(problem));
     assert!(
-        matches!(failed, EditOutcome::Failed(reason) if reason.starts_with("not-minimal: changed-words 0."))
+        matches!(failed, EditOutcome::Rejected(reason) if reason.starts_with("not-minimal: changed-words 0."))
     );
 }
 

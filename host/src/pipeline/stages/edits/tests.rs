@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
-use finegrain_sdk::kinds::{EditOutcome, EditSink, Editor};
+use finegrain_sdk::kinds::{EditOutcome, EditSink, Editor, Origin};
 use finegrain_sdk::rng::Stream;
 use finegrain_sdk::schemars::{self, JsonSchema};
 use finegrain_sdk::{Plugin, PluginInfo, register};
@@ -52,10 +52,22 @@ impl Editor for Outage {
         for (row, id) in ids.iter().enumerate() {
             let outcome = if calls.is_empty() && id.contains('x') {
                 EditOutcome::Failed("503".into())
+            } else if id == "599" {
+                EditOutcome::Rejected("not-minimal: longer 3.000 (limit 1.5)".into())
             } else {
                 EditOutcome::Edited(format!("{} edited", requests.responses.row(row)))
             };
-            sink.push(row, outcome)?;
+            let origin = Origin {
+                model: "m".into(),
+                tries: 1,
+                ..Origin::default()
+            };
+            // Some rows have an origin.
+            if row % 2 == 0 {
+                sink.push_with_origin(row, outcome, &origin)?;
+            } else {
+                sink.push(row, outcome)?;
+            }
         }
         let folder = context.answers.map(|path| path.display().to_string());
         calls.push((ids, folder));
@@ -100,12 +112,10 @@ fn a_failure_is_asked_again_and_too_many_end_the_stage() {
     let log = dir.path().join("train.jsonl");
     let config = EditorConfig::default();
     let mut set_aside = Vec::new();
-    let go = |config: &EditorConfig, set_aside: &mut Vec<SetAside>| {
-        edit(&context, config, &editor, &log, &pairs, set_aside)
-    };
+    let go = |config: &EditorConfig| edit(&context, config, &editor, &log, &pairs);
 
     // 40 of 600 are more than 5%.
-    let error = go(&config, &mut set_aside).unwrap_err();
+    let error = go(&config).unwrap_err();
     assert_eq!(error.exit_code(), 4);
     let text = error.to_string();
     for word in [
@@ -115,9 +125,26 @@ fn a_failure_is_asked_again_and_too_many_end_the_stage() {
     ] {
         assert!(text.contains(word), "{text}");
     }
-    let edited = go(&config, &mut set_aside).unwrap();
-    assert_eq!((edited.len(), set_aside.len()), (600, 0));
+    let answers = go(&config).unwrap();
+    // In the order of the pairs, whenever they came, with where they came from.
+    let ids: Vec<&String> = answers.iter().map(|answer| &answer.id).collect();
+    assert!(ids.into_iter().eq(pairs.iter().map(|pair| &pair.id)));
+    let with_origin = answers.iter().filter(|answer| answer.origin.is_some());
+    assert_eq!(with_origin.count(), 300);
+    // Another attempt reads them as they were written.
+    assert_eq!(go(&config).unwrap(), answers);
+    let edited = edited(&pairs, answers, &mut set_aside);
+    assert_eq!(edited.len(), 599);
     assert_eq!(edited[0].chosen, "bad edited");
+    // An answer that is no minimal edit is kept, not asked again, and counted on its own.
+    let [rejected] = &set_aside[..] else {
+        panic!("{set_aside:?}")
+    };
+    assert_eq!(
+        (rejected.id.as_str(), rejected.reason),
+        ("599", SetAsideReason::Rejected)
+    );
+    assert_eq!(counted(&set_aside), "1 rejected");
 
     let calls = CALLS.lock().unwrap();
     // All rows in one call, then those alone that failed.
@@ -129,18 +156,7 @@ fn a_failure_is_asked_again_and_too_many_end_the_stage() {
 
 #[test]
 fn a_few_failures_are_set_aside_with_their_reason() {
-    let answers = |failed: usize| -> (Vec<Pair>, BTreeMap<String, Outcome>) {
-        let pairs = (0..100).map(|i| Pair {
-            id: i.to_string(),
-            prompt: "p".into(),
-            chosen: "good".into(),
-            rejected: "bad".into(),
-            chosen_ended: true,
-            rejected_ended: true,
-            flipped: false,
-            source: PairSource::Pairs,
-            sampled: None,
-        });
+    let answers = |failed: usize| -> Vec<EditRecord> {
         let outcome = |i: usize| {
             if i < failed {
                 Outcome::Failed { error: "no".into() }
@@ -148,20 +164,23 @@ fn a_few_failures_are_set_aside_with_their_reason() {
                 Outcome::Unchanged
             }
         };
-        (
-            pairs.collect(),
-            (0..100).map(|i| (i.to_string(), outcome(i))).collect(),
-        )
+        let record = |i: usize| EditRecord {
+            id: i.to_string(),
+            prompt: "p".into(),
+            original: "bad".into(),
+            outcome: outcome(i),
+            origin: None,
+        };
+        (0..100).map(record).collect()
     };
     let registry = Registry::built_in().unwrap();
     let editor = registry.editor("test-outage", &json!({})).unwrap();
     let check = |failed: usize, max_failed: f64| {
-        let (pairs, answers) = answers(failed);
         let config = EditorConfig {
             max_failed,
             ..EditorConfig::default()
         };
-        check_failures(&config, &editor, &pairs, &answers).is_ok()
+        check_failures(&config, &editor, &answers(failed)).is_ok()
     };
     assert!(check(0, 0.0) && check(5, 0.05) && check(100, 1.0));
     assert!(!check(1, 0.0) && !check(6, 0.05));

@@ -1,0 +1,172 @@
+//! Is an edit better than its original? The paper assumes it; here a judge is asked, in both orders.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use finegrain_sdk::CallContext;
+use finegrain_sdk::rng::Stream;
+use serde::Serialize;
+
+use super::source::EditSet;
+use crate::data::asked::Asked;
+use crate::data::jsonl;
+use crate::data::records::{EditRecord, Outcome};
+use crate::error::{Error, Result};
+use crate::eval::statistics::Bootstrap;
+use crate::eval::win_rate::WinRate;
+use crate::eval::{Contest, Judge as _, Outcome as Judged, judge_both_orders};
+use crate::pipeline::origins::{Recorded, VerdictOrigin};
+use crate::pipeline::stages::ORIGINS;
+use crate::plugins::JudgeInstance;
+
+/// What a judge said of edits beside their originals.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Better {
+    /// Who judged.
+    pub judge: String,
+    /// Edits that there are; those that were judged were drawn among them.
+    pub edits: usize,
+    /// How often the edit is preferred, ties half.
+    pub rate: WinRate,
+    /// What the judge asked a server for.
+    pub asked: Option<Asked>,
+    /// Models that are both editor and judge: such a judge may prefer what it wrote itself.
+    pub editor_too: BTreeSet<String>,
+    /// Every comparison.
+    pub outcomes: Vec<Judged>,
+}
+
+/// Puts up to `n` edits, drawn by `seed` and their ids, before a judge.
+///
+/// # Errors
+/// No edits, or whatever the judge's call returns.
+pub fn judge(
+    set: &EditSet,
+    judge: JudgeInstance,
+    n: usize,
+    seed: u64,
+    context: &CallContext<'_>,
+) -> Result<Better> {
+    let drawn = drawn(set, n, seed);
+    if drawn.is_empty() {
+        return Err(Error::input(format!(
+            "{}: no row has an edit, so there is nothing to judge",
+            set.from
+        )));
+    }
+    let contests: Vec<Contest<'_>> = drawn
+        .iter()
+        .map(|(row, edited)| Contest {
+            id: &row.id,
+            prompt: &row.prompt,
+            model: edited,
+            reference: &row.original,
+        })
+        .collect();
+    let folder = tempfile::tempdir()
+        .map_err(|error| Error::internal(format!("cannot make a temporary folder: {error}")))?;
+    let judge = Recorded::new(judge.name(), judge, folder.path());
+    let outcomes = judge_both_orders(&judge, &contests, context)?;
+    let origins = folder.path().join(ORIGINS);
+    let origins: Vec<VerdictOrigin> = if origins.is_file() {
+        jsonl::read(&origins)?
+    } else {
+        Vec::new()
+    };
+    let editors: BTreeSet<&str> = drawn
+        .iter()
+        .filter_map(|(row, _)| Some(row.origin.as_ref()?.model.as_str()))
+        .collect();
+    let bootstrap = Bootstrap::new(Stream::new(seed).child("edits"));
+    Ok(Better {
+        edits: edits(set).count(),
+        rate: WinRate::of(&outcomes, &bootstrap),
+        asked: Asked::of(
+            format!("judge/{}", judge.name()),
+            origins.iter().map(|verdict| &verdict.origin),
+        ),
+        editor_too: origins
+            .iter()
+            .map(|verdict| &verdict.origin.model)
+            .filter(|model| editors.contains(model.as_str()))
+            .cloned()
+            .collect(),
+        judge: judge.name(),
+        outcomes,
+    })
+}
+
+fn edits(set: &EditSet) -> impl Iterator<Item = (&EditRecord, &str)> {
+    set.rows.iter().filter_map(|row| match &row.outcome {
+        Outcome::Edited { response } => Some((row, response.as_str())),
+        _ => None,
+    })
+}
+
+/// `n` edits in the order of the files. Whether one is drawn depends on the seed and the ids alone.
+fn drawn(set: &EditSet, n: usize, seed: u64) -> Vec<(&EditRecord, &str)> {
+    let stream = Stream::new(seed).child("edits").child("drawn");
+    let mut rows: Vec<(u64, usize, _)> = edits(set)
+        .enumerate()
+        .map(|(at, row)| (stream.child(&row.0.id).seed(), at, row))
+        .collect();
+    rows.sort_by_key(|(draw, at, _)| (*draw, *at));
+    rows.truncate(n);
+    rows.sort_by_key(|(_, at, _)| *at);
+    rows.into_iter().map(|(_, _, row)| row).collect()
+}
+
+/// What the judge said, in a few lines.
+pub fn render(better: &Better) -> String {
+    let rate = &better.rate;
+    let mut text = format!(
+        "Judge {} on {} of {} edits, each beside its original in both orders\n",
+        better.judge,
+        better.outcomes.len(),
+        better.edits
+    );
+    match (rate.rate, rate.interval) {
+        (Some(value), Some(interval)) => {
+            let _ = writeln!(
+                text,
+                "the edit is better: {:.1}% [{:.1}, {:.1}] (95% interval, n = {}, ties half)",
+                100.0 * value,
+                100.0 * interval.low,
+                100.0 * interval.high,
+                rate.n
+            );
+        }
+        (Some(value), None) => {
+            let _ = writeln!(
+                text,
+                "the edit is better: {:.1}% (n = {}, too few for an interval)",
+                100.0 * value,
+                rate.n
+            );
+        }
+        (None, _) => text += "the judge failed on every edit\n",
+    }
+    let _ = writeln!(
+        text,
+        "{} wins, {} ties, {} losses, {} flips (the two orders disagree), {} failures",
+        rate.wins, rate.ties, rate.losses, rate.flips, rate.failures
+    );
+    if let Some(failure) = better.outcomes.iter().find_map(|o| o.failure.as_ref()) {
+        let _ = writeln!(text, "the first failure: {failure}");
+    }
+    if let Some(asked) = &better.asked {
+        let _ = writeln!(text, "{asked}");
+        if let Some(warning) = asked.warning() {
+            let _ = writeln!(text, "warning: {warning}");
+        }
+    }
+    if !better.editor_too.is_empty() {
+        let models: Vec<&str> = better.editor_too.iter().map(String::as_str).collect();
+        let _ = writeln!(
+            text,
+            "warning: {} edited and judged: a model may prefer its own words",
+            models.join(", ")
+        );
+    }
+    text
+}
