@@ -1,7 +1,11 @@
 //! Editors across the boundary. Outcomes go back one by one through the host's sink, so that each is stored at once.
+#![expect(
+    clippy::cast_ptr_alignment,
+    reason = "generated for calls behind the last of the first version; the table of calls is aligned"
+)]
 
 use abi_stable::sabi_types::RMut;
-use abi_stable::std_types::{RBox, RResult, RStr, RString};
+use abi_stable::std_types::{RBox, RNone, ROption, RResult, RStr, RString};
 use abi_stable::type_level::downcasting::TD_Opaque;
 use abi_stable::{StableAbi, sabi_trait};
 
@@ -13,6 +17,7 @@ use crate::abi::guard::guarded;
 use crate::context::CallContext;
 use crate::descriptor::Descriptor;
 use crate::error::{Error, ErrorCode, Result};
+use crate::forecast::Forecast;
 use crate::info::Capabilities;
 use crate::kinds::{EditOutcome, EditRequests, EditSink, Editor};
 use crate::options;
@@ -24,6 +29,31 @@ pub struct EditRequestsAbi<'a> {
     ids: TextAbi<'a>,
     prompts: TextAbi<'a>,
     responses: TextAbi<'a>,
+}
+
+impl<'a> From<&EditRequests<'a>> for EditRequestsAbi<'a> {
+    fn from(requests: &EditRequests<'a>) -> Self {
+        Self {
+            ids: requests.ids.into(),
+            prompts: requests.prompts.into(),
+            responses: requests.responses.into(),
+        }
+    }
+}
+
+impl<'a> EditRequestsAbi<'a> {
+    /// The requests, their batches checked.
+    fn receive(self) -> Result<EditRequests<'a>> {
+        let requests = EditRequests {
+            ids: self.ids.receive()?,
+            prompts: self.prompts.receive()?,
+            responses: self.responses.receive()?,
+        };
+        let rows = requests.ids.rows();
+        same_len("the batch of prompts", requests.prompts.rows(), rows)?;
+        same_len("the batch of responses", requests.responses.rows(), rows)?;
+        Ok(requests)
+    }
 }
 
 /// Which [`EditOutcome`]; the host refuses a number that it does not know.
@@ -60,6 +90,16 @@ pub trait EditorAbi: Send + Sync {
         sink: EditSinkAbi_TO<'_, RMut<'_, ()>>,
         context: ContextAbi<'_>,
     ) -> RResult<(), ErrorAbi>;
+
+    /// The call's forecast as JSON; none where there is nothing to tell.
+    fn forecast(
+        &self,
+        requests: EditRequestsAbi<'_>,
+        context: ContextAbi<'_>,
+    ) -> RResult<ROption<RString>, ErrorAbi> {
+        let _ = (requests, context);
+        RResult::ROk(RNone)
+    }
 }
 
 /// The trait object that crosses.
@@ -117,17 +157,23 @@ impl<T: Editor> EditorAbi for Adapter<T> {
         context: ContextAbi<'_>,
     ) -> RResult<(), ErrorAbi> {
         guarded(|| {
-            let requests = EditRequests {
-                ids: requests.ids.receive()?,
-                prompts: requests.prompts.receive()?,
-                responses: requests.responses.receive()?,
-            };
-            let rows = requests.ids.rows();
-            same_len("the batch of prompts", requests.prompts.rows(), rows)?;
-            same_len("the batch of responses", requests.responses.rows(), rows)?;
+            let requests = requests.receive()?;
             context::receive(&context, |context| {
                 self.0.edit(&requests, &mut RemoteSink(sink), context)
             })
+        })
+    }
+
+    fn forecast(
+        &self,
+        requests: EditRequestsAbi<'_>,
+        context: ContextAbi<'_>,
+    ) -> RResult<ROption<RString>, ErrorAbi> {
+        guarded(|| {
+            let requests = requests.receive()?;
+            let forecast =
+                context::receive(&context, |context| self.0.forecast(&requests, context))?;
+            Ok(forecast.as_ref().map(options::to_json).transpose()?.into())
         })
     }
 }
@@ -160,15 +206,23 @@ impl EditorObject {
         sink: &mut dyn EditSink,
         context: &CallContext<'_>,
     ) -> Result<()> {
-        let requests = EditRequestsAbi {
-            ids: requests.ids.into(),
-            prompts: requests.prompts.into(),
-            responses: requests.responses.into(),
-        };
         let mut sink = LocalSink(sink);
         received(context::send(context, |context| {
             let sink = EditSinkAbi_TO::from_ptr(RMut::new(&mut sink), TD_Opaque);
-            self.0.edit(requests, sink, context)
+            self.0.edit(requests.into(), sink, context)
         }))
+    }
+
+    /// [`Editor::forecast`]; `None` where the plugin was built before there were forecasts.
+    pub fn forecast(
+        &self,
+        requests: &EditRequests<'_>,
+        context: &CallContext<'_>,
+    ) -> Result<Option<Forecast>> {
+        let json: Option<RString> = received(context::send(context, |context| {
+            self.0.forecast(requests.into(), context)
+        }))?
+        .into();
+        json.map(|json| options::from_json(&json)).transpose()
     }
 }
