@@ -1,6 +1,7 @@
 //! Asking: every row's questions until its end, several at once, each answer kept before it is read.
 
 mod asker;
+mod forecast;
 mod form;
 mod known;
 mod row;
@@ -21,6 +22,7 @@ use crate::server::Server;
 use crate::summary::Summary;
 use crate::usd::Usd;
 
+pub use forecast::forecast;
 use stop::Stop;
 use tally::Tally;
 
@@ -63,18 +65,16 @@ pub fn ask(
     context: &CallContext<'_>,
     answers: Option<&Path>,
 ) -> Result<Summary> {
-    let call = Call {
-        server,
-        caller: Caller {
-            first: &first,
-            next: &next,
-        },
-        context,
-        layer: answers.map(Layer::open).transpose()?,
-        budget: Budget::new(server.budget(), Usd::ZERO),
-        stop: Stop::default(),
-        tally: Tally::default(),
+    let caller = Caller {
+        first: &first,
+        next: &next,
     };
+    let call = Call::new(
+        server,
+        caller,
+        context,
+        answers.map(Layer::open).transpose()?,
+    );
     let mut sink = Sink {
         push,
         context,
@@ -123,7 +123,25 @@ fn run(call: &Call<'_>, rows: usize, sink: &mut Sink<'_>) -> Result<()> {
     workers::run(call, pending, sink)
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    /// A call that has not begun.
+    fn new(
+        server: &'a Server,
+        caller: Caller<'a>,
+        context: &'a CallContext<'a>,
+        layer: Option<Layer>,
+    ) -> Self {
+        Self {
+            server,
+            caller,
+            context,
+            layer,
+            budget: Budget::new(server.budget(), Usd::ZERO),
+            stop: Stop::default(),
+            tally: Tally::default(),
+        }
+    }
+
     /// Whether to go on: neither interrupted nor stopped.
     pub(crate) fn goes_on(&self) -> bool {
         !self.stop.is_set() && !self.context.cancelled()

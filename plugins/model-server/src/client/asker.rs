@@ -347,6 +347,7 @@ impl<'a> Asker<'a> {
             price.at_most(
                 estimate::at_most(body.text.len()),
                 u64::from(body.max_tokens),
+                false,
             )
         });
         let most = most.unwrap_or_default();

@@ -8,6 +8,7 @@
 
 mod asking;
 mod faults;
+mod forecast;
 mod forms;
 mod killed;
 mod money;
