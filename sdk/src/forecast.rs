@@ -1,5 +1,7 @@
 //! What a call would ask of a server and what it would cost, told before anything is asked.
 
+use std::ops::Add;
+
 use serde::{Deserialize, Serialize};
 
 /// A figure that is not known before: the least and the most that it may be.
@@ -48,18 +50,7 @@ impl<T> Bounds<T> {
     }
 }
 
-impl Bounds<u64> {
-    /// Both sums.
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        Self {
-            from: self.from.saturating_add(other.from),
-            to: self.to.saturating_add(other.to),
-        }
-    }
-}
-
-impl Bounds<f64> {
+impl<T: Add<Output = T>> Bounds<T> {
     /// Both sums.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {

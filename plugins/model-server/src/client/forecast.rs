@@ -6,6 +6,7 @@ use std::path::Path;
 use finegrain_sdk::forecast::{Bounds, Forecast};
 use finegrain_sdk::{CallContext, Result};
 
+use super::batch::LEAST;
 use super::form::{Accounted, Form, find_kept};
 use super::row::{Next, Row, guarded};
 use super::{Call, Caller, interrupted};
@@ -80,6 +81,7 @@ pub fn forecast(
         measured_on: measured.count,
         ..Forecast::default()
     };
+    let batch = server.batch && open.len() >= LEAST;
     let mut usd = price.map(|_| Bounds::default());
     for row in &open {
         let (low, high) = (row.least(&measured), row.most(&measured));
@@ -94,8 +96,8 @@ pub fn forecast(
             .output_tokens
             .plus(tokens(&low, &high, |usage| usage.output));
         if let (Some(sum), Some(price)) = (&mut usd, price) {
-            sum.from = Usd::plus(sum.from, cost(price, &low));
-            sum.to = Usd::plus(sum.to, cost(price, &high));
+            sum.from = Usd::plus(sum.from, cost(price, &low, batch));
+            sum.to = Usd::plus(sum.to, cost(price, &high, batch));
         }
     }
     forecast.usd = usd.map(|usd: Bounds<Usd>| Bounds {
@@ -208,8 +210,9 @@ fn tokens(low: &[Usage], high: &[Usage], of: impl Fn(&Usage) -> u64) -> Bounds<u
     }
 }
 
-/// What requests cost.
-fn cost(price: &Price, requests: &[Usage]) -> Usd {
-    let costs = requests.iter().map(|usage| price.of(*usage, false));
+/// What the requests about a row cost. Where questions go in batches, the first does: further tries may be too few for one.
+fn cost(price: &Price, requests: &[Usage], batch: bool) -> Usd {
+    let requests = requests.iter().enumerate();
+    let costs = requests.map(|(at, usage)| price.of(*usage, batch && at == 0));
     costs.fold(Usd::ZERO, Usd::plus)
 }
