@@ -251,48 +251,24 @@ fn all_three_variants_run_on_files_and_what_was_set_aside_is_told() {
 }
 
 /// A call of the small files with an editor and a judge on a server.
-fn asking(dir: &Path, url: &str, more: &[&str]) -> Vec<String> {
-    // The human editor's options would stay beside those of another.
-    let base = fs::read_to_string(configs("preferences/base.toml")).unwrap();
-    let editor = base
-        .lines()
-        .position(|line| line == "use = \"human\"")
-        .unwrap();
-    let lines = base.lines().enumerate();
-    let rest: Vec<&str> = lines
-        .filter(|(at, _)| !(editor..editor + 2).contains(at))
-        .map(|(_, line)| line)
-        .collect();
-    let rest = rest.join("\n");
+fn asking(dir: &Path, url: &str) -> Vec<String> {
     let mut args = arguments(dir, "compare", "out");
+    // The human editor's file goes: the options below are all there are.
     let file = |arg: &String| arg.starts_with("editor.options.path=");
     let file = args.iter().position(file).unwrap();
     args.drain(file - 1..=file);
-    let url = |part: &str| format!("{part}.options.base_url={url}");
-    let sets = [url("editor"), url("judge")];
-    let options = [
-        "editor.use=claude",
-        "editor.options.model=claude-haiku-5-5",
-        "editor.options.max_tokens=256",
-        "editor.options.tries=3",
-        "editor.options.api_key_env=FINEGRAIN_NO_SUCH_KEY",
-        "judge.use=openai",
-        "judge.options.model=my-model",
-        "evaluation.every=1",
-        "ppo.steps=3",
-    ];
-    let options = options.into_iter().chain(more.iter().copied());
-    for set in options.map(str::to_owned).chain(sets) {
-        args.extend(["--set".to_owned(), set]);
+    let editor = format!(
+        "editor.options={{ model = \"claude-haiku-5-5\", base_url = \"{url}\", max_tokens = 256, tries = 3, \
+         api_key_env = \"FINEGRAIN_NO_SUCH_KEY\", budget_usd = 0.000001 }}"
+    );
+    let judge = format!("judge.options={{ model = \"my-model\", base_url = \"{url}\" }}");
+    let sets = ["editor.use=claude", &editor, "judge.use=openai", &judge, "evaluation.every=1", "ppo.steps=3"];
+    for set in sets {
+        args.extend(["--set".to_owned(), set.to_owned()]);
     }
     args.extend(["--dry-run", "--seeds", "1,2"].map(str::to_owned));
-    for reward in ["sequence", "token-average"] {
-        let path = dir.join(format!("{reward}.toml"));
-        let text = format!(
-            "name = \"{reward}\"\npreferences = \"edits\"\n{rest}\n[[reward]]\nuse = \"{reward}\"\n"
-        );
-        fs::write(&path, text).unwrap();
-        args.push(path.to_str().unwrap().to_owned());
+    for name in ["fine-ppo", "fine-token-ppo"] {
+        args.push(configs(&format!("preferences/{name}.toml")));
     }
     args
 }
@@ -302,12 +278,7 @@ fn a_dry_run_tells_requests_tokens_and_money_and_sends_nothing() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path());
     let server = TestServer::start(|_| Act::reply(500, "nobody should ask")).unwrap();
-    let mut args = asking(
-        dir.path(),
-        "a",
-        &server.url(),
-        &["editor.options.budget_usd=0.000001"],
-    );
+    let mut args = asking(dir.path(), &server.url());
     let table = {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let output = finegrain(&args);
