@@ -262,7 +262,14 @@ fn asking(dir: &Path, url: &str) -> Vec<String> {
          api_key_env = \"FINEGRAIN_NO_SUCH_KEY\", budget_usd = 0.000001 }}"
     );
     let judge = format!("judge.options={{ model = \"my-model\", base_url = \"{url}\" }}");
-    let sets = ["editor.use=claude", &editor, "judge.use=openai", &judge, "evaluation.every=1", "ppo.steps=3"];
+    let sets = [
+        "editor.use=claude",
+        &editor,
+        "judge.use=openai",
+        &judge,
+        "evaluation.every=1",
+        "ppo.steps=3",
+    ];
     for set in sets {
         args.extend(["--set".to_owned(), set.to_owned()]);
     }

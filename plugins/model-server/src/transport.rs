@@ -1,5 +1,7 @@
 //! One request over HTTP: what came back, or whether the body had left when nothing did.
 
+mod kept_alive;
+
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::time::{Duration, SystemTime};
@@ -9,8 +11,12 @@ use ureq::http::{HeaderMap, Request, request};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, BodyReader, Proxy, SendBody};
 
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector};
+
 use crate::key::Key;
 use crate::server::Server;
+use kept_alive::KeptAlive;
 
 /// To find a host's address, and to open a connection to it.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -93,7 +99,14 @@ impl Transport {
             config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
         }
         Ok(Self {
-            agent: config.build().new_agent(),
+            agent: Agent::with_parts(
+                config.build(),
+                // As the library's own chain, with sockets that are kept alive.
+                ().chain(ConnectProxyConnector::default())
+                    .chain(KeptAlive)
+                    .chain(RustlsConnector::default()),
+                DefaultResolver::default(),
+            ),
             url: server.api.url(&server.address),
             headers,
             key,

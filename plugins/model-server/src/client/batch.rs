@@ -112,7 +112,7 @@ pub(super) fn run<'a>(
 
 impl<'a> Batches<'a> {
     /// Asks what can be asked now, singly or in batches, and waits for it. Returns the rows that were not asked singly.
-    fn round(&mut self, mut rows: Vec<Open>, sink: &mut Sink<'_>) -> Result<Vec<Open>> {
+    fn round(&mut self, rows: Vec<Open>, sink: &mut Sink<'_>) -> Result<Vec<Open>> {
         self.layer.look_again()?;
         let questions = Questions::of(self.call, &rows)?;
         let open = self.layer.open_batches(self.call.server.address.as_str());
@@ -132,13 +132,17 @@ impl<'a> Batches<'a> {
             .collect();
         let single = self.singles(&rows, &free)?;
         if !single.is_empty() {
-            let mut now = Vec::with_capacity(single.len());
-            for at in single.into_iter().rev() {
-                now.push(rows.remove(at));
+            let single: HashSet<usize> = single.into_iter().collect();
+            let (mut now, mut rest) = (Vec::with_capacity(single.len()), Vec::new());
+            for (at, open) in rows.into_iter().enumerate() {
+                if single.contains(&at) {
+                    now.push(open);
+                } else {
+                    rest.push(open);
+                }
             }
-            now.reverse();
             workers::run(self.call, self.asker, now, sink)?;
-            return Ok(rows);
+            return Ok(rest);
         }
         let mut live: Vec<Live<'a>> = Vec::new();
         for batch in open {
@@ -149,7 +153,7 @@ impl<'a> Batches<'a> {
         Ok(rows)
     }
 
-    /// Which of the free rows go singly now, in order: all where batches are not asked for or would be too small; else the
+    /// Which of the free rows go singly now: all where batches are not asked for or would be too small; else the
     /// first of every shape of body that no answer has shown to be accepted, for a batch finds out at its end.
     fn singles(&self, rows: &[Open], free: &[usize]) -> Result<Vec<usize>> {
         if !self.call.server.batch || free.len() < LEAST {
