@@ -188,8 +188,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let stream = open_one(address, Some(Duration::from_secs(1)), true).unwrap();
         assert!(socket_keepalive(&stream).unwrap());
-        assert_eq!(tcp_keepidle(&stream).unwrap(), Duration::from_secs(60));
-        assert_eq!(tcp_keepintvl(&stream).unwrap(), Duration::from_secs(60));
+        assert_eq!(tcp_keepidle(&stream).unwrap(), Duration::from_mins(1));
+        assert_eq!(tcp_keepintvl(&stream).unwrap(), Duration::from_mins(1));
         assert_eq!(tcp_keepcnt(&stream).unwrap(), 5);
         assert!(stream.nodelay().unwrap());
     }
