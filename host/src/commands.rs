@@ -133,12 +133,13 @@ pub(crate) fn announce(args: &CommonArgs, session: &Session<'_>, runs: &[Config]
     if args.dry_run {
         check_models_are_here(runs)?;
     }
-    let plan = plan_of_stages::plan(session, runs)?;
+    let mut plan = plan_of_stages::plan(session, runs)?;
     if !args.dry_run {
         // A line for the user; where standard error is gone, nobody misses it.
         let _ = writeln!(io::stderr(), "{}", plan_of_stages::in_one_line(&plan));
         return Ok(false);
     }
+    plan.servers = Some(plan_of_stages::servers::forecast(session, runs, &plan)?);
     if args.json {
         emit_json(&plan)?;
     } else {

@@ -99,6 +99,7 @@ pub mod context;
 pub mod descriptor;
 pub mod error;
 pub mod export;
+pub mod forecast;
 pub mod info;
 pub mod kinds;
 pub mod options;
@@ -114,6 +115,7 @@ pub use serde_json;
 pub use batch::{Ragged, TextBatch};
 pub use context::CallContext;
 pub use error::{Error, ErrorCode, Result};
+pub use forecast::{Bounds, Forecast};
 pub use info::PluginInfo;
 pub use kinds::Plugin;
 

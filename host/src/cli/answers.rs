@@ -42,6 +42,30 @@ pub enum AnswersCommand {
     Verify(AnswersArgs),
     /// What the answers cost, by plugin and model, and what may be paid without an answer.
     Cost(AnswersArgs),
+    /// List the batches: id, state, how many of their questions are answered, since when.
+    Batches(AnswersArgs),
+    /// End a batch at the server: what it has answered is paid and can be taken, the rest is free.
+    #[command(
+        after_help = "Example:\n  finegrain answers cancel-batch msgbatch_01HkcTjaV5uDC8jWR4ZsDV8d"
+    )]
+    CancelBatch {
+        /// The server's id of the batch.
+        id: String,
+        /// The environment variable that holds the key, where it is not the API's usual one.
+        #[arg(long, value_name = "NAME", default_value = "")]
+        api_key_env: String,
+        /// The store.
+        #[arg(long, value_name = "DIR", default_value = DEFAULT_STORE)]
+        store: PathBuf,
+    },
+    /// Expect nothing more of a batch that the server does not know any more: its questions are asked, and paid, again.
+    GiveUpBatch {
+        /// The server's id of the batch, or its intent where it has none.
+        id: String,
+        /// The store.
+        #[arg(long, value_name = "DIR", default_value = DEFAULT_STORE)]
+        store: PathBuf,
+    },
     /// Ask some questions again: their answers count no more, and the next run that needs them pays for new ones.
     #[command(
         after_help = "Examples:\n  finegrain answers again 3f9a 77c0\n  finegrain answers again --refused --dry-run"

@@ -1,5 +1,7 @@
 //! `finegrain answers`: what model servers have answered, what it cost, and which questions are to be asked again.
 
+mod batches;
+
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -65,6 +67,20 @@ pub(super) fn answers(command: &AnswersCommand) -> Result<()> {
             }
             emit(&cost_table(costs.iter(), lost, at_most))
         }
+        AnswersCommand::Batches(args) => {
+            let folder = open(&args.store)?;
+            if args.json {
+                let all = folder.batches();
+                return emit_json(&all.iter().map(batches::in_json).collect::<Vec<_>>());
+            }
+            emit(&batches::table(&folder))
+        }
+        AnswersCommand::CancelBatch {
+            id,
+            api_key_env,
+            store,
+        } => batches::cancel(&open(store)?, id, api_key_env),
+        AnswersCommand::GiveUpBatch { id, store } => batches::give_up(&mut open(store)?, id),
         AnswersCommand::Again {
             keys,
             refused,

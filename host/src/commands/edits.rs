@@ -21,7 +21,7 @@ use crate::edits::stats::{self, Stats};
 use crate::error::{Error, Result};
 use crate::inspect::WIDTH;
 use crate::pipeline::store::Store;
-use crate::plugins::{PluginSearch, Registry};
+use crate::plugins::{JudgeInstance, PluginSearch, Registry};
 
 pub(super) fn edits(command: &EditsCommand) -> Result<()> {
     match command {
@@ -138,20 +138,25 @@ fn show(args: &EditsArgs, id: Option<&str>, n: usize, order: Order, coloured: bo
 
 /// What the judge of a configuration says of some edits.
 fn ask(set: &EditSet, config: &Config, n: usize, store: &Path) -> Result<Better> {
-    if config.judge.is_reward_model() {
+    if config.judge.asks_reward_model() {
         return Err(Error::input(
             "the configuration's judge is a reward model, which a run would have to train",
         )
-        .hint("accepted: a judge that is a plugin, such as claude, openai or rubric"));
+        .hint("accepted: judges that are plugins, such as claude, openai or rubric"));
     }
     let registry = Registry::load(&PluginSearch {
         paths: config.plugins.paths.clone(),
         use_environment: true,
         allow: config.plugins.allow.clone(),
     })?;
-    let judge = registry.judge(&config.judge.plugin, &config.judge.options)?;
+    let judges: Vec<(String, JudgeInstance)> = config
+        .judge
+        .members()
+        .into_iter()
+        .map(|it| Ok((it.name.to_owned(), registry.judge(it.plugin, it.options)?)))
+        .collect::<Result<_>>()?;
     // Only a judge that asks a server has answers to keep.
-    let store = if judge.capabilities().network {
+    let store = if judges.iter().any(|(_, judge)| judge.capabilities().network) {
         Store::open(store)?
     } else {
         Store::unopened(store)
@@ -177,5 +182,5 @@ fn ask(set: &EditSet, config: &Config, n: usize, store: &Path) -> Result<Better>
         progress: &|_, _| {},
         answers: Some(&answers),
     };
-    better::judge(set, judge, n, config.seed, &context)
+    better::judge(set, judges, n, config.seed, &context)
 }

@@ -9,13 +9,12 @@ use serde::Serialize;
 
 use super::source::EditSet;
 use crate::data::asked::Asked;
-use crate::data::jsonl;
 use crate::data::records::{EditRecord, Outcome};
 use crate::error::{Error, Result};
 use crate::eval::statistics::Bootstrap;
 use crate::eval::win_rate::WinRate;
-use crate::eval::{Contest, Judge as _, Outcome as Judged, judge_both_orders};
-use crate::pipeline::origins::{Recorded, VerdictOrigin};
+use crate::eval::{Contest, Judge, Outcome as Judged, Panel};
+use crate::pipeline::origins::{self, Recorded};
 use crate::pipeline::stages::ORIGINS;
 use crate::plugins::JudgeInstance;
 
@@ -28,21 +27,21 @@ pub struct Better {
     pub edits: usize,
     /// How often the edit is preferred, ties half.
     pub rate: WinRate,
-    /// What the judge asked a server for.
-    pub asked: Option<Asked>,
+    /// What judges asked servers for.
+    pub asked: Vec<Asked>,
     /// Models that are both editor and judge: such a judge may prefer what it wrote itself.
     pub editor_too: BTreeSet<String>,
     /// Every comparison.
     pub outcomes: Vec<Judged>,
 }
 
-/// Puts up to `n` edits, drawn by `seed` and their ids, before a judge.
+/// Puts up to `n` edits, drawn by `seed` and their ids, before a judge, or a panel of several with names of their own.
 ///
 /// # Errors
 /// No edits, or whatever the judge's call returns.
 pub fn judge(
     set: &EditSet,
-    judge: JudgeInstance,
+    judges: Vec<(String, JudgeInstance)>,
     n: usize,
     seed: u64,
     context: &CallContext<'_>,
@@ -65,14 +64,13 @@ pub fn judge(
         .collect();
     let folder = tempfile::tempdir()
         .map_err(|error| Error::internal(format!("cannot make a temporary folder: {error}")))?;
-    let judge = Recorded::new(judge.name(), judge, folder.path());
-    let outcomes = judge_both_orders(&judge, &contests, context)?;
-    let origins = folder.path().join(ORIGINS);
-    let origins: Vec<VerdictOrigin> = if origins.is_file() {
-        jsonl::read(&origins)?
-    } else {
-        Vec::new()
-    };
+    let names: Vec<String> = judges.iter().map(|(name, _)| name.clone()).collect();
+    let members = judges.into_iter().map(|(name, judge)| {
+        let judge: Box<dyn Judge> = Box::new(Recorded::new(&name, judge, folder.path()));
+        (name, judge)
+    });
+    let outcomes = Panel::new(members.collect()).judge(&contests, context)?;
+    let origins = origins::verdicts_in(&folder.path().join(ORIGINS))?;
     let editors: BTreeSet<&str> = drawn
         .iter()
         .filter_map(|(row, _)| Some(row.origin.as_ref()?.model.as_str()))
@@ -81,17 +79,14 @@ pub fn judge(
     Ok(Better {
         edits: edits(set).count(),
         rate: WinRate::of(&outcomes, &bootstrap),
-        asked: Asked::of(
-            format!("judge/{}", judge.name()),
-            origins.iter().map(|verdict| &verdict.origin),
-        ),
+        asked: origins::asked_of(&origins),
         editor_too: origins
             .iter()
             .map(|verdict| &verdict.origin.model)
             .filter(|model| editors.contains(model.as_str()))
             .cloned()
             .collect(),
-        judge: judge.name(),
+        judge: names.join(", "),
         outcomes,
     })
 }
@@ -154,7 +149,7 @@ pub fn render(better: &Better) -> String {
     if let Some(failure) = better.outcomes.iter().find_map(|o| o.failure.as_ref()) {
         let _ = writeln!(text, "the first failure: {failure}");
     }
-    if let Some(asked) = &better.asked {
+    for asked in &better.asked {
         let _ = writeln!(text, "{asked}");
         if let Some(warning) = asked.warning() {
             let _ = writeln!(text, "warning: {warning}");

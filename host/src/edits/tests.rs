@@ -315,7 +315,14 @@ fn the_rubrics_repairs_are_better_than_what_they_repair_and_their_reverse_is_not
     let cancel = AtomicBool::new(false);
     let ask = |set: &EditSet, n: usize, seed: u64| {
         let judge = registry.judge("rubric", &json!({})).unwrap();
-        better::judge(set, judge, n, seed, &context(&cancel)).unwrap()
+        better::judge(
+            set,
+            vec![("rubric".to_owned(), judge)],
+            n,
+            seed,
+            &context(&cancel),
+        )
+        .unwrap()
     };
     let found = ask(&set, 20, 1);
     assert_eq!((found.outcomes.len(), found.rate.failures), (20, 0));
@@ -352,7 +359,14 @@ fn the_rubrics_repairs_are_better_than_what_they_repair_and_their_reverse_is_not
     assert_eq!(ask(&turned, 20, 1).rate.rate, Some(0.0));
     let nothing = EditSet::default();
     let judge = registry.judge("rubric", &json!({})).unwrap();
-    let error = better::judge(&nothing, judge, 5, 1, &context(&cancel)).unwrap_err();
+    let error = better::judge(
+        &nothing,
+        vec![("rubric".to_owned(), judge)],
+        5,
+        1,
+        &context(&cancel),
+    )
+    .unwrap_err();
     assert_eq!(error.exit_code(), 2);
 }
 
@@ -364,7 +378,14 @@ fn a_model_that_judges_its_own_edits_is_named() {
             .unwrap()
             .judge("rubric", &json!({}))
             .unwrap();
-        better::judge(&set, judge, 2, 1, &context(&AtomicBool::new(false))).unwrap()
+        better::judge(
+            &set,
+            vec![("rubric".to_owned(), judge)],
+            2,
+            1,
+            &context(&AtomicBool::new(false)),
+        )
+        .unwrap()
     };
     assert!(!better::render(&better).contains("warning"));
     better.editor_too.insert(

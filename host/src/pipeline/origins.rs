@@ -122,19 +122,35 @@ pub fn of_stage(config: &Config, artifact: &Artifact) -> Result<Vec<Asked>> {
     }
     let editor = format!("editor/{}", config.editor.plugin);
     let mut asked: Vec<Asked> = Asked::of(editor, &edits).into_iter().collect();
-    let path = artifact.file(ORIGINS);
-    if path.is_file() {
-        let mut by_judge: BTreeMap<String, Vec<Origin>> = BTreeMap::new();
-        for verdict in jsonl::read::<VerdictOrigin>(&path)? {
-            by_judge
-                .entry(verdict.judge)
-                .or_default()
-                .push(verdict.origin);
-        }
-        let judges = by_judge.iter();
-        asked.extend(judges.filter_map(|(name, all)| Asked::of(format!("judge/{name}"), all)));
-    }
+    asked.extend(asked_of(&verdicts_in(&artifact.file(ORIGINS))?));
     Ok(asked)
+}
+
+/// The lines of a file of [`ORIGINS`]; none where there is no such file, for then nobody was asked.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn verdicts_in(path: &Path) -> Result<Vec<VerdictOrigin>> {
+    if path.is_file() {
+        jsonl::read(path)
+    } else {
+        Ok(Vec::new())
+    }
+}
+
+/// What judges were answered, by their names.
+pub fn asked_of(verdicts: &[VerdictOrigin]) -> Vec<Asked> {
+    let mut by_judge: BTreeMap<&str, Vec<&Origin>> = BTreeMap::new();
+    for verdict in verdicts {
+        by_judge
+            .entry(&verdict.judge)
+            .or_default()
+            .push(&verdict.origin);
+    }
+    by_judge
+        .into_iter()
+        .filter_map(|(name, all)| Asked::of(format!("judge/{name}"), all))
+        .collect()
 }
 
 /// What the stages of runs asked for; a stage that several runs share counts once, for the first of them.

@@ -5,6 +5,7 @@
 
 mod describe;
 mod estimate;
+pub mod servers;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -102,6 +103,8 @@ pub struct Plan {
     pub estimated_seconds: f64,
     /// How many stages have to be computed of which nothing tells how long they take.
     pub without_estimate: usize,
+    /// What they would ask of servers, where that was foreseen: [`servers::forecast`].
+    pub servers: Option<servers::Servers>,
 }
 
 /// Plans runs, one for each configuration (with its seed). Nothing is computed and nothing in the store is changed; files that
@@ -167,5 +170,6 @@ pub fn plan(session: &Session<'_>, runs: &[Config]) -> Result<Plan> {
         without_estimate: stages.len() - cached - estimates().count(),
         runs: planned,
         stages,
+        servers: None,
     })
 }

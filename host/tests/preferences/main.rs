@@ -13,6 +13,7 @@ use std::path::Path;
 
 use common::{configs, finegrain, refused, stages};
 use finegrain::sandbox::{ModelShape, save_fresh_model};
+use finegrain_model_server::testing::{Act, TestServer};
 use finegrain_sdk::rng::Stream;
 use serde_json::{Value, json};
 
@@ -249,6 +250,92 @@ fn all_three_variants_run_on_files_and_what_was_set_aside_is_told() {
     .unwrap();
     compare("d");
     assert_eq!(stages(&store, "data").len(), 2);
+}
+
+/// A call of the small files with an editor and a judge on a server.
+fn asking(dir: &Path, url: &str) -> Vec<String> {
+    let mut args = arguments(dir, "compare", "out");
+    // The human editor's file goes: the options below are all there are.
+    let file = |arg: &String| arg.starts_with("editor.options.path=");
+    let file = args.iter().position(file).unwrap();
+    args.drain(file - 1..=file);
+    let editor = format!(
+        "editor.options={{ model = \"claude-haiku-5-5\", base_url = \"{url}\", max_tokens = 256, tries = 3, \
+         api_key_env = \"FINEGRAIN_NO_SUCH_KEY\", budget_usd = 0.000001 }}"
+    );
+    let judge = format!("judge.options={{ model = \"my-model\", base_url = \"{url}\" }}");
+    let sets = [
+        "editor.use=claude",
+        &editor,
+        "judge.use=openai",
+        &judge,
+        "evaluation.every=1",
+        "ppo.steps=3",
+    ];
+    for set in sets {
+        args.extend(["--set".to_owned(), set.to_owned()]);
+    }
+    args.extend(["--dry-run", "--seeds", "1,2"].map(str::to_owned));
+    for name in ["fine-ppo", "fine-token-ppo"] {
+        args.push(configs(&format!("preferences/{name}.toml")));
+    }
+    args
+}
+
+#[test]
+fn a_dry_run_tells_requests_tokens_and_money_and_sends_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path());
+    let server = TestServer::start(|_| Act::reply(500, "nobody should ask")).unwrap();
+    let mut args = asking(dir.path(), &server.url());
+    let table = {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let output = finegrain(&args);
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for words in [
+        "editor claude",
+        "judge openai",
+        "Servers: unknown, 0.",
+        "no price for my-model",
+        "budget_usd = 0.000001 does not reach",
+    ] {
+        assert!(table.contains(words), "no {words:?} in {table}");
+    }
+    args.push("--json".into());
+    let (plan, _) = call(&args);
+    let [editor, judge] = &plan["servers"]["plugins"].as_array().unwrap()[..] else {
+        panic!("{plan}")
+    };
+    // Both variants and both seeds ask the editor about the same rows: once, in one call for the pairs to train on and one
+    // for those held out.
+    let data = plan["stages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|it| it["stage"] == "edits");
+    assert_eq!(data.count(), 2, "an edits stage a seed");
+    assert_eq!(editor["calls"], 2);
+    let rows = editor["forecast"]["requests"]["from"].as_u64().unwrap();
+    assert!((15..30).contains(&rows), "{rows}");
+    assert_eq!(editor["forecast"]["requests"]["to"], 3 * rows);
+    assert_eq!(editor["forecast"]["output_tokens"]["to"], 3 * 256 * rows);
+    let usd = &editor["forecast"]["usd"];
+    let (from, to) = (usd["from"].as_f64().unwrap(), usd["to"].as_f64().unwrap());
+    assert!(from > 0.0 && to > from, "{usd}");
+    // Four policies, each evaluated after 0, 1, 2 and 3 steps and at the end; 8 prompts there, in both orders.
+    assert_eq!(judge["calls"], 4 * (4 + 1));
+    let asked = judge["forecast"]["requests"]["from"].as_u64().unwrap();
+    assert!(asked >= 4 * 8 * 2, "{judge}");
+    assert_eq!(judge["forecast"]["usd"], Value::Null);
+    assert_eq!(plan["servers"]["usd"], Value::Null);
+    assert_eq!(server.count(), 0);
+    assert!(!dir.path().join("store").exists());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use finegrain_sdk::info::{Capabilities, PluginInfo, Reference};
 use finegrain_sdk::kinds::{EditRequests, EditSink, Editor};
 use finegrain_sdk::schemars::JsonSchema;
 use finegrain_sdk::serde::{Deserialize, Serialize};
-use finegrain_sdk::{CallContext, Plugin, Result};
+use finegrain_sdk::{CallContext, Forecast, Plugin, Result};
 
 /// The options of editor `claude`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -79,6 +79,14 @@ impl Editor for Claude {
         context: &CallContext<'_>,
     ) -> Result<()> {
         self.0.edit(requests, sink, context)
+    }
+
+    fn forecast(
+        &self,
+        requests: &EditRequests<'_>,
+        context: &CallContext<'_>,
+    ) -> Result<Option<Forecast>> {
+        self.0.forecast(requests, context)
     }
 }
 

@@ -11,7 +11,7 @@ use finegrain_sdk::info::{Capabilities, PluginInfo, Reference};
 use finegrain_sdk::kinds::{Comparisons, Judge, JudgeSink};
 use finegrain_sdk::schemars::JsonSchema;
 use finegrain_sdk::serde::{Deserialize, Serialize};
-use finegrain_sdk::{CallContext, Plugin, Result};
+use finegrain_sdk::{CallContext, Forecast, Plugin, Result};
 
 /// The options of judge `claude`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -80,6 +80,14 @@ impl Judge for Claude {
         context: &CallContext<'_>,
     ) -> Result<()> {
         self.0.compare(comparisons, sink, context)
+    }
+
+    fn forecast(
+        &self,
+        comparisons: &Comparisons<'_>,
+        context: &CallContext<'_>,
+    ) -> Result<Option<Forecast>> {
+        self.0.forecast(comparisons, context)
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`Folder`] is for looking at it and for forgetting; the client writes it. The lines are described in
 //! `docs/model-servers.md`.
 
+mod batch;
 mod folder;
 mod index;
 mod key;
@@ -12,6 +13,8 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+pub use batch::Batch;
+pub(crate) use batch::custom_id;
 pub use folder::{Cost, Entry, Folder, Verified};
 pub use key::{Asked, key};
 pub(crate) use layer::Layer;

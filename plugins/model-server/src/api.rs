@@ -10,6 +10,8 @@ mod tests;
 
 pub use address::Address;
 
+use std::fmt::Write as _;
+
 use anthropic::Anthropic;
 use finegrain_sdk::serde_json::{self, Map, Value};
 use finegrain_sdk::{Error, Result};
@@ -137,6 +139,26 @@ impl Api {
         }
     }
 
+    /// Where the model can be looked up for free: itself at Anthropic's API, the list of all at OpenAI's.
+    pub(crate) fn models_url(&self, address: &Address, model: &str) -> String {
+        match self {
+            Self::Anthropic(_) => {
+                let messages = self.url(address);
+                let base = messages.strip_suffix("/messages").unwrap_or(&messages);
+                format!("{base}/models/{}", escaped(model))
+            }
+            Self::OpenAi(_) => format!("{}/models", address.as_str()),
+        }
+    }
+
+    /// Where batches are; `None` where the API has none.
+    pub(crate) fn batches_url(&self, address: &Address) -> Option<String> {
+        match self {
+            Self::Anthropic(_) => Some(format!("{}/batches", self.url(address))),
+            Self::OpenAi(_) => None,
+        }
+    }
+
     /// In how many forms a body can be sent; form 0 is tried first.
     pub fn forms(&self) -> usize {
         match self {
@@ -256,6 +278,20 @@ fn object<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
         .collect()
+}
+
+/// A name as a part of a path: everything but letters, digits, `-`, `.`, `_` and `~` in percent signs.
+fn escaped(name: &str) -> String {
+    let mut path = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            path.push(byte.into());
+        } else {
+            // Writing into a text cannot fail.
+            let _ = write!(path, "%{byte:02X}");
+        }
+    }
+    path
 }
 
 /// The beginning of a text, for a message.

@@ -84,6 +84,18 @@ impl Budget {
         })
     }
 
+    /// Sets aside what cannot be held back any more: a request that an earlier call has sent.
+    pub fn hold(&self, most: Usd) -> Reservation<'_> {
+        let mut state = self.lock();
+        state.reserved = state.reserved.plus(most);
+        drop(state);
+        Reservation {
+            budget: self,
+            most,
+            settled: false,
+        }
+    }
+
     /// Counts what was spent before.
     pub fn count(&self, usd: Usd) {
         self.settle(Usd::ZERO, usd);

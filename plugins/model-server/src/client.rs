@@ -1,14 +1,19 @@
 //! Asking: every row's questions until its end, several at once, each answer kept before it is read.
 
 mod asker;
+mod batch;
+mod forecast;
 mod form;
 mod known;
+mod preflight;
 mod row;
 mod stop;
 mod tally;
 mod workers;
 
+use std::collections::HashSet;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use finegrain_sdk::context::LogLevel;
 use finegrain_sdk::{CallContext, Error, Result};
@@ -21,6 +26,10 @@ use crate::server::Server;
 use crate::summary::Summary;
 use crate::usd::Usd;
 
+use asker::Asker;
+pub use batch::cancel_batch;
+pub use forecast::forecast;
+use known::Pending;
 use stop::Stop;
 use tally::Tally;
 
@@ -41,6 +50,10 @@ pub(crate) struct Call<'a> {
     pub(crate) budget: Budget,
     pub(crate) stop: Stop,
     pub(crate) tally: Tally,
+    /// Shapes of bodies that the server has answered.
+    proven: Mutex<HashSet<String>>,
+    /// Answers of this call's batches that no row has taken yet.
+    fresh: Mutex<HashSet<String>>,
 }
 
 /// Asks about `rows` rows and pushes each row's end as soon as it is there, in any order.
@@ -63,18 +76,16 @@ pub fn ask(
     context: &CallContext<'_>,
     answers: Option<&Path>,
 ) -> Result<Summary> {
-    let call = Call {
-        server,
-        caller: Caller {
-            first: &first,
-            next: &next,
-        },
-        context,
-        layer: answers.map(Layer::open).transpose()?,
-        budget: Budget::new(server.budget(), Usd::ZERO),
-        stop: Stop::default(),
-        tally: Tally::default(),
+    let caller = Caller {
+        first: &first,
+        next: &next,
     };
+    let call = Call::new(
+        server,
+        caller,
+        context,
+        answers.map(Layer::open).transpose()?,
+    );
     let mut sink = Sink {
         push,
         context,
@@ -120,10 +131,60 @@ fn run(call: &Call<'_>, rows: usize, sink: &mut Sink<'_>) -> Result<()> {
             ),
         );
     }
-    workers::run(call, pending, sink)
+    let Pending { rows, accounted } = pending;
+    let asker = Asker::new(call, &accounted)?;
+    preflight::look(call, asker.transport())?;
+    if batch::concerns(call) {
+        return batch::run(call, &asker, rows, &accounted, sink);
+    }
+    workers::run(call, &asker, rows, sink)
 }
 
-impl Call<'_> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<'a> Call<'a> {
+    /// A call that has not begun.
+    fn new(
+        server: &'a Server,
+        caller: Caller<'a>,
+        context: &'a CallContext<'a>,
+        layer: Option<Layer>,
+    ) -> Self {
+        Self {
+            server,
+            caller,
+            context,
+            layer,
+            budget: Budget::new(server.budget(), Usd::ZERO),
+            stop: Stop::default(),
+            tally: Tally::default(),
+            proven: Mutex::default(),
+            fresh: Mutex::default(),
+        }
+    }
+
+    /// Notes that the server takes bodies of a shape.
+    pub(crate) fn prove(&self, shape: String) {
+        lock(&self.proven).insert(shape);
+    }
+
+    /// Whether the server takes bodies of a shape.
+    pub(crate) fn is_proven(&self, shape: &str) -> bool {
+        lock(&self.proven).contains(shape)
+    }
+
+    /// Notes an answer that came in a batch of this call.
+    pub(crate) fn answered(&self, key: &str) {
+        lock(&self.fresh).insert(key.to_owned());
+    }
+
+    /// Whether a kept answer came in a batch of this call; says so once, to the row that takes it.
+    pub(crate) fn takes_fresh(&self, key: &str) -> bool {
+        lock(&self.fresh).remove(key)
+    }
+
     /// Whether to go on: neither interrupted nor stopped.
     pub(crate) fn goes_on(&self) -> bool {
         !self.stop.is_set() && !self.context.cancelled()

@@ -73,7 +73,7 @@ mod transport;
 pub mod usd;
 mod verdict;
 
-pub use client::ask;
+pub use client::{ask, cancel_batch, forecast};
 pub use outcome::{Answer, End, Failure, FailureKind, Reply, Settled, Step};
 pub use question::{Question, Schema, Template, Turn};
 pub use server::Server;

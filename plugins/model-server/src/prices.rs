@@ -91,15 +91,15 @@ impl Price {
         })
     }
 
-    /// The most that a request can cost that reads at most `input` tokens and writes at most `output`: the dearest way to
-    /// read, and the price of long prompts where the prompt may be one.
-    pub fn at_most(&self, input: u64, output: u64) -> Usd {
+    /// The most that a request can cost, in a batch or alone, that reads at most `input` tokens and writes at most `output`:
+    /// the dearest way to read, and the price of long prompts where the prompt may be one.
+    pub fn at_most(&self, input: u64, output: u64, batch: bool) -> Usd {
         let most = |rates: Rates| {
             let read = rates.input.max(rates.cache_read).max(rates.cache_write);
             Usd::from_pico(input.saturating_mul(read))
                 .plus(Usd::from_pico(output.saturating_mul(rates.output)))
         };
-        most(self.rates(0, false)).max(most(self.rates(input, false)))
+        most(self.rates(0, batch)).max(most(self.rates(input, batch)))
     }
 
     fn rates(&self, prompt: u64, batch: bool) -> Rates {

@@ -25,6 +25,10 @@ pub struct Server {
     pub(crate) prices: Prices,
     /// What both APIs share.
     pub(crate) options: ServerOptions,
+    /// Whether questions go in batches.
+    pub(crate) batch: bool,
+    /// The longest wait between two looks at a batch.
+    pub(crate) poll: Duration,
 }
 
 impl Server {
@@ -37,7 +41,11 @@ impl Server {
         options: &ServerOptions,
         own: &AnthropicOptions,
     ) -> Result<Self> {
-        Self::new(plugin, Api::anthropic(own), options)
+        Ok(Self {
+            batch: own.batch,
+            poll: Duration::from_secs(own.batch_poll_seconds.into()),
+            ..Self::new(plugin, Api::anthropic(own), options)?
+        })
     }
 
     /// A model behind OpenAI's chat completions; `plugin` is the asking plugin's name, for records.
@@ -69,6 +77,8 @@ impl Server {
             key,
             prices,
             options: options.clone(),
+            batch: false,
+            poll: Duration::ZERO,
         };
         if let Some(cap) = options.budget_usd
             && server.price_today().is_none()

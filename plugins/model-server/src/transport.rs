@@ -1,21 +1,31 @@
 //! One request over HTTP: what came back, or whether the body had left when nothing did.
 
+mod kept_alive;
+
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::time::{Duration, SystemTime};
 
 use finegrain_sdk::{Error, Result};
-use ureq::http::{HeaderMap, Request};
+use ureq::http::{HeaderMap, Request, request};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, Proxy, SendBody};
+use ureq::{Agent, BodyReader, Proxy, SendBody};
+
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector};
 
 use crate::key::Key;
 use crate::server::Server;
+use kept_alive::KeptAlive;
 
 /// To find a host's address, and to open a connection to it.
 const CONNECT: Duration = Duration::from_secs(10);
 /// For all of a request beyond the wait for its answer.
 const BEYOND: Duration = Duration::from_mins(1);
+/// For the reply to what is only looked up.
+const LOOKED_UP: Duration = Duration::from_secs(30);
+/// For all of a long reply: a batch of the largest size has some hundred megabytes.
+const STREAMED: Duration = Duration::from_hours(1);
 /// The largest response; an answer of 128 000 tokens has about a megabyte.
 const LARGEST: u64 = 64 << 20;
 
@@ -89,7 +99,14 @@ impl Transport {
             config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
         }
         Ok(Self {
-            agent: config.build().new_agent(),
+            agent: Agent::with_parts(
+                config.build(),
+                // As the library's own chain, with sockets that are kept alive.
+                ().chain(ConnectProxyConnector::default())
+                    .chain(KeptAlive)
+                    .chain(RustlsConnector::default()),
+                DefaultResolver::default(),
+            ),
             url: server.api.url(&server.address),
             headers,
             key,
@@ -101,21 +118,84 @@ impl Transport {
         &self.url
     }
 
-    /// Sends a body and waits for the reply.
+    /// Asks the question in `body` and waits for the reply.
     pub(crate) fn post(&self, body: &str) -> Received {
+        self.post_to(&self.url, body)
+    }
+
+    /// Sends a body to an address and waits for the reply.
+    pub(crate) fn post_to(&self, url: &str, body: &str) -> Received {
         let mut watched = Watched {
             rest: body.as_bytes(),
             left: false,
         };
-        let sent = self.send(body.len(), &mut watched);
-        let paid = watched.left;
+        let request = self.request(Request::post(url).header("content-length", body.len()));
+        let sent = request
+            .body(SendBody::from_reader(&mut watched))
+            .map_err(ureq::Error::from)
+            .and_then(|request| self.agent.run(request));
+        self.received(sent, watched.left)
+    }
+
+    /// Looks something up that is soon there, or not: nothing waits long for it, and nothing is paid.
+    pub(crate) fn get(&self, url: &str) -> Received {
+        let request = self.request(Request::get(url)).body(());
+        let sent = request.map_err(ureq::Error::from).and_then(|request| {
+            let request = self
+                .agent
+                .configure_request(request)
+                .timeout_recv_response(Some(LOOKED_UP))
+                .timeout_global(Some(LOOKED_UP + CONNECT))
+                .build();
+            self.agent.run(request)
+        });
+        self.received(sent, false)
+    }
+
+    /// A long reply, line by line, or what came instead of one.
+    pub(crate) fn lines(&self, url: &str) -> std::result::Result<Lines<'_>, Box<Received>> {
+        let request = self.request(Request::get(url)).body(());
+        let sent = request.map_err(ureq::Error::from).and_then(|request| {
+            let request = self
+                .agent
+                .configure_request(request)
+                .timeout_global(Some(STREAMED))
+                .build();
+            self.agent.run(request)
+        });
+        match sent {
+            Ok(response) if response.status() == 200 => {
+                let body = response.into_body().into_with_config().limit(u64::MAX);
+                Ok(Lines {
+                    reader: BufReader::new(body.reader()),
+                    key: &self.key,
+                })
+            }
+            other => Err(Box::new(self.received(other, false))),
+        }
+    }
+
+    /// A request with the headers of every request.
+    fn request(&self, mut request: request::Builder) -> request::Builder {
+        if let Some(headers) = request.headers_mut() {
+            headers.extend(self.headers.clone());
+        }
+        request
+    }
+
+    /// The reply to a request, or that there is none; `left` says whether a body, or a part of it, had left.
+    fn received(
+        &self,
+        sent: std::result::Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+        left: bool,
+    ) -> Received {
         let lost = |paid, seen: String| Received::Lost {
             paid,
             seen: self.key.blot(&seen).into_owned(),
         };
         let mut response = match sent {
             Ok(response) => response,
-            Err(error) => return lost(paid, error.to_string()),
+            Err(error) => return lost(left, error.to_string()),
         };
         let status = response.status().as_u16();
         let read = response
@@ -147,21 +227,36 @@ impl Transport {
         }
     }
 
-    fn send(
-        &self,
-        length: usize,
-        body: &mut Watched<'_>,
-    ) -> std::result::Result<ureq::http::Response<ureq::Body>, ureq::Error> {
-        let mut request = Request::post(&self.url).header("content-length", length);
-        if let Some(headers) = request.headers_mut() {
-            headers.extend(self.headers.clone());
-        }
-        self.agent.run(request.body(SendBody::from_reader(body))?)
-    }
-
     /// Ends all requests under way; nothing can be sent after it.
     pub(crate) fn shutdown(&self) {
         self.agent.clone().shutdown();
+    }
+}
+
+/// A reply that is read line by line, for it may be larger than the memory.
+pub(crate) struct Lines<'a> {
+    reader: BufReader<BodyReader<'static>>,
+    key: &'a Key,
+}
+
+impl Lines<'_> {
+    /// The next line, without the key where the server has repeated it; `None` at the end.
+    ///
+    /// # Errors
+    /// The reply was cut, or a line is longer than any answer or no UTF-8.
+    pub(crate) fn next(&mut self) -> io::Result<Option<String>> {
+        let mut bytes = Vec::new();
+        let length = (&mut self.reader)
+            .take(LARGEST)
+            .read_until(b'\n', &mut bytes)?;
+        if length == 0 {
+            return Ok(None);
+        }
+        if length as u64 == LARGEST {
+            return Err(io::Error::other("a line is longer than any answer"));
+        }
+        let line = String::from_utf8(bytes).map_err(io::Error::other)?;
+        Ok(Some(self.key.blot(line.trim_end()).into_owned()))
     }
 }
 

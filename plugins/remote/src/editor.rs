@@ -2,9 +2,9 @@
 
 use finegrain_dialogue::edit::{EditDialogue, Outcome};
 use finegrain_dialogue::options::EditorOptions;
-use finegrain_model_server::{Answer, End, Question, Server, Settled, Step, ask};
+use finegrain_model_server::{Answer, End, Question, Server, Settled, Step, ask, forecast};
 use finegrain_sdk::kinds::{EditOutcome, EditRequests, EditSink};
-use finegrain_sdk::{CallContext, Result};
+use finegrain_sdk::{CallContext, Forecast, Result};
 
 use crate::conversation::{after, first};
 use crate::outcome::{is_answer, origin};
@@ -63,6 +63,27 @@ impl RemoteEditor {
             context.answers,
         )
         .map(drop)
+    }
+
+    /// What [`RemoteEditor::edit`] would ask and what it would cost.
+    ///
+    /// # Errors
+    /// Those of [`forecast`].
+    pub fn forecast(
+        &self,
+        requests: &EditRequests<'_>,
+        context: &CallContext<'_>,
+    ) -> Result<Option<Forecast>> {
+        forecast(
+            &self.server,
+            requests.ids.rows(),
+            |row| self.question(requests, row),
+            |row, tries| self.next(requests, row, tries),
+            self.tries,
+            context,
+            context.answers,
+        )
+        .map(Some)
     }
 
     fn question(&self, requests: &EditRequests<'_>, row: usize) -> Result<Question> {

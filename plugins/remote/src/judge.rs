@@ -2,9 +2,9 @@
 
 use finegrain_dialogue::judge::{JudgeDialogue, Outcome};
 use finegrain_dialogue::options::JudgeOptions;
-use finegrain_model_server::{Answer, End, Question, Server, Settled, Step, ask};
+use finegrain_model_server::{Answer, End, Question, Server, Settled, Step, ask, forecast};
 use finegrain_sdk::kinds::{Comparisons, JudgeSink, Verdict};
-use finegrain_sdk::{CallContext, Result};
+use finegrain_sdk::{CallContext, Forecast, Result};
 
 use crate::conversation::{after, first};
 use crate::outcome::origin;
@@ -68,6 +68,31 @@ impl RemoteJudge {
             context.answers,
         )
         .map(drop)
+    }
+
+    /// What [`RemoteJudge::compare`] would ask and what it would cost.
+    ///
+    /// # Errors
+    /// Those of [`forecast`].
+    pub fn forecast(
+        &self,
+        comparisons: &Comparisons<'_>,
+        context: &CallContext<'_>,
+    ) -> Result<Option<Forecast>> {
+        let is_asked = |row: &usize| {
+            JudgeDialogue::settled(comparisons.a.row(*row), comparisons.b.row(*row)).is_none()
+        };
+        let asked: Vec<usize> = (0..comparisons.ids.rows()).filter(is_asked).collect();
+        forecast(
+            &self.server,
+            asked.len(),
+            |at| self.question(comparisons, asked[at]),
+            |at, tries| self.next(comparisons, asked[at], tries),
+            self.tries,
+            context,
+            context.answers,
+        )
+        .map(Some)
     }
 
     fn question(&self, comparisons: &Comparisons<'_>, row: usize) -> Result<Question> {

@@ -5,7 +5,7 @@
 )]
 
 use abi_stable::sabi_types::RMut;
-use abi_stable::std_types::{RBox, RResult, RStr, RString};
+use abi_stable::std_types::{RBox, RNone, ROption, RResult, RStr, RString};
 use abi_stable::type_level::downcasting::TD_Opaque;
 use abi_stable::{StableAbi, sabi_trait};
 
@@ -18,6 +18,7 @@ use crate::abi::origin;
 use crate::context::CallContext;
 use crate::descriptor::Descriptor;
 use crate::error::{Error, ErrorCode, Result};
+use crate::forecast::Forecast;
 use crate::info::Capabilities;
 use crate::kinds::{EditOutcome, EditRequests, EditSink, Editor, Origin};
 use crate::options;
@@ -29,6 +30,31 @@ pub struct EditRequestsAbi<'a> {
     ids: TextAbi<'a>,
     prompts: TextAbi<'a>,
     responses: TextAbi<'a>,
+}
+
+impl<'a> From<&EditRequests<'a>> for EditRequestsAbi<'a> {
+    fn from(requests: &EditRequests<'a>) -> Self {
+        Self {
+            ids: requests.ids.into(),
+            prompts: requests.prompts.into(),
+            responses: requests.responses.into(),
+        }
+    }
+}
+
+impl<'a> EditRequestsAbi<'a> {
+    /// The requests, their batches checked.
+    fn receive(self) -> Result<EditRequests<'a>> {
+        let requests = EditRequests {
+            ids: self.ids.receive()?,
+            prompts: self.prompts.receive()?,
+            responses: self.responses.receive()?,
+        };
+        let rows = requests.ids.rows();
+        same_len("the batch of prompts", requests.prompts.rows(), rows)?;
+        same_len("the batch of responses", requests.responses.rows(), rows)?;
+        Ok(requests)
+    }
 }
 
 /// Which [`EditOutcome`]; the host refuses a number that it does not know.
@@ -84,6 +110,16 @@ pub trait EditorAbi: Send + Sync {
         sink: EditSinkAbi_TO<'_, RMut<'_, ()>>,
         context: ContextAbi<'_>,
     ) -> RResult<(), ErrorAbi>;
+
+    /// The call's forecast as JSON; none where there is nothing to tell.
+    fn forecast(
+        &self,
+        requests: EditRequestsAbi<'_>,
+        context: ContextAbi<'_>,
+    ) -> RResult<ROption<RString>, ErrorAbi> {
+        let _ = (requests, context);
+        RResult::ROk(RNone)
+    }
 }
 
 /// The trait object that crosses.
@@ -185,17 +221,23 @@ impl<T: Editor> EditorAbi for Adapter<T> {
         context: ContextAbi<'_>,
     ) -> RResult<(), ErrorAbi> {
         guarded(|| {
-            let requests = EditRequests {
-                ids: requests.ids.receive()?,
-                prompts: requests.prompts.receive()?,
-                responses: requests.responses.receive()?,
-            };
-            let rows = requests.ids.rows();
-            same_len("the batch of prompts", requests.prompts.rows(), rows)?;
-            same_len("the batch of responses", requests.responses.rows(), rows)?;
+            let requests = requests.receive()?;
             context::receive(&context, |context| {
                 self.0.edit(&requests, &mut RemoteSink(sink), context)
             })
+        })
+    }
+
+    fn forecast(
+        &self,
+        requests: EditRequestsAbi<'_>,
+        context: ContextAbi<'_>,
+    ) -> RResult<ROption<RString>, ErrorAbi> {
+        guarded(|| {
+            let requests = requests.receive()?;
+            let forecast =
+                context::receive(&context, |context| self.0.forecast(&requests, context))?;
+            Ok(forecast.as_ref().map(options::to_json).transpose()?.into())
         })
     }
 }
@@ -228,16 +270,24 @@ impl EditorObject {
         sink: &mut dyn EditSink,
         context: &CallContext<'_>,
     ) -> Result<()> {
-        let requests = EditRequestsAbi {
-            ids: requests.ids.into(),
-            prompts: requests.prompts.into(),
-            responses: requests.responses.into(),
-        };
         let mut sink = LocalSink(sink);
         received(context::send(context, |context| {
             let sink = EditSinkAbi_TO::from_ptr(RMut::new(&mut sink), TD_Opaque);
-            self.0.edit(requests, sink, context)
+            self.0.edit(requests.into(), sink, context)
         }))
+    }
+
+    /// [`Editor::forecast`]; `None` where the plugin was built before there were forecasts.
+    pub fn forecast(
+        &self,
+        requests: &EditRequests<'_>,
+        context: &CallContext<'_>,
+    ) -> Result<Option<Forecast>> {
+        let json: Option<RString> = received(context::send(context, |context| {
+            self.0.forecast(requests.into(), context)
+        }))?
+        .into();
+        json.map(|json| options::from_json(&json)).transpose()
     }
 }
 

@@ -5,7 +5,7 @@
 )]
 
 use abi_stable::sabi_types::RMut;
-use abi_stable::std_types::{RBox, RResult, RStr, RString};
+use abi_stable::std_types::{RBox, RNone, ROption, RResult, RStr, RString};
 use abi_stable::type_level::downcasting::TD_Opaque;
 use abi_stable::{StableAbi, sabi_trait};
 
@@ -18,6 +18,7 @@ use crate::abi::origin;
 use crate::context::CallContext;
 use crate::descriptor::Descriptor;
 use crate::error::{Error, ErrorCode, Result};
+use crate::forecast::Forecast;
 use crate::info::Capabilities;
 use crate::kinds::{Comparisons, Judge, JudgeSink, Origin, Verdict};
 use crate::options;
@@ -30,6 +31,34 @@ pub struct ComparisonsAbi<'a> {
     prompts: TextAbi<'a>,
     a: TextAbi<'a>,
     b: TextAbi<'a>,
+}
+
+impl<'a> From<&Comparisons<'a>> for ComparisonsAbi<'a> {
+    fn from(comparisons: &Comparisons<'a>) -> Self {
+        Self {
+            ids: comparisons.ids.into(),
+            prompts: comparisons.prompts.into(),
+            a: comparisons.a.into(),
+            b: comparisons.b.into(),
+        }
+    }
+}
+
+impl<'a> ComparisonsAbi<'a> {
+    /// The comparisons, their batches checked.
+    fn receive(self) -> Result<Comparisons<'a>> {
+        let comparisons = Comparisons {
+            ids: self.ids.receive()?,
+            prompts: self.prompts.receive()?,
+            a: self.a.receive()?,
+            b: self.b.receive()?,
+        };
+        let rows = comparisons.ids.rows();
+        same_len("the batch of prompts", comparisons.prompts.rows(), rows)?;
+        same_len("the batch of first responses", comparisons.a.rows(), rows)?;
+        same_len("the batch of second responses", comparisons.b.rows(), rows)?;
+        Ok(comparisons)
+    }
 }
 
 /// Which [`Verdict`]; the host refuses a number that it does not know.
@@ -86,6 +115,16 @@ pub trait JudgeAbi: Send + Sync {
         sink: JudgeSinkAbi_TO<'_, RMut<'_, ()>>,
         context: ContextAbi<'_>,
     ) -> RResult<(), ErrorAbi>;
+
+    /// The call's forecast as JSON; none where there is nothing to tell.
+    fn forecast(
+        &self,
+        comparisons: ComparisonsAbi<'_>,
+        context: ContextAbi<'_>,
+    ) -> RResult<ROption<RString>, ErrorAbi> {
+        let _ = (comparisons, context);
+        RResult::ROk(RNone)
+    }
 }
 
 /// The trait object that crosses.
@@ -198,19 +237,23 @@ impl<T: Judge> JudgeAbi for Adapter<T> {
         context: ContextAbi<'_>,
     ) -> RResult<(), ErrorAbi> {
         guarded(|| {
-            let comparisons = Comparisons {
-                ids: comparisons.ids.receive()?,
-                prompts: comparisons.prompts.receive()?,
-                a: comparisons.a.receive()?,
-                b: comparisons.b.receive()?,
-            };
-            let rows = comparisons.ids.rows();
-            same_len("the batch of prompts", comparisons.prompts.rows(), rows)?;
-            same_len("the batch of first responses", comparisons.a.rows(), rows)?;
-            same_len("the batch of second responses", comparisons.b.rows(), rows)?;
+            let comparisons = comparisons.receive()?;
             context::receive(&context, |context| {
                 self.0.compare(&comparisons, &mut RemoteSink(sink), context)
             })
+        })
+    }
+
+    fn forecast(
+        &self,
+        comparisons: ComparisonsAbi<'_>,
+        context: ContextAbi<'_>,
+    ) -> RResult<ROption<RString>, ErrorAbi> {
+        guarded(|| {
+            let comparisons = comparisons.receive()?;
+            let forecast =
+                context::receive(&context, |context| self.0.forecast(&comparisons, context))?;
+            Ok(forecast.as_ref().map(options::to_json).transpose()?.into())
         })
     }
 }
@@ -243,17 +286,24 @@ impl JudgeObject {
         sink: &mut dyn JudgeSink,
         context: &CallContext<'_>,
     ) -> Result<()> {
-        let comparisons = ComparisonsAbi {
-            ids: comparisons.ids.into(),
-            prompts: comparisons.prompts.into(),
-            a: comparisons.a.into(),
-            b: comparisons.b.into(),
-        };
         let mut sink = LocalSink(sink);
         received(context::send(context, |context| {
             let sink = JudgeSinkAbi_TO::from_ptr(RMut::new(&mut sink), TD_Opaque);
-            self.0.compare(comparisons, sink, context)
+            self.0.compare(comparisons.into(), sink, context)
         }))
+    }
+
+    /// [`Judge::forecast`]; `None` where the plugin was built before there were forecasts.
+    pub fn forecast(
+        &self,
+        comparisons: &Comparisons<'_>,
+        context: &CallContext<'_>,
+    ) -> Result<Option<Forecast>> {
+        let json: Option<RString> = received(context::send(context, |context| {
+            self.0.forecast(comparisons.into(), context)
+        }))?
+        .into();
+        json.map(|json| options::from_json(&json)).transpose()
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::batch::TextBatch;
 use crate::context::CallContext;
 use crate::error::Result;
+use crate::forecast::Forecast;
 use crate::kinds::{Origin, Plugin};
 
 /// A batch of responses to be edited.
@@ -64,4 +65,17 @@ pub trait Editor: Plugin {
         sink: &mut dyn EditSink,
         context: &CallContext<'_>,
     ) -> Result<()>;
+
+    /// What [`Editor::edit`] would ask of a server and what it would cost, where the texts of `requests` may be stand-ins of
+    /// about their length. Nothing is asked, and no key is needed. `None` where there is nothing to tell: no server is asked.
+    ///
+    /// # Errors
+    /// As [`Editor::edit`], before it asks.
+    fn forecast(
+        &self,
+        _requests: &EditRequests<'_>,
+        _context: &CallContext<'_>,
+    ) -> Result<Option<Forecast>> {
+        Ok(None)
+    }
 }

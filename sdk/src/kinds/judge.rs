@@ -3,6 +3,7 @@
 use crate::batch::TextBatch;
 use crate::context::CallContext;
 use crate::error::Result;
+use crate::forecast::Forecast;
 use crate::kinds::{Origin, Plugin};
 
 /// A batch of comparisons. The host asks in both orders; a judge need not.
@@ -63,4 +64,17 @@ pub trait Judge: Plugin {
         sink: &mut dyn JudgeSink,
         context: &CallContext<'_>,
     ) -> Result<()>;
+
+    /// What [`Judge::compare`] would ask of a server and what it would cost, where the texts of `comparisons` may be stand-ins
+    /// of about their length. Nothing is asked, and no key is needed. `None` where there is nothing to tell: no server is asked.
+    ///
+    /// # Errors
+    /// As [`Judge::compare`], before it asks.
+    fn forecast(
+        &self,
+        _comparisons: &Comparisons<'_>,
+        _context: &CallContext<'_>,
+    ) -> Result<Option<Forecast>> {
+        Ok(None)
+    }
 }

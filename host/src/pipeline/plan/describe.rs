@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::{Plan, PlannedStage};
+use super::{Plan, PlannedStage, servers};
 use crate::report::tables::ruled;
 
 /// Settings that are named before the others are counted.
@@ -89,6 +89,9 @@ pub fn table(plan: &Plan, width: u16) -> String {
              ran on;\nthe sum is for one stage after another.\n",
         );
     }
+    if let Some(servers) = &plan.servers {
+        text.push_str(&servers::table(servers, width));
+    }
     text
 }
 
@@ -168,6 +171,7 @@ mod tests {
             estimated_seconds: known.clone().map(|estimate| estimate.seconds).sum(),
             without_estimate: stages.len() - cached - known.count(),
             stages,
+            servers: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The data stage: prompts, demonstrations and, out of files, pairs; in splits that do not overlap.
 
+mod asked;
 mod edit_pairs;
 mod fit;
 mod preferences;
@@ -22,6 +23,7 @@ use crate::pipeline::atomic::write_atomic;
 use crate::pipeline::context::StageContext;
 use crate::pipeline::store::{Artifact, StageKey};
 use crate::sandbox::{self, ModelShape, SandboxConfig};
+pub use asked::AskedRows;
 use fit::Fit;
 
 /// What the stage says of the user's files.

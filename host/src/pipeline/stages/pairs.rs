@@ -41,9 +41,7 @@ pub fn obtain(
         }),
     );
     session.stage(config, "preference pairs", key, |context| {
-        let prompts: Vec<PromptRecord> = jsonl::read(&data.file(REWARD_PROMPTS))?;
-        let tested = (prompts.len() as f64 * config.pairs.held_out).round() as usize;
-        let (prompts, trained) = repeat(prompts, tested, config.pairs.per_prompt);
+        let (prompts, trained) = ranked(config, jsonl::read(&data.file(REWARD_PROMPTS))?);
         let (model, tokenizer) = super::sft::load(sft, context.device)?;
         let sampler = Sampler {
             model: &model,
@@ -86,6 +84,12 @@ pub fn obtain(
         context.set_aside(&set_aside)?;
         write(context.dir, &pairs, &tested, &set_aside)
     })
+}
+
+/// The prompts of the pairs of a configuration, and how many of these are to train on; the others are held out.
+pub fn ranked(config: &Config, prompts: Vec<PromptRecord>) -> (Vec<PromptRecord>, usize) {
+    let tested = (prompts.len() as f64 * config.pairs.held_out).round() as usize;
+    repeat(prompts, tested, config.pairs.per_prompt)
 }
 
 /// The prompts, each as often as it gets a pair, and how many of these are to train on. The last `tested` prompts are for

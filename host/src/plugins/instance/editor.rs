@@ -1,8 +1,8 @@
 //! An editor as the host calls it.
 
-use finegrain_sdk::CallContext;
 use finegrain_sdk::abi::editor::EditorObject;
 use finegrain_sdk::kinds::{EditOutcome, EditRequests, EditSink, Origin};
+use finegrain_sdk::{CallContext, Forecast};
 
 use super::sink::RowSink;
 use super::{Handle, instance_accessors};
@@ -80,5 +80,18 @@ impl EditorInstance {
             Ok(())
         })?;
         Ok(outcomes)
+    }
+
+    /// What [`EditorInstance::edit`] would ask of a server and what it would cost; `None` where the plugin tells nothing.
+    ///
+    /// # Errors
+    /// A failure of the plugin.
+    pub fn forecast(
+        &self,
+        requests: &EditRequests<'_>,
+        context: &CallContext<'_>,
+    ) -> Result<Option<Forecast>> {
+        self.handle
+            .call(context, |context| self.object.forecast(requests, context))
     }
 }

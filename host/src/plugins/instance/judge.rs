@@ -1,8 +1,8 @@
 //! A judge as the host calls it.
 
-use finegrain_sdk::CallContext;
 use finegrain_sdk::abi::judge::JudgeObject;
 use finegrain_sdk::kinds::{Comparisons, JudgeSink, Origin, Verdict};
+use finegrain_sdk::{CallContext, Forecast};
 
 use super::sink::RowSink;
 use super::{Handle, instance_accessors};
@@ -110,5 +110,19 @@ impl JudgeInstance {
             Ok(())
         })?;
         Ok(judgements)
+    }
+
+    /// What [`JudgeInstance::compare`] would ask of a server and what it would cost; `None` where the plugin tells nothing.
+    ///
+    /// # Errors
+    /// A failure of the plugin.
+    pub fn forecast(
+        &self,
+        comparisons: &Comparisons<'_>,
+        context: &CallContext<'_>,
+    ) -> Result<Option<Forecast>> {
+        self.handle.call(context, |context| {
+            self.object.forecast(comparisons, context)
+        })
     }
 }

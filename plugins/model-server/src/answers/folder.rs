@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use finegrain_sdk::{Error, Result};
 
+use super::batch::Batch;
 use super::index::Index;
 use super::log::Log;
-use super::record::{FORMAT, Line, Record};
+use super::record::{FORMAT, Line, Record, batch_end};
 use crate::outcome::Reply;
 use crate::usd::Usd;
 
@@ -160,6 +161,41 @@ impl Folder {
             }
         }
         Ok(costs)
+    }
+
+    /// All batches, the oldest first, and how many questions of each have an answer.
+    pub fn batches(&self) -> Vec<(&Batch, usize)> {
+        let answered = |batch: &Batch| {
+            let mut keys = batch.keys.iter();
+            let has_one = |key: &&String| self.index.places(key).next().is_some();
+            keys.by_ref().filter(has_one).count()
+        };
+        let all = self.index.batches().all();
+        all.into_iter()
+            .map(|batch| (batch, answered(batch)))
+            .collect()
+    }
+
+    /// Expects nothing more of a batch: its questions that have no answer are asked again, and paid again where the server
+    /// had answered them. Returns how many they are.
+    ///
+    /// # Errors
+    /// No open batch has this id, or a folder that cannot be written.
+    pub fn give_up(&mut self, id: &str) -> Result<usize> {
+        let batches = self.batches();
+        let open = batches.iter().find(|(batch, _)| {
+            batch.ended.is_none() && (batch.id.as_deref() == Some(id) || batch.intent == id)
+        });
+        let Some((batch, answered)) = open else {
+            return Err(Error::input(format!(
+                "{}: no batch {id:?} that anything is expected of",
+                self.path.display()
+            )));
+        };
+        let (intent, left) = (batch.intent.clone(), batch.keys.len() - answered);
+        Log::new(&self.path)?.append(&batch_end(&intent, "given up"), true)?;
+        self.index.refresh(None)?;
+        Ok(left)
     }
 
     /// How many requests have brought no answer and may be paid, and the most that they can have cost, as far as it is

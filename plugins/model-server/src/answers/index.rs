@@ -12,6 +12,7 @@ use finegrain_sdk::serde_json;
 use finegrain_sdk::{Error, Result};
 use jiff::Timestamp;
 
+use super::batch::{Batch, Batches};
 use super::failed;
 use super::record::{FORMAT, Line, Record};
 use crate::usd::Usd;
@@ -54,6 +55,11 @@ struct Light {
     kept: String,
     model_asked: String,
     model_answered: String,
+    base_url: String,
+    keys: Vec<String>,
+    at: String,
+    batch: String,
+    why: String,
 }
 
 /// All answers of a folder, by key.
@@ -69,6 +75,7 @@ pub(super) struct Index {
     /// The key of each request without an end.
     keys: HashMap<String, String>,
     models: BTreeMap<String, BTreeSet<String>>,
+    batches: Batches,
     /// What was skipped, in words, until somebody takes it.
     remarks: Vec<String>,
 }
@@ -87,6 +94,7 @@ impl Index {
             open: HashMap::new(),
             keys: HashMap::new(),
             models: BTreeMap::new(),
+            batches: Batches::default(),
             remarks: Vec::new(),
         };
         for (name, bytes) in index.refresh(None)? {
@@ -206,6 +214,22 @@ impl Index {
                 };
                 self.answers.entry(light.key).or_default().insert(place);
             }
+            "intent" => match light.at.parse() {
+                Ok(moment) => self.batches.intend(Batch {
+                    intent: light.id,
+                    base_url: light.base_url,
+                    keys: light.keys,
+                    at: moment,
+                    id: None,
+                    ended: None,
+                }),
+                Err(_) => self.remarks.push(format!(
+                    "{at}: at = {:?} is no moment; the line is skipped",
+                    light.at
+                )),
+            },
+            "batch" => self.batches.posted(&light.id, &light.batch),
+            "batch_end" => self.batches.ended(&light.id, &light.why),
             "forget" => self.forgotten.extend(light.ids),
             other => self
                 .remarks
@@ -231,6 +255,16 @@ impl Index {
             .or_default()
             .insert(place);
         self.saw(&record.model_asked, &record.model_answered);
+    }
+
+    /// The batches.
+    pub(super) fn batches(&self) -> &Batches {
+        &self.batches
+    }
+
+    /// The batches, for what this process has appended about them.
+    pub(super) fn batches_mut(&mut self) -> &mut Batches {
+        &mut self.batches
     }
 
     /// A request has its end.

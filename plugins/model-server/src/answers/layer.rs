@@ -6,10 +6,12 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use finegrain_sdk::Result;
+use jiff::Timestamp;
 
+use super::batch::Batch;
 use super::index::Index;
 use super::log::Log;
-use super::record::{FORMAT, Line, Record, now};
+use super::record::{FORMAT, Line, Record, batch_end, now};
 use crate::usd::Usd;
 
 /// How often at most the files of others are looked at.
@@ -137,6 +139,79 @@ impl Layer {
         self.log
             .append(&Line::Unpaid { v: FORMAT, id }, false)
             .map(drop)
+    }
+
+    /// An id that no other answer has.
+    pub(crate) fn new_id(&self) -> String {
+        self.log.new_id()
+    }
+
+    /// Notes that a batch of questions is about to be posted that costs at most `most`; it is on the disk when this returns.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub(crate) fn intend(
+        &self,
+        base_url: &str,
+        keys: Vec<String>,
+        most: Option<Usd>,
+    ) -> Result<Batch> {
+        let at = Timestamp::now();
+        let batch = Batch {
+            intent: self.log.new_id(),
+            base_url: base_url.to_owned(),
+            keys,
+            at,
+            id: None,
+            ended: None,
+        };
+        let line = Line::Intent {
+            v: FORMAT,
+            id: batch.intent.clone(),
+            base_url: batch.base_url.clone(),
+            keys: batch.keys.clone(),
+            picodollars: most.map(Usd::pico),
+            at: at.to_string(),
+        };
+        self.log.append(&line, true)?;
+        self.lock().index.batches_mut().intend(batch.clone());
+        Ok(batch)
+    }
+
+    /// Notes the server's id of a batch; it is on the disk when this returns.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub(crate) fn posted(&self, intent: &str, id: &str) -> Result<()> {
+        let line = Line::Batch {
+            v: FORMAT,
+            id: intent.to_owned(),
+            batch: id.to_owned(),
+        };
+        self.log.append(&line, true)?;
+        self.lock().index.batches_mut().posted(intent, id);
+        Ok(())
+    }
+
+    /// Notes that nothing more is expected of a batch.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub(crate) fn batch_ended(&self, intent: &str, why: &str) -> Result<()> {
+        let line = batch_end(intent, why);
+        self.log.append(&line, true)?;
+        self.lock().index.batches_mut().ended(intent, why);
+        Ok(())
+    }
+
+    /// The batches at an address that something is expected of, the oldest first.
+    pub(crate) fn open_batches(&self, base_url: &str) -> Vec<Batch> {
+        self.lock().index.batches().open_at(base_url)
+    }
+
+    /// The ids of batches that the folder knows.
+    pub(crate) fn batch_ids(&self) -> BTreeSet<String> {
+        self.lock().index.batches().ids()
     }
 
     /// Keeps an answer: it is on the disk when this returns. Says the other names under which the model has answered, where

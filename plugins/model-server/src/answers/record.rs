@@ -44,6 +44,39 @@ pub(super) enum Line {
     },
     /// An answer.
     Answer(Box<Record>),
+    /// A batch is about to be posted.
+    Intent {
+        /// The version of the line.
+        v: u32,
+        /// Names the intent.
+        id: String,
+        /// The server's address.
+        base_url: String,
+        /// Of its questions.
+        keys: Vec<String>,
+        /// The most that all of it can cost, where the price is known.
+        picodollars: Option<u64>,
+        /// When.
+        at: Timed,
+    },
+    /// A batch has an id at the server.
+    Batch {
+        /// The version of the line.
+        v: u32,
+        /// Names the intent.
+        id: String,
+        /// The server's id.
+        batch: String,
+    },
+    /// Nothing more is expected of a batch.
+    BatchEnd {
+        /// The version of the line.
+        v: u32,
+        /// Names the intent.
+        id: String,
+        /// Why.
+        why: String,
+    },
     /// Answers that count no more.
     Forget {
         /// The version of the line.
@@ -59,6 +92,15 @@ pub(super) type Timed = String;
 /// Now.
 pub(super) fn now() -> Timed {
     Timestamp::now().to_string()
+}
+
+/// The line that ends a batch.
+pub(super) fn batch_end(intent: &str, why: &str) -> Line {
+    Line::BatchEnd {
+        v: FORMAT,
+        id: intent.to_owned(),
+        why: why.to_owned(),
+    }
 }
 
 /// An answer as it is kept.

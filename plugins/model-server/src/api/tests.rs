@@ -54,6 +54,7 @@ fn anthropics_own_options_are_sent_where_set() {
     let api = Api::anthropic(&AnthropicOptions {
         effort: Some(Effort::Xhigh),
         thinking: Some(Thinking::Disabled),
+        ..AnthropicOptions::default()
     });
     let options = ServerOptions {
         temperature: Some(0.5),

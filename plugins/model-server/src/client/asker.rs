@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::Call;
 use super::form::{Accounted, Form, answer, find_kept};
-use crate::answers::{Layer, Record, sha256};
+use crate::answers::{Layer, Record};
 use crate::api::{Api, Body, shorten};
 use crate::backoff::delay;
 use crate::budget::{NotReserved, Reservation};
@@ -88,6 +88,11 @@ impl<'a> Asker<'a> {
             accounted,
             random: call.context.stream().child("model-server"),
         })
+    }
+
+    /// The way to the server.
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.transport
     }
 
     /// Ends the requests under way.
@@ -192,38 +197,20 @@ impl<'a> Asker<'a> {
                     .price
                     .and_then(|price| Some(price.of(read.usage?, false)));
                 let record = Record {
-                    v: 1,
                     id: id.unwrap_or_default(),
-                    key: asked.key.clone(),
-                    plugin: self.call.server.plugin.clone(),
-                    row: question.id.clone(),
-                    template: question.template.name.clone(),
-                    template_hash: question.template.hash.clone(),
-                    api: self.call.server.api.name().to_owned(),
-                    version: self.call.server.api.version().to_owned(),
-                    base_url: self.call.server.address.as_str().to_owned(),
-                    sample: question.sample,
-                    attempt: question.attempt,
-                    structured: asked.body.structured,
-                    model_asked: self.call.server.options.model.clone(),
-                    model_answered: read.model,
-                    request: asked.body.json.clone(),
-                    sha256: sha256(body.as_bytes()),
-                    response: body,
                     request_id: text(&headers, "request-id")
                         .or_else(|| text(&headers, "x-request-id"))
                         .map(str::to_owned),
                     tier: Api::tier(&value).map(str::to_owned),
-                    input_tokens: read.usage.map(|usage| usage.input),
-                    output_tokens: read.usage.map(|usage| usage.output),
                     picodollars: usd.map(Usd::pico),
                     tries: tries.sent,
                     possibly_paid: tries.paid,
                     started: started.to_string(),
                     seconds: clock.elapsed().as_secs_f64(),
-                    kept: String::new(),
+                    ..asked.record(self.call, question, read, body)
                 };
                 let record = self.keep(record)?;
+                self.call.prove(asked.shape());
                 reservation.cost(usd);
                 self.gate.succeeded();
                 if let Some(wait) = exhausted(&headers, SystemTime::now()) {
@@ -347,6 +334,7 @@ impl<'a> Asker<'a> {
             price.at_most(
                 estimate::at_most(body.text.len()),
                 u64::from(body.max_tokens),
+                false,
             )
         });
         let most = most.unwrap_or_default();
@@ -355,15 +343,15 @@ impl<'a> Asker<'a> {
             .reserve(most, || self.call.goes_on())
             .map_err(|why| match why {
                 NotReserved::GaveUp => NoAnswer::Stopped,
-                NotReserved::Exceeded { spent, cap } => self.stop(Error::plugin(format!(
-                    "the budget of {cap} does not reach: {spent} is spent, and the next request may cost {most}; raise \
-                     budget_usd, or lower max_tokens"
-                ))),
+                NotReserved::Exceeded { spent, cap } => self.stop(over_budget(cap, spent, most)),
             })
     }
 
     /// Keeps an answer where there is a folder.
-    fn keep(&self, record: Record) -> Result<Record, NoAnswer> {
+    ///
+    /// # Errors
+    /// It could not be written, which has ended the call.
+    pub(crate) fn keep(&self, record: Record) -> Result<Record, NoAnswer> {
         let Some(layer) = &self.call.layer else {
             return Ok(record);
         };
@@ -443,6 +431,14 @@ struct Loss {
     seen: String,
     wait: Option<Duration>,
     unreadable: bool,
+}
+
+/// The error of a budget that does not reach.
+pub(crate) fn over_budget(cap: Usd, spent: Usd, most: Usd) -> Error {
+    Error::plugin(format!(
+        "the budget of {cap} does not reach: {spent} is spent, and the next request may cost {most}; raise budget_usd, or lower \
+         max_tokens"
+    ))
 }
 
 fn failed(kind: FailureKind, seen: String) -> NoAnswer {

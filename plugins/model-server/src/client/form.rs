@@ -7,11 +7,14 @@ use finegrain_sdk::serde_json::Value;
 use finegrain_sdk::{Error, Result};
 
 use super::Call;
-use crate::answers::{Asked, Record, key};
-use crate::api::{Api, Body};
+use crate::answers::{Asked, Record, key, sha256};
+use crate::api::{Api, Body, Read};
 use crate::outcome::{Answer, Usage};
 use crate::question::Question;
 use crate::usd::Usd;
+
+/// The tier of service of answers in batches.
+pub(crate) const BATCH_TIER: &str = "batch";
 
 /// A question in one of the forms that its body can have, with its key.
 pub(crate) struct Form {
@@ -61,6 +64,52 @@ impl Form {
         })
     }
 
+    /// What a server accepts or refuses in the body, whatever the texts are: everything else.
+    pub(crate) fn shape(&self) -> String {
+        shape(&self.body.json)
+    }
+
+    /// The record of an answer that costs nothing and has no id yet.
+    pub(crate) fn record(
+        &self,
+        call: &Call<'_>,
+        question: &Question,
+        read: Read,
+        response: String,
+    ) -> Record {
+        let server = call.server;
+        Record {
+            v: 1,
+            id: String::new(),
+            key: self.key.clone(),
+            plugin: server.plugin.clone(),
+            row: question.id.clone(),
+            template: question.template.name.clone(),
+            template_hash: question.template.hash.clone(),
+            api: server.api.name().to_owned(),
+            version: server.api.version().to_owned(),
+            base_url: server.address.as_str().to_owned(),
+            sample: question.sample,
+            attempt: question.attempt,
+            structured: self.body.structured,
+            model_asked: server.options.model.clone(),
+            model_answered: read.model,
+            request: self.body.json.clone(),
+            sha256: sha256(response.as_bytes()),
+            response,
+            request_id: None,
+            tier: None,
+            input_tokens: read.usage.map(|usage| usage.input),
+            output_tokens: read.usage.map(|usage| usage.output),
+            picodollars: None,
+            tries: 1,
+            possibly_paid: 0,
+            started: String::new(),
+            seconds: 0.0,
+            kept: String::new(),
+        }
+    }
+
     fn find(&self, call: &Call<'_>, accounted: &Accounted) -> Result<Option<Answer>> {
         let record = match &call.layer {
             Some(layer) => layer.find(&self.key)?,
@@ -74,8 +123,20 @@ impl Form {
         let value = api
             .envelope(&record.response)
             .map_err(|what| Error::plugin(format!("kept answer {}: {what}", record.key)))?;
-        Ok(Some(answer(api, &record, &value, true)))
+        call.prove(shape(&record.request));
+        let kept = !call.takes_fresh(&record.key);
+        Ok(Some(answer(api, &record, &value, kept)))
     }
+}
+
+/// A body without its texts.
+fn shape(body: &Value) -> String {
+    let mut body = body.clone();
+    if let Some(fields) = body.as_object_mut() {
+        fields.remove("messages");
+        fields.remove("system");
+    }
+    body.to_string()
 }
 
 /// What a kept answer cost; by the price of today where none was known then.
@@ -86,7 +147,8 @@ fn cost(call: &Call<'_>, record: &Record) -> Option<Usd> {
             output: record.output_tokens?,
             ..Usage::default()
         };
-        Some(call.server.price_today()?.of(usage, false))
+        let batch = record.tier.as_deref() == Some(BATCH_TIER);
+        Some(call.server.price_today()?.of(usage, batch))
     })
 }
 

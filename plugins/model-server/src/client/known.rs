@@ -23,6 +23,16 @@ pub(crate) enum Open {
     Later(Box<Row>),
 }
 
+impl Open {
+    /// The row's number.
+    pub(crate) fn number(&self) -> usize {
+        match self {
+            Self::Fresh(row) => *row,
+            Self::Later(row) => row.number,
+        }
+    }
+}
+
 impl Pending {
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
@@ -67,9 +77,16 @@ pub(crate) fn walk(call: &Call<'_>, rows: usize, sink: &mut Sink<'_>) -> Result<
 
 /// One row, as far as its answers are kept.
 fn walk_row(call: &Call<'_>, accounted: &Accounted, row: usize) -> Result<Next> {
-    let mut state = Row::begin(call, row)?;
+    go_on(call, accounted, Row::begin(call, row)?)
+}
+
+/// A row from its open question on, as far as its answers are kept.
+///
+/// # Errors
+/// A question that no API takes, or a folder that cannot be read.
+pub(crate) fn go_on(call: &Call<'_>, accounted: &Accounted, mut state: Row) -> Result<Next> {
     while let Some(answer) =
-        find_kept(call, accounted, &state.question).map_err(|error| error.at_row(row))?
+        find_kept(call, accounted, &state.question).map_err(|error| error.at_row(state.number))?
     {
         match state.take(call, answer) {
             Next::Open(next) => state = next,

@@ -13,7 +13,7 @@ use crate::question::Question;
 const MOST_TOKENS: u32 = 1_000_000;
 
 /// A row that has no end yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Row {
     /// Which.
     pub(crate) number: usize,

@@ -10,7 +10,7 @@ use finegrain_sdk::context::LogLevel;
 use finegrain_sdk::{Error, Result};
 
 use super::asker::{Asker, NoAnswer};
-use super::known::{Open, Pending};
+use super::known::Open;
 use super::row::{Next, Row, guarded};
 use super::{Call, Sink, interrupted};
 use crate::outcome::{End, Settled};
@@ -24,21 +24,22 @@ const TELL: Duration = Duration::from_mins(1);
 /// The stack of a worker. They are many, do little, and the caller's `next` runs on it.
 const STACK: usize = 1 << 20;
 
-/// Asks about all pending rows.
+/// Asks about rows, each question by itself.
 ///
 /// # Errors
-/// What ended the call before its rows.
-pub(crate) fn run(call: &Call<'_>, pending: Pending, sink: &mut Sink<'_>) -> Result<()> {
-    let asker = Asker::new(call, &pending.accounted)?;
-    let workers = pending
-        .rows
-        .len()
-        .min(call.server.options.concurrency as usize);
-    let queue = Mutex::new(VecDeque::from(pending.rows));
+/// What ended the call before these rows.
+pub(crate) fn run(
+    call: &Call<'_>,
+    asker: &Asker<'_>,
+    rows: Vec<Open>,
+    sink: &mut Sink<'_>,
+) -> Result<()> {
+    let workers = rows.len().min(call.server.options.concurrency as usize);
+    let queue = Mutex::new(VecDeque::from(rows));
     let (sender, receiver) = mpsc::sync_channel(workers);
     thread::scope(|scope| {
         for number in 0..workers {
-            let (asker, queue, sender) = (&asker, &queue, sender.clone());
+            let (queue, sender) = (&queue, sender.clone());
             let started = thread::Builder::new()
                 .name(format!("ask-{number}"))
                 .stack_size(STACK)
@@ -113,10 +114,7 @@ fn work(
         else {
             return;
         };
-        let row = match &open {
-            Open::Fresh(row) => *row,
-            Open::Later(state) => state.number,
-        };
+        let row = open.number();
         let settled = match guarded(|| ask_row(call, asker, open)) {
             Ok(Some(settled)) => settled,
             Ok(None) => return,

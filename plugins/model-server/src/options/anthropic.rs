@@ -34,7 +34,7 @@ pub enum Thinking {
 }
 
 /// Options for Anthropic's Messages API alone; to be flattened into a plugin's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(crate = "finegrain_sdk::serde", default)]
 #[schemars(crate = "finegrain_sdk::schemars")]
 pub struct AnthropicOptions {
@@ -42,4 +42,21 @@ pub struct AnthropicOptions {
     pub effort: Option<Effort>,
     /// Whether the model thinks first; not sent unless set.
     pub thinking: Option<Thinking>,
+    /// Whether questions go in batches, for half the price: most are answered within the hour, all within a day. A call that is
+    /// interrupted leaves its batch at work, and the same command takes its answers.
+    pub batch: bool,
+    /// The most seconds between two looks at a batch.
+    #[schemars(range(min = 1, max = 3600))]
+    pub batch_poll_seconds: u32,
+}
+
+impl Default for AnthropicOptions {
+    fn default() -> Self {
+        Self {
+            effort: None,
+            thinking: None,
+            batch: false,
+            batch_poll_seconds: 60,
+        }
+    }
 }

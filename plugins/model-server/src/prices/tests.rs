@@ -77,7 +77,7 @@ fn the_most_that_a_request_can_cost_is_no_less_than_what_it_costs() {
                 cache_read: 0,
                 output: 7,
             };
-            assert!(haiku.at_most(input, 7) >= haiku.of(usage, false));
+            assert!(haiku.at_most(input, 7, false) >= haiku.of(usage, false));
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, BufRead, Error};
 
 /// A request as it came.
 pub(super) struct Request {
+    pub(super) method: String,
     pub(super) path: String,
     pub(super) headers: BTreeMap<String, String>,
     pub(super) body: Vec<u8>,
@@ -16,11 +17,10 @@ pub(super) fn read(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
     }
-    let path = line
-        .split(' ')
-        .nth(1)
-        .ok_or_else(|| Error::other("no path in the first line"))?
-        .to_owned();
+    let mut words = line.split(' ').map(str::to_owned);
+    let (Some(method), Some(path)) = (words.next(), words.next()) else {
+        return Err(Error::other("no path in the first line"));
+    };
     let mut headers = BTreeMap::new();
     loop {
         line.clear();
@@ -37,6 +37,7 @@ pub(super) fn read(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     Ok(Some(Request {
+        method,
         path,
         headers,
         body,

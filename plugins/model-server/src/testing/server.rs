@@ -15,6 +15,8 @@ use super::http::{self, Request};
 /// A request, for a behaviour to look at.
 #[derive(Clone, Debug)]
 pub struct Seen {
+    /// The method.
+    pub method: String,
     /// The path.
     pub path: String,
     /// The headers, their names in lower case.
@@ -48,6 +50,8 @@ pub struct TestServer {
 
 struct Shared {
     behaviour: Box<Behaviour>,
+    /// Whether the behaviour sees every request, and not those alone that ask a question.
+    all: bool,
     ended: AtomicBool,
     under_way: AtomicUsize,
     most_under_way: AtomicUsize,
@@ -61,15 +65,31 @@ struct Counts {
 }
 
 impl TestServer {
-    /// Starts a server on a free port of loopback.
+    /// Starts a server on a free port of loopback. The behaviour sees, and the counts have, the requests that ask a question;
+    /// whatever is looked up (GET) is not there, as on servers that answer nothing else.
     ///
     /// # Errors
     /// There is no port.
     pub fn start(behaviour: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> io::Result<Self> {
+        Self::with(false, Box::new(behaviour))
+    }
+
+    /// The same with a behaviour that sees all requests.
+    ///
+    /// # Errors
+    /// There is no port.
+    pub fn start_for_all(
+        behaviour: impl Fn(&Seen) -> Act + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        Self::with(true, Box::new(behaviour))
+    }
+
+    fn with(all: bool, behaviour: Box<Behaviour>) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
-            behaviour: Box::new(behaviour),
+            behaviour,
+            all,
             ended: AtomicBool::new(false),
             under_way: AtomicUsize::new(0),
             most_under_way: AtomicUsize::new(0),
@@ -142,12 +162,16 @@ impl Shared {
 
     /// Notes a request and asks the behaviour.
     fn decide(&self, request: Request) -> Act {
+        if !self.all && request.method == "GET" {
+            return Act::reply(404, "{}");
+        }
         let mut counts = self.counts();
         let number = counts.requests.len();
         let same = counts.by_body.entry(request.body.clone()).or_default();
         let again = *same;
         *same += 1;
         let seen = Seen {
+            method: request.method,
             path: request.path,
             headers: request.headers,
             body: serde_json::from_slice(&request.body).unwrap_or_default(),

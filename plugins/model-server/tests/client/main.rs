@@ -7,10 +7,13 @@
 )]
 
 mod asking;
+mod batches;
 mod faults;
+mod forecast;
 mod forms;
 mod killed;
 mod money;
+mod preflight;
 mod secret;
 mod stopping;
 mod support;
