@@ -41,12 +41,12 @@ pub struct LlamaConfig {
     pub tie_word_embeddings: bool,
     /// The token that starts a row.
     pub bos_token_id: Option<u32>,
-    /// The tokens that end a response, as config.json and generation_config.json name them: each gives none, one or a list.
+    /// The tokens that end a response, as config.json and `generation_config.json` name them: each gives none, one or a list.
     pub eos_token_id: Vec<u32>,
 }
 
 impl LlamaConfig {
-    /// Reads config.json, and of generation_config.json beside it the tokens that end a response.
+    /// Reads config.json, and of `generation_config.json` beside it the tokens that end a response.
     ///
     /// # Errors
     /// A file that cannot be read, a key that is missing or of the wrong type, a model that is not a plain LLaMA.
@@ -178,7 +178,7 @@ pub(super) fn named_ends(path: &Path) -> Result<[(&'static str, Vec<u32>); 2]> {
     ])
 }
 
-/// What generation_config.json beside a config.json says about the end of a response.
+/// What `generation_config.json` beside a config.json says about the end of a response.
 fn generation_eos(path: &Path) -> Result<Vec<u32>> {
     let path = path.with_file_name(GENERATION);
     let text = match std::fs::read(&path) {

@@ -1,4 +1,4 @@
-//! Which tokens end a response. Up to three files say so: config.json, generation_config.json (where chat models name the end of a
+//! Which tokens end a response. Up to three files say so: config.json, `generation_config.json` (where chat models name the end of a
 //! turn, often there alone) and the tokenizer's. A response that ends with any of them is finished; whoever asked one file alone
 //! let the model talk on, or counted a finished answer as cut.
 

@@ -175,16 +175,12 @@ fn at_white_space(text: &str, most: usize, from_the_right: bool) -> Vec<&str> {
             rest.find(char::is_whitespace)
                 .map(|at| (&rest[..at], &rest[at..]))
         };
-        match cut.filter(|_| parts.len() < most) {
-            Some((word, left)) => {
-                parts.push(word);
-                rest = left;
-            }
-            None => {
-                parts.push(rest);
-                return parts;
-            }
-        }
+        let Some((word, left)) = cut.filter(|_| parts.len() < most) else {
+            parts.push(rest);
+            return parts;
+        };
+        parts.push(word);
+        rest = left;
     }
 }
 

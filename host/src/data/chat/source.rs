@@ -141,7 +141,7 @@ fn code(text: &str, out: &mut String) -> Result<bool, Error> {
         let gap = operand.len() - operand.trim_start().len();
         let (space, operand) = operand.split_at(gap);
         let length = operand_length(operand);
-        out.push_str(&format!("|{}(", percent::FILTER));
+        out.extend(["|", percent::FILTER, "("]);
         out.push_str(space);
         otherwise |= code(&operand[..length], out)?;
         out.push(')');

@@ -111,7 +111,8 @@ fn an_error_names_the_key_what_was_found_and_what_is_accepted() {
         ),
         (
             |v| {
-                v["rope_parameters"] = json!({"rope_type": "default", "partial_rotary_factor": 0.5})
+                v["rope_parameters"] =
+                    json!({"rope_type": "default", "partial_rotary_factor": 0.5});
             },
             "rope_parameters.partial_rotary_factor is 0.5",
         ),
