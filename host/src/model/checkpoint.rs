@@ -166,24 +166,35 @@ pub fn has_a_head_beside_the_table(path: &Path) -> Result<bool> {
     Ok(false)
 }
 
-/// What is worth a line where a tokenizer has ids that the model has no embedding for: fine-tunes add a padding token to the one and
-/// not to the other, and no text has it. A text that does is refused when it comes, with the id. The model may have more rows than
-/// the tokenizer has tokens: tables are often padded.
-pub fn tokens_beyond(config: &LlamaConfig, tokenizer: &Tokenizer) -> Option<String> {
-    let rows = config.vocab_size;
-    let beyond = tokenizer.vocab_size().checked_sub(rows)?;
-    let first = u32::try_from(rows).ok()?;
-    let (count, verb) = match beyond {
-        0 => return None,
-        1 => ("a token".to_owned(), "has it"),
-        n => (format!("{n} tokens"), "has one"),
+/// What is worth a line where a tokenizer has added tokens that the model has no embedding for: fine-tunes add a padding token to
+/// the one and not to the other, and no text has it. A text that does is refused when it comes, with the id. The model may have more
+/// rows than the tokenizer has tokens: tables are often padded.
+///
+/// # Errors
+/// A tokenizer whose own vocabulary goes beyond the table: it belongs to another model.
+pub fn tokens_beyond(config: &LlamaConfig, tokenizer: &Tokenizer) -> Result<Option<String>> {
+    let (rows, tokens) = (config.vocab_size, tokenizer.vocab_size());
+    let ids = (rows..tokens).filter_map(|id| u32::try_from(id).ok());
+    let beyond: Vec<(u32, String)> = ids
+        .filter_map(|id| Some((id, tokenizer.id_to_token(id)?)))
+        .collect();
+    let Some((first, name)) = beyond.first() else {
+        return Ok(None);
     };
-    let name = tokenizer
-        .id_to_token(first)
-        .map_or_else(String::new, |name| format!(" ({name:?})"));
-    Some(format!(
-        "the tokenizer has {count} beyond the model's table of {rows} rows, from id {first}{name} on; a text that {verb} is refused"
-    ))
+    if !beyond.iter().all(|(id, _)| tokenizer.is_added(*id)) {
+        return Err(Error::input(format!(
+            "the tokenizer has {tokens} tokens, the model's vocab_size is {rows}"
+        ))
+        .hint("use the tokenizer.json that was made for this model"));
+    }
+    let (count, verb) = match beyond.len() {
+        1 => ("an added token".to_owned(), "has it"),
+        n => (format!("{n} added tokens"), "has one"),
+    };
+    Ok(Some(format!(
+        "the tokenizer has {count} beyond the model's table of {rows} rows, from id {first} ({name:?}) on; a text that {verb} is \
+         refused"
+    )))
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ impl Speaker {
         let model = Llama::load_on(path, base)?;
         let tokenizer = tokenizer_of(path, base)?;
         let mut remarks = model.remarks().to_vec();
-        remarks.extend(tokens_beyond(model.config(), &tokenizer));
+        remarks.extend(tokens_beyond(model.config(), &tokenizer)?);
         Ok(Self {
             model,
             tokenizer,
@@ -143,5 +143,37 @@ impl Speaker {
         };
         let ids = rows.into_iter().flat_map(|row| row.ids).collect();
         Ok((ids, rounding))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::{ModelShape, save_fresh_model};
+
+    #[test]
+    fn generation_stops_at_a_token_that_generation_config_json_alone_names() -> Result<()> {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let shape = ModelShape {
+            hidden_size: 8,
+            intermediate_size: 16,
+            ..ModelShape::default()
+        };
+        save_fresh_model(&shape, &Stream::new(1), dir.path())?;
+        let (prompt, sampling) = ("the sea", Sampling::greedy(6, Vec::new()));
+        let told = || {
+            let never = AtomicBool::new(false);
+            complete(dir.path(), prompt, &sampling, 1, &never)
+        };
+        let tokenizer = Tokenizer::load(dir.path())?;
+        let before = tokenizer.encode_prompt(prompt)?.len();
+        let long = tokenizer.encode_prompt(&told()?.text)?;
+        assert!(long.len() > before + 1, "{long:?}");
+        let text = format!(r#"{{"eos_token_id": {}}}"#, long[before]);
+        std::fs::write(dir.path().join("generation_config.json"), text).expect("written");
+        let short = told()?;
+        assert_eq!(tokenizer.encode_prompt(&short.text)?, long[..=before]);
+        assert!(short.remarks.is_empty());
+        Ok(())
     }
 }

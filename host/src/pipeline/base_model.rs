@@ -67,13 +67,15 @@ impl<'a> BaseModel<'a> {
     /// Its tokenizer and its sizes, without reading weights.
     ///
     /// # Errors
-    /// Files that cannot be read; an EOS that the model has no embedding for, with which every response would end.
+    /// Files that cannot be read; a tokenizer of another model; an EOS that the model has no embedding for, with which every response
+    /// would end.
     pub fn without_weights(&self) -> Result<(Tokenizer, LlamaConfig)> {
         match self {
             Self::Disk(path) => {
                 let (tokenizer, sizes) =
                     (lora::tokenizer_of(path, None)?, checkpoint::sizes(path)?);
-                check_eos(&sizes, &tokenizer).map_err(|error| error.context(path.display()))?;
+                check_tokenizer(&sizes, &tokenizer)
+                    .map_err(|error| error.context(path.display()))?;
                 Ok((tokenizer, sizes))
             }
             Self::Sandbox(config) => {
@@ -95,7 +97,7 @@ impl<'a> BaseModel<'a> {
         let (tokenizer, sizes) = self.without_weights()?;
         let all = [
             disagreement(path, &tokenizer)?,
-            tokens_beyond(&sizes, &tokenizer),
+            tokens_beyond(&sizes, &tokenizer)?,
         ];
         Ok(all.into_iter().flatten().collect())
     }
@@ -109,7 +111,7 @@ impl<'a> BaseModel<'a> {
                     Llama::load(path)?.merged()?,
                     lora::tokenizer_of(path, None)?,
                 );
-                check_eos(model.config(), &tokenizer)
+                check_tokenizer(model.config(), &tokenizer)
                     .map_err(|error| error.context(path.display()))?;
                 Ok((model, tokenizer))
             }
@@ -118,8 +120,9 @@ impl<'a> BaseModel<'a> {
     }
 }
 
-/// Refuses a tokenizer whose EOS the model has no embedding for.
-fn check_eos(sizes: &LlamaConfig, tokenizer: &Tokenizer) -> Result<()> {
+/// Refuses a tokenizer of another model, and one whose EOS the model has no embedding for.
+fn check_tokenizer(sizes: &LlamaConfig, tokenizer: &Tokenizer) -> Result<()> {
+    tokens_beyond(sizes, tokenizer)?;
     let (eos, rows) = (tokenizer.eos(), sizes.vocab_size);
     if (eos as usize) < rows {
         return Ok(());
@@ -276,26 +279,40 @@ mod tests {
         let (dir, _) = named(&json!(2), None);
         let file = dir.path().join("config.json");
         let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-        let tokens = config["vocab_size"].as_u64().unwrap();
-        // The configuration is enough: weights are not read here.
-        config["vocab_size"] = json!(tokens - 1);
-        fs::write(&file, config.to_string()).unwrap();
-        let remarks = BaseModel::Disk(dir.path().to_owned()).remarks().unwrap();
-        let words = format!("a token beyond the model's table of {} rows", tokens - 1);
+        let rows = config["vocab_size"].as_u64().unwrap();
+        let added = dir.path().join(tokenizer::FILE);
+        let mut tokens: Value = serde_json::from_slice(&fs::read(&added).unwrap()).unwrap();
+        let mut pad = tokens["added_tokens"][0].clone();
+        (pad["id"], pad["content"]) = (json!(rows), json!("[PAD]"));
+        tokens["added_tokens"].as_array_mut().unwrap().push(pad);
+        fs::write(&added, tokens.to_string()).unwrap();
+        let model = BaseModel::Disk(dir.path().to_owned());
+        let remarks = model.remarks().unwrap();
+        let words = format!(
+            "an added token beyond the model's table of {rows} rows, from id {rows} (\"[PAD]\")"
+        );
         assert!(
             remarks.len() == 1 && remarks[0].contains(&words),
             "{remarks:?}"
         );
-        config["vocab_size"] = json!(2);
-        config["eos_token_id"] = Value::Null;
+        let refused = |words: &str| {
+            let error = model.remarks().unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        };
+        let settings = dir.path().join("tokenizer_config.json");
+        let before = fs::read(&settings).unwrap();
+        let named = json!({ "bos_token": "<s>", "eos_token": "[PAD]" });
+        fs::write(&settings, named.to_string()).unwrap();
+        refused(&format!("EOS \"[PAD]\" has the id {rows}"));
+        fs::write(&settings, before).unwrap();
+        // The configuration is enough: weights are not read here.
+        config["vocab_size"] = json!(rows - 1);
         fs::write(&file, config.to_string()).unwrap();
-        let error = BaseModel::Disk(dir.path().to_owned())
-            .remarks()
-            .unwrap_err();
-        assert!(
-            error.to_string().contains("EOS \"</s>\" has the id 2"),
-            "{error}"
-        );
+        refused(&format!(
+            "has {} tokens, the model's vocab_size is {}",
+            rows + 1,
+            rows - 1
+        ));
     }
 
     #[test]

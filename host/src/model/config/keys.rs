@@ -33,7 +33,7 @@ const READ: [&str; 19] = [
 
 /// Keys without effect here whose names have one of [`WORDS`] in them: what is drawn at the start, dropped in training, returned
 /// beside the result, how a kernel is chosen, and limits of other tools.
-const WITHOUT_EFFECT: [&str; 21] = [
+const WITHOUT_EFFECT: [&str; 19] = [
     "attention_dropout",
     "attention_probs_dropout_prob",
     "hidden_dropout",
@@ -53,12 +53,10 @@ const WITHOUT_EFFECT: [&str; 21] = [
     "max_sequence_length",
     "n_positions",
     "chunk_size_feed_forward",
-    "is_parallelizable",
-    "model_parallel",
 ];
 
 /// Words of names that are about the arithmetic. A name is cut at `_`; plurals count.
-const WORDS: [&str; 59] = [
+const WORDS: [&str; 58] = [
     "multiplier",
     "scale",
     "scaled",
@@ -106,7 +104,6 @@ const WORDS: [&str; 59] = [
     "ssm",
     "mamba",
     "residual",
-    "parallel",
     "logit",
     "logits",
     "mlp",
@@ -165,7 +162,7 @@ fn says_the_usual(key: &str, value: &Value, keys: &Map<String, Value>) -> bool {
             keys.get("use_sliding_window") == Some(&Value::Bool(false))
         }
         "position_embedding_type" => one_of(&["rope", "rotary"]),
-        "hidden_activation" | "activation_function" | "mlp_hidden_act" => {
+        "hidden_activation" | "activation_function" | "act_fn" | "mlp_hidden_act" => {
             one_of(&["silu", "swish", "swiglu"])
         }
         "norm_type" | "layer_norm_type" => one_of(&["rms", "rmsnorm", "rms_norm"]),
