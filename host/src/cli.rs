@@ -308,6 +308,9 @@ pub struct GenerateArgs {
     /// A LLaMA: a Hugging Face folder, a .gguf file, or a hub id such as org/name or org/name@revision.
     #[arg(long, value_name = "MODEL")]
     pub model: PathBuf,
+    /// The model under an adapter, if it is not where the adapter's configuration says; named as --model names models.
+    #[arg(long, value_name = "MODEL")]
+    pub base: Option<PathBuf>,
     /// The text to continue; with --chat, the user's turn.
     #[arg(long)]
     pub prompt: String,

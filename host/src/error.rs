@@ -170,7 +170,16 @@ impl std::error::Error for Error {}
 
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
+        let error = without_backtrace(&error);
         Self::internal(format!("tensor operation failed: {error}"))
+    }
+}
+
+/// candle's own words: with `RUST_BACKTRACE` set, it prints the places of its source behind them.
+pub(crate) fn without_backtrace(error: &candle_core::Error) -> &candle_core::Error {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => without_backtrace(inner),
+        plain => plain,
     }
 }
 

@@ -9,6 +9,7 @@ pub mod config;
 #[cfg(feature = "cuda")]
 mod cuda;
 pub mod decoder;
+pub mod ends;
 #[cfg(test)]
 mod fixture;
 pub mod generate;
@@ -28,11 +29,12 @@ pub mod sampling_weights;
 mod storage;
 mod vector;
 
-pub use checkpoint::{check_tokenizer, is_here, locate};
-pub use complete::{Completion, answer, complete};
+pub use checkpoint::{is_here, locate, tokens_beyond};
+pub use complete::{Completion, Source, answer, complete};
 pub use config::LlamaConfig;
 #[cfg(all(test, feature = "cuda"))]
 pub(crate) use cuda::LIMITS as GPU_LIMITS;
+pub use ends::ends;
 pub use generate::{Decoder, Generated, generate};
 pub use gradients::{Gradients, Trainable};
 pub use heads::{ScalarHead, ScorePass, ScoredModel};

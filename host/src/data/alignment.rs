@@ -98,10 +98,10 @@ impl Alignment {
     }
 }
 
-/// Aligns the response ids of an original and its edit; `eos` is the end-of-sequence token that either may end with.
-pub fn align(original: &[u32], edited: &[u32], eos: u32, config: &AlignmentConfig) -> Alignment {
+/// Aligns the response ids of an original and its edit; `eos` are the tokens that end a response, one of which either may end with.
+pub fn align(original: &[u32], edited: &[u32], eos: &[u32], config: &AlignmentConfig) -> Alignment {
     let counted = |ids: &[u32]| {
-        if config.count_eos || ids.last() != Some(&eos) {
+        if config.count_eos || !ids.last().is_some_and(|id| eos.contains(id)) {
             ids.len()
         } else {
             ids.len() - 1
@@ -262,7 +262,7 @@ mod tests {
     const EOS: u32 = 99;
 
     fn aligned(original: &[u32], edited: &[u32]) -> Alignment {
-        align(original, edited, EOS, &AlignmentConfig::default())
+        align(original, edited, &[EOS], &AlignmentConfig::default())
     }
 
     #[test]
@@ -304,7 +304,7 @@ mod tests {
             count_eos: false,
             ..AlignmentConfig::default()
         };
-        let alignment = align(&cut, &ended, EOS, &config);
+        let alignment = align(&cut, &ended, &[EOS], &config);
         assert_eq!(alignment.edited, [0, 0, 0]);
         assert!(alignment.identical());
         assert_eq!(alignment.tokens, 4);
@@ -317,19 +317,19 @@ mod tests {
             ..AlignmentConfig::default()
         };
         // The edit goes on where the original ended.
-        let alignment = align(&[1, 2, EOS], &[1, 2, 3, 4, EOS], EOS, &config);
+        let alignment = align(&[1, 2, EOS], &[1, 2, 3, 4, EOS], &[EOS], &config);
         assert_eq!(alignment.original, [0, 0, 1]);
         assert_eq!(alignment.edited, [0, 0, 1, 1, 0]);
         assert_eq!(alignment.changed(), 2);
         // A deletion marks the edit's token behind it; a substitution leaves no gap.
-        assert_eq!(align(&[1, 2, 3], &[1, 3], EOS, &config).edited, [0, 1]);
+        assert_eq!(align(&[1, 2, 3], &[1, 3], &[EOS], &config).edited, [0, 1]);
         assert_eq!(
-            align(&[1, 2, 3], &[1, 4, 3], EOS, &config).edited,
+            align(&[1, 2, 3], &[1, 4, 3], &[EOS], &config).edited,
             [0, 1, 0]
         );
         // Behind the last token there is only the last token.
-        assert_eq!(align(&[1], &[1, 2], EOS, &config).original, [1]);
-        assert_eq!(align(&[], &[2], EOS, &config).original, [0; 0]);
+        assert_eq!(align(&[1], &[1, 2], &[EOS], &config).original, [1]);
+        assert_eq!(align(&[], &[2], &[EOS], &config).original, [0; 0]);
     }
 
     #[test]

@@ -1,16 +1,20 @@
 //! Chat templates: a model's own Jinja text around the turns of a conversation, rendered as transformers renders it.
 //!
 //! What templates use beyond Jinja: `raise_exception`, `strftime_now`, `tojson` as Python's `json.dumps`, the methods of
-//! Python's strings, lists and dictionaries, `break` and `continue`, and `{% generation %}` (which marks, and prints
-//! nothing). Source: transformers' documentation, "Writing a chat template".
+//! Python's strings, lists and dictionaries, `%` behind a text, `break` and `continue`, and `{% generation %}` (which marks, and
+//! prints nothing). Source: transformers' documentation, "Writing a chat template".
 
 use std::collections::BTreeMap;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value};
 use minijinja::{Environment, ErrorKind, context};
-use minijinja_contrib::pycompat::unknown_method_callback;
+use minijinja_contrib::add_to_environment;
 use serde::Serialize;
+
+mod methods;
+mod percent;
+mod source;
 
 use super::python_json;
 use crate::error::{Error, Result};
@@ -52,18 +56,24 @@ impl Message {
 /// A chat template. One that cannot be parsed says so when it is used: a model is of use without it.
 pub struct ChatTemplate {
     source: String,
-    environment: Result<Environment<'static>, minijinja::Error>,
+    /// The compiled text, and whether it had to be rewritten so as not to be read otherwise than by Jinja2.
+    compiled: Result<(Environment<'static>, bool), minijinja::Error>,
 }
 
 impl ChatTemplate {
     /// The template of this text.
     pub fn new(source: impl Into<String>) -> Self {
         let source = source.into();
-        let environment = parse(&source);
-        Self {
-            source,
-            environment,
-        }
+        let compiled = parse(&source);
+        Self { source, compiled }
+    }
+
+    /// Whether the engine alone would have made another text of it in silence, as it did before the text was rewritten for it: what
+    /// was computed with such a template then does not count any more.
+    pub fn is_read_otherwise(&self) -> bool {
+        self.compiled
+            .as_ref()
+            .is_ok_and(|(_, otherwise)| *otherwise)
     }
 
     /// The template as it was given.
@@ -92,7 +102,7 @@ impl ChatTemplate {
             add_generation_prompt,
             ..Value::from(Serde(special))
         };
-        let environment = self.environment.as_ref().map_err(failed)?;
+        let (environment, _) = self.compiled.as_ref().map_err(failed)?;
         environment
             .get_template(NAME)
             .and_then(|template| template.render(variables))
@@ -100,19 +110,22 @@ impl ChatTemplate {
     }
 }
 
-fn parse(source: &str) -> Result<Environment<'static>, minijinja::Error> {
+fn parse(source: &str) -> Result<(Environment<'static>, bool), minijinja::Error> {
     let mut environment = Environment::new();
     let syntax = SyntaxConfig::builder()
         .trim_blocks(true)
         .lstrip_blocks(true)
         .build()?;
     environment.set_syntax(syntax);
-    environment.set_unknown_method_callback(unknown_method_callback);
+    add_to_environment(&mut environment);
+    environment.set_unknown_method_callback(methods::call);
+    environment.add_filter(percent::FILTER, percent::format);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", tojson);
-    environment.add_template_owned(NAME, without_generation(source))?;
-    Ok(environment)
+    let source::Prepared { text, otherwise } = source::prepared(source)?;
+    environment.add_template_owned(NAME, text)?;
+    Ok((environment, otherwise))
 }
 
 fn failed(error: &minijinja::Error) -> Error {
@@ -155,31 +168,6 @@ fn tojson(value: &Value, options: Kwargs) -> Result<Value, minijinja::Error> {
         minijinja::Error::new(ErrorKind::BadSerialization, format!("tojson: {error}"))
     })?;
     Ok(Value::from_safe_string(text))
-}
-
-/// The template with `{% generation %}` … `{% endgeneration %}` as a condition that always holds: white space is cut off
-/// around it as around any other block.
-fn without_generation(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let (before, tag) = rest.split_at(start);
-        out.push_str(before);
-        let Some(end) = tag.find("%}") else {
-            rest = tag;
-            break;
-        };
-        let (tag, after) = tag.split_at(end);
-        let inner = tag[2..].trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
-        match inner {
-            "generation" => out.push_str(&tag.replacen("generation", "if true", 1)),
-            "endgeneration" => out.push_str(&tag.replacen("endgeneration", "endif", 1)),
-            _ => out.push_str(tag),
-        }
-        rest = after;
-    }
-    out.push_str(rest);
-    out
 }
 
 #[cfg(test)]

@@ -3,16 +3,23 @@
 //! Source: the format's specification, <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>; candle reads it.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 
 use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::{Device, Tensor};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, without_backtrace};
+
+mod header;
+
+use header::Reason;
 
 /// The storage types that are read.
 const TYPES: &str = "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K";
+
+/// Bytes of a file that say what it is.
+const START: u64 = 64;
 
 /// An opened file: its metadata and where its tensors lie.
 pub struct Gguf {
@@ -33,14 +40,38 @@ impl Gguf {
     /// # Errors
     /// A file that cannot be read or is not GGUF, a tensor of a type that is not read.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|error| Error::io("open", path, &error))?;
+        let failed = |error| Error::io("open", path, &error);
+        let file = File::open(path).map_err(failed)?;
+        let mut start = Vec::new();
+        (&file)
+            .take(START)
+            .read_to_end(&mut start)
+            .map_err(failed)?;
+        let refused = |Reason { found, hint }| {
+            Error::input(format!("{}: {found}", path.display())).hint(hint)
+        };
+        if let Some(reason) = header::foreign(&start) {
+            return Err(refused(reason));
+        }
+        let mut from_start = &file;
+        from_start.rewind().map_err(failed)?;
         let content = Content::read(&mut BufReader::new(&file)).map_err(|error| {
-            Error::input(format!(
-                "{}: not a GGUF that is read: {error}",
-                path.display()
-            ))
-            .hint(format!("tensors may be of the types {TYPES}"))
+            header::wrong(&mut &file).map_or_else(
+                || {
+                    let error = without_backtrace(&error);
+                    Error::input(format!(
+                        "{}: not a GGUF that is read: {error}",
+                        path.display()
+                    ))
+                },
+                refused,
+            )
         })?;
+        let bytes = file.metadata().map_err(failed)?.len();
+        let needed = end_of_tensors(&content);
+        if needed > bytes {
+            return Err(refused(header::cut_off(bytes, needed)));
+        }
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -75,11 +106,15 @@ impl Gguf {
         })
     }
 
-    /// The truth value of a key.
+    /// The truth value of a key; some writers store 0 and 1.
     pub fn flag(&self, key: &str) -> Result<Option<bool>> {
         self.get(key, "true or false", |value| match value {
             Value::Bool(flag) => Some(*flag),
-            _ => None,
+            number => match count(number)? {
+                0 => Some(false),
+                1 => Some(true),
+                _ => None,
+            },
         })
     }
 
@@ -93,9 +128,14 @@ impl Gguf {
 
     /// The list of numbers of a key.
     pub fn reals(&self, key: &str) -> Result<Option<Vec<f32>>> {
-        self.list(key, "a list of f32", |item| match item {
+        self.list(key, "a list of numbers", |item| match item {
             Value::F32(number) => Some(*number),
-            _ => None,
+            Value::F64(number) => Some(*number as f32),
+            Value::I8(number) => Some((*number).into()),
+            Value::I16(number) => Some((*number).into()),
+            Value::I32(number) => Some(*number as f32),
+            Value::I64(number) => Some(*number as f32),
+            other => count(other).map(|number| number as f32),
         })
     }
 
@@ -150,6 +190,14 @@ impl Gguf {
         Error::input(format!("{}: {message}", self.path.display()))
     }
 
+    /// The keys that begin with `start`, without it, sorted.
+    pub fn keys_below(&self, start: &str) -> Vec<&str> {
+        let keys = self.content.metadata.keys();
+        let mut below: Vec<_> = keys.filter_map(|key| key.strip_prefix(start)).collect();
+        below.sort_unstable();
+        below
+    }
+
     /// The names of all tensors, sorted.
     pub fn tensor_names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self
@@ -178,9 +226,26 @@ impl Gguf {
         let stored = self
             .content
             .tensor(&mut &self.file, name, &Device::Cpu)
-            .map_err(|error| self.refused(format!("tensor {name:?}: {error}")))?;
+            .map_err(|error| {
+                let error = without_backtrace(&error);
+                self.refused(format!("tensor {name:?}: {error}"))
+            })?;
         Ok(stored.dequantize(&Device::Cpu)?.to_device(device)?)
     }
+}
+
+/// The byte behind the last tensor's data.
+fn end_of_tensors(content: &Content) -> u64 {
+    let ends = content.tensor_infos.values().map(|info| {
+        let kind = info.ggml_dtype;
+        let blocks = info.shape.elem_count() / kind.block_size();
+        let bytes = (blocks as u64).saturating_mul(kind.type_size() as u64);
+        content
+            .tensor_data_offset
+            .saturating_add(info.offset)
+            .saturating_add(bytes)
+    });
+    ends.max().unwrap_or(0)
 }
 
 fn count(value: &Value) -> Option<usize> {

@@ -256,6 +256,8 @@ pub enum SetAsideReason {
     TooLong,
     /// A text holds the name of a special token that the tokenizer cannot read as text.
     SpecialToken,
+    /// A text has a token that the model has no embedding for.
+    BeyondTheTable,
     /// The edit changed nothing.
     Identical,
     /// The edit changed more than the limit: not an edit any more.
@@ -281,6 +283,7 @@ impl SetAsideReason {
             Self::EmptyResponse => "empty-response",
             Self::TooLong => "too-long",
             Self::SpecialToken => "special-token",
+            Self::BeyondTheTable => "beyond-the-table",
             Self::Identical => "identical",
             Self::Rewritten => "rewritten",
             Self::Refused => "refused",

@@ -50,6 +50,13 @@ impl SpecialTokens {
     }
 }
 
+/// The chat templates of a model: the one that is used, and the names of those that have another purpose.
+#[derive(Default)]
+struct Chats {
+    default: Option<ChatTemplate>,
+    named: Vec<String>,
+}
+
 /// Text to token ids and back; `ids` has the methods that do it.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -58,7 +65,7 @@ pub struct Tokenizer {
     /// What the post-processor puts before a text.
     opening: Vec<u32>,
     special: SpecialTokens,
-    chat: Option<ChatTemplate>,
+    chats: Chats,
     bos: u32,
     eos: u32,
     vocab_size: usize,
@@ -70,14 +77,14 @@ impl Tokenizer {
         let mut special = SpecialTokens::default();
         special.set("bos", bos);
         special.set("eos", eos);
-        Self::assemble(inner, special, None)
+        Self::assemble(inner, special, Chats::default())
     }
 
     /// A tokenizer out of its parts; `special` holds at least BOS and EOS.
     fn assemble(
         mut inner: tokenizers::Tokenizer,
         special: SpecialTokens,
-        chat: Option<ChatTemplate>,
+        chats: Chats,
     ) -> Result<Self> {
         // A file may ask to cut or pad what it encodes; batches are ragged, and lengths are this program's business.
         inner.with_padding(None);
@@ -102,7 +109,7 @@ impl Tokenizer {
             names: Names::of(&inner, [bos, eos]),
             opening: ids::opening(&inner)?,
             special,
-            chat,
+            chats,
             inner,
         })
     }
@@ -143,12 +150,13 @@ impl Tokenizer {
                 special.set(kind, token);
             }
         }
-        Self::assemble(inner, special, beside.chat()).map_err(|error| error.context(file.display()))
+        Self::assemble(inner, special, beside.chats(file))
+            .map_err(|error| error.context(file.display()))
     }
 
     /// The model's own chat template, if it has one.
     pub fn chat_template(&self) -> Option<&ChatTemplate> {
-        self.chat.as_ref()
+        self.chats.default.as_ref()
     }
 
     /// The token that begins a text.
@@ -171,6 +179,12 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// Whether a token was added to the vocabulary, as marks of turns and padding are.
+    pub fn is_added(&self, id: u32) -> bool {
+        let added = self.inner.get_added_vocabulary();
+        added.get_added_tokens_decoder().contains_key(&id)
+    }
+
     /// The id of a token as the vocabulary spells it.
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
@@ -189,7 +203,7 @@ impl Tokenizer {
         for (kind, token) in &self.special.0 {
             config[format!("{kind}_token")] = json!(token);
         }
-        if let Some(chat) = &self.chat {
+        if let Some(chat) = &self.chats.default {
             config["chat_template"] = json!(chat.source());
         }
         write_atomic(&dir.join(FILE), text.as_bytes())?;
@@ -311,5 +325,36 @@ mod tests {
         );
         std::fs::write(empty.path().join(FILE), "{}").expect("written");
         assert_eq!(load(&empty).exit_code(), 2);
+    }
+
+    #[test]
+    fn templates_with_other_names_are_named_where_none_is_the_default() -> Result<()> {
+        let entry = |name: &str| json!({"name": name, "template": "{{ bos_token }}red"});
+        let asked = [crate::data::chat::Message::new(
+            crate::data::chat::Role::User,
+            "ball",
+        )];
+        let files = |names: &[&str]| {
+            let list: Vec<_> = names.iter().map(|name| entry(name)).collect();
+            folder(&WORDS, &[(CONFIG, json!({ "chat_template": list }))])
+        };
+        let tokenizer = Tokenizer::load(files(&["rag", "default"]).path())?;
+        assert_eq!(tokenizer.encode_chat(&asked)?, [1, 3]);
+        let dir = files(&["tool_use", "rag"]);
+        let more = dir.path().join("additional_chat_templates");
+        std::fs::create_dir(&more).expect("a folder");
+        std::fs::write(more.join("judge.jinja"), "red").expect("written");
+        let error = Tokenizer::load(dir.path())?
+            .encode_chat(&asked)
+            .expect_err("none");
+        let text = error.to_string();
+        assert!(
+            text.contains("named tool_use, rag, judge and none named default"),
+            "{text}"
+        );
+        let plain = Tokenizer::load(folder(&WORDS, &[]).path())?;
+        let error = plain.encode_chat(&asked).expect_err("none");
+        assert_eq!(error.to_string(), "the model has no chat template");
+        Ok(())
     }
 }

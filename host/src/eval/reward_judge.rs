@@ -15,7 +15,7 @@ use super::sequence_rewards::{ScoredText, SequenceReward, sequence_rewards};
 use crate::data::template::PromptTemplate;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
-use crate::model::ScoredModel;
+use crate::model::{ScoredModel, ends};
 
 /// A reward model with its tokenizer, and the prompt template and the scheme that it was trained with.
 pub struct RewardJudge<S> {
@@ -59,10 +59,16 @@ impl<S: SequenceReward> RewardJudge<S> {
         }
         let prompt_ids = self.template.encode(&self.tokenizer, prompt)?;
         let mut response_ids = self.tokenizer.encode_behind(&prompt_ids, response)?;
-        response_ids.push(self.tokenizer.eos());
+        let config = self.model.backbone.config();
+        if !response_ids
+            .last()
+            .is_some_and(|id| ends(config, &self.tokenizer).contains(id))
+        {
+            response_ids.push(self.tokenizer.eos());
+        }
         let (tokens, most) = (
             prompt_ids.len() + response_ids.len(),
-            self.model.backbone.config().max_position_embeddings,
+            config.max_position_embeddings,
         );
         if tokens > most {
             return Ok(Err(format!(

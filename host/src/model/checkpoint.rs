@@ -6,6 +6,7 @@
 
 mod folder;
 mod gguf;
+mod holdings;
 mod hub;
 mod write;
 
@@ -13,7 +14,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 
-use super::config::LlamaConfig;
+use super::config::{self, LlamaConfig};
+use super::lora;
 use crate::data::gguf::is_gguf;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
@@ -57,6 +59,14 @@ impl Checkpoint {
         match &self.source {
             Source::Folder(folder) => folder.config(),
             Source::Gguf(model) => model.config(),
+        }
+    }
+
+    /// What is worth a line although the model is read.
+    pub(super) fn remarks(&self) -> &[String] {
+        match &self.source {
+            Source::Folder(folder) => folder.remarks(),
+            Source::Gguf(_) => &[],
         }
     }
 
@@ -115,17 +125,76 @@ pub(super) fn as_f32(
     }
 }
 
-/// Refuses a tokenizer with ids that the model has no embedding for. The model may have more: tables are often padded.
-pub fn check_tokenizer(config: &LlamaConfig, tokenizer: &Tokenizer) -> Result<()> {
-    if tokenizer.vocab_size() > config.vocab_size {
+/// Which files of a model name tokens that end a response, and whom each names: of a folder its two configurations, of a .gguf its
+/// metadata, of an adapter those of its base.
+///
+/// # Errors
+/// A file that cannot be read.
+pub(super) fn named_ends(path: &Path) -> Result<Vec<(String, Vec<u32>)>> {
+    if lora::is_adapter(path) {
+        return named_ends(&lora::base_of(path)?);
+    }
+    if path.is_dir() {
+        let named = config::named_ends(&path.join(CONFIG))?.into_iter();
+        return Ok(named.map(|(file, ids)| (file.to_owned(), ids)).collect());
+    }
+    let ids = sizes(path)?.eos_token_id;
+    Ok(vec![("the file's metadata".to_owned(), ids)])
+}
+
+/// Whether a folder ties its head to the table and holds a head all the same; of an adapter, whether its base does. Weights that
+/// are not there hold nothing.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn has_a_head_beside_the_table(path: &Path) -> Result<bool> {
+    if lora::is_adapter(path) {
+        return has_a_head_beside_the_table(&lora::base_of(path)?);
+    }
+    if !path.is_dir() || !sizes(path)?.tie_word_embeddings {
+        return Ok(false);
+    }
+    let Ok(files) = folder::weight_files(path) else {
+        return Ok(false);
+    };
+    for file in files.iter().filter(|file| file.is_file()) {
+        let names = folder::names(file)?;
+        if names.iter().any(|name| name == holdings::HEAD) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What is worth a line where a tokenizer has added tokens that the model has no embedding for: fine-tunes add a padding token to
+/// the one and not to the other, and no text has it. A text that does is refused when it comes, with the id. The model may have more
+/// rows than the tokenizer has tokens: tables are often padded.
+///
+/// # Errors
+/// A tokenizer whose own vocabulary goes beyond the table: it belongs to another model.
+pub fn tokens_beyond(config: &LlamaConfig, tokenizer: &Tokenizer) -> Result<Option<String>> {
+    let (rows, tokens) = (config.vocab_size, tokenizer.vocab_size());
+    let ids = (rows..tokens).filter_map(|id| u32::try_from(id).ok());
+    let beyond: Vec<(u32, String)> = ids
+        .filter_map(|id| Some((id, tokenizer.id_to_token(id)?)))
+        .collect();
+    let Some((first, name)) = beyond.first() else {
+        return Ok(None);
+    };
+    if !beyond.iter().all(|(id, _)| tokenizer.is_added(*id)) {
         return Err(Error::input(format!(
-            "the tokenizer has {} tokens, the model's vocab_size is {}",
-            tokenizer.vocab_size(),
-            config.vocab_size
+            "the tokenizer has {tokens} tokens, the model's vocab_size is {rows}"
         ))
         .hint("use the tokenizer.json that was made for this model"));
     }
-    Ok(())
+    let (count, verb) = match beyond.len() {
+        1 => ("an added token".to_owned(), "has it"),
+        n => (format!("{n} added tokens"), "has one"),
+    };
+    Ok(Some(format!(
+        "the tokenizer has {count} beyond the model's table of {rows} rows, from id {first} ({name:?}) on; a text that {verb} is \
+         refused"
+    )))
 }
 
 #[cfg(test)]

@@ -2,10 +2,17 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+
+mod file;
+mod keys;
+
+pub(super) use keys::is_off;
+
+/// What a model says about generation beside config.json; its EOS ids count as config.json's do.
+pub(super) const GENERATION: &str = "generation_config.json";
 
 /// Sizes and constants of a LLaMA model. Field names are config.json's.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,76 +41,33 @@ pub struct LlamaConfig {
     pub tie_word_embeddings: bool,
     /// The token that starts a row.
     pub bos_token_id: Option<u32>,
-    /// The tokens that end a response; config.json gives none, one or a list.
+    /// The tokens that end a response, as config.json and `generation_config.json` name them: each gives none, one or a list.
     pub eos_token_id: Vec<u32>,
 }
 
-/// config.json as it is written; what is left out has the default of transformers' `LlamaConfig`.
-#[derive(Deserialize)]
-struct ConfigFile {
-    model_type: String,
-    vocab_size: usize,
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
-    #[serde(default = "default_positions")]
-    max_position_embeddings: usize,
-    #[serde(default = "default_eps")]
-    rms_norm_eps: f64,
-    rope_theta: Option<f64>,
-    rope_parameters: Option<RopeFile>,
-    rope_scaling: Option<RopeFile>,
-    #[serde(default)]
-    tie_word_embeddings: bool,
-    bos_token_id: Option<u32>,
-    eos_token_id: Option<Value>,
-    hidden_act: Option<String>,
-    #[serde(default)]
-    attention_bias: bool,
-    #[serde(default)]
-    mlp_bias: bool,
-}
-
-/// `rope_scaling` (transformers 4) and `rope_parameters` (transformers 5), of which only the default kind is supported.
-#[derive(Deserialize)]
-struct RopeFile {
-    rope_theta: Option<f64>,
-    #[serde(alias = "type")]
-    rope_type: Option<String>,
-}
-
-fn default_positions() -> usize {
-    2048
-}
-
-fn default_eps() -> f64 {
-    1e-6
-}
-
 impl LlamaConfig {
-    /// Reads config.json.
+    /// Reads config.json, and of `generation_config.json` beside it the tokens that end a response.
     ///
     /// # Errors
     /// A file that cannot be read, a key that is missing or of the wrong type, a model that is not a plain LLaMA.
     pub fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read(path).map_err(|error| Error::io("read", path, &error))?;
-        Self::from_json(&text).map_err(|error| error.context(path.display()))
+        let mut config = Self::from_json(&text).map_err(|error| error.context(path.display()))?;
+        for id in generation_eos(path)? {
+            if !config.eos_token_id.contains(&id) {
+                config.eos_token_id.push(id);
+            }
+        }
+        let beside = path.with_file_name(GENERATION);
+        config
+            .validate()
+            .map_err(|error| error.context(beside.display()))?;
+        Ok(config)
     }
 
     /// Parses and validates the text of a config.json.
     pub fn from_json(text: &[u8]) -> Result<Self> {
-        let mut json = serde_json::Deserializer::from_slice(text);
-        let file: ConfigFile = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let place = error.path().to_string();
-            match place.as_str() {
-                "." => Error::input(error.inner().to_string()),
-                key => Error::input(format!("{key}: {}", error.inner())),
-            }
-        })?;
-        file.into_config()
+        file::read(text)
     }
 
     /// The text of config.json with `architecture` (such as `LlamaForCausalLM`), readable by transformers 4 and 5.
@@ -203,214 +167,30 @@ impl LlamaConfig {
     }
 }
 
-impl ConfigFile {
-    fn into_config(self) -> Result<LlamaConfig> {
-        if self.model_type != "llama" {
-            return Err(Error::input(format!(
-                "model_type is {:?}; accepted: \"llama\"",
-                self.model_type
-            )));
-        }
-        if let Some(activation) = self.hidden_act.filter(|name| name != "silu") {
-            return Err(Error::input(format!(
-                "hidden_act is {activation:?}; accepted: \"silu\""
-            )));
-        }
-        for (key, set) in [
-            ("attention_bias", self.attention_bias),
-            ("mlp_bias", self.mlp_bias),
-        ] {
-            if set {
-                return Err(Error::input(format!("{key} is true; accepted: false")));
-            }
-        }
-        for (key, rope) in [
-            ("rope_scaling", &self.rope_scaling),
-            ("rope_parameters", &self.rope_parameters),
-        ] {
-            let kind = rope.as_ref().and_then(|rope| rope.rope_type.as_deref());
-            if let Some(kind) = kind.filter(|kind| *kind != "default") {
-                return Err(Error::input(format!(
-                    "{key} is of the type {kind:?}; accepted: null or the type \"default\""
-                ))
-                .hint("stretched rotary positions are not supported; use a model without rope scaling"));
-            }
-        }
-        if self.head_dim.is_none()
-            && (self.num_attention_heads == 0
-                || !self.hidden_size.is_multiple_of(self.num_attention_heads))
-        {
-            return Err(Error::input(format!(
-                "hidden_size is {} and num_attention_heads is {}; accepted: a multiple, or head_dim beside them",
-                self.hidden_size, self.num_attention_heads
-            )));
-        }
-        let config = LlamaConfig {
-            vocab_size: self.vocab_size,
-            hidden_size: self.hidden_size,
-            intermediate_size: self.intermediate_size,
-            num_hidden_layers: self.num_hidden_layers,
-            num_attention_heads: self.num_attention_heads,
-            num_key_value_heads: self.num_key_value_heads.unwrap_or(self.num_attention_heads),
-            head_dim: match self.head_dim {
-                Some(size) => size,
-                None => self.hidden_size / self.num_attention_heads,
-            },
-            max_position_embeddings: self.max_position_embeddings,
-            rms_norm_eps: self.rms_norm_eps,
-            rope_theta: self
-                .rope_parameters
-                .and_then(|rope| rope.rope_theta)
-                .or(self.rope_theta)
-                .unwrap_or(10_000.0),
-            tie_word_embeddings: self.tie_word_embeddings,
-            bos_token_id: self.bos_token_id,
-            eos_token_id: eos_ids(self.eos_token_id)?,
-        };
-        config.validate()?;
-        Ok(config)
-    }
+/// The files that name the tokens which end a response, config.json and what stands beside it, and whom each names. A file that is
+/// not there names none.
+pub(super) fn named_ends(path: &Path) -> Result<[(&'static str, Vec<u32>); 2]> {
+    let text = std::fs::read(path).map_err(|error| Error::io("read", path, &error))?;
+    let own = LlamaConfig::from_json(&text).map_err(|error| error.context(path.display()))?;
+    Ok([
+        ("config.json", own.eos_token_id),
+        (GENERATION, generation_eos(path)?),
+    ])
 }
 
-/// None, one id or a list of ids.
-fn eos_ids(value: Option<Value>) -> Result<Vec<u32>> {
-    let Some(value) = value else {
-        return Ok(Vec::new());
+/// What `generation_config.json` beside a config.json says about the end of a response.
+fn generation_eos(path: &Path) -> Result<Vec<u32>> {
+    let path = path.with_file_name(GENERATION);
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("read", &path, &error)),
     };
-    let items = match &value {
-        Value::Array(items) => items.as_slice(),
-        single => std::slice::from_ref(single),
-    };
-    items
-        .iter()
-        .map(|item| item.as_u64().and_then(|id| u32::try_from(id).ok()))
-        .collect::<Option<Vec<u32>>>()
-        .ok_or_else(|| {
-            Error::input(format!(
-                "eos_token_id is {value}; accepted: a token id, a list of token ids, or null"
-            ))
-        })
+    let refused = |error: Error| error.context(path.display());
+    let value: Value =
+        serde_json::from_slice(&text).map_err(|error| refused(Error::input(error.to_string())))?;
+    file::eos_ids(&value["eos_token_id"]).map_err(refused)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn minimal() -> Value {
-        json!({
-            "model_type": "llama", "vocab_size": 32, "hidden_size": 16, "intermediate_size": 24,
-            "num_hidden_layers": 2, "num_attention_heads": 4, "unknown_key": {"nested": true}
-        })
-    }
-
-    fn parse(change: impl FnOnce(&mut Value)) -> Result<LlamaConfig> {
-        let mut value = minimal();
-        change(&mut value);
-        LlamaConfig::from_json(value.to_string().as_bytes())
-    }
-
-    #[test]
-    fn what_is_left_out_has_the_default_of_transformers() -> Result<()> {
-        let config = parse(|_| {})?;
-        assert_eq!((config.num_key_value_heads, config.head_dim), (4, 4));
-        assert_eq!((config.rms_norm_eps, config.rope_theta), (1e-6, 10_000.0));
-        assert_eq!(config.max_position_embeddings, 2048);
-        assert!(!config.tie_word_embeddings && config.eos_token_id.is_empty());
-        Ok(())
-    }
-
-    #[test]
-    fn the_end_of_a_response_is_none_one_or_a_list() -> Result<()> {
-        assert_eq!(parse(|v| v["eos_token_id"] = json!(2))?.eos_token_id, [2]);
-        assert_eq!(
-            parse(|v| v["eos_token_id"] = json!([2, 7]))?.eos_token_id,
-            [2, 7]
-        );
-        assert!(
-            parse(|v| v["eos_token_id"] = Value::Null)?
-                .eos_token_id
-                .is_empty()
-        );
-        Ok(())
-    }
-
-    #[test]
-    fn the_newer_nested_rope_parameters_are_read() -> Result<()> {
-        let nested = json!({"rope_theta": 500_000.0, "rope_type": "default"});
-        assert_eq!(
-            parse(|v| v["rope_parameters"] = nested)?.rope_theta,
-            500_000.0
-        );
-        Ok(())
-    }
-
-    #[test]
-    fn what_is_written_is_read_back() -> Result<()> {
-        let config = LlamaConfig {
-            eos_token_id: vec![2, 3],
-            bos_token_id: Some(1),
-            num_key_value_heads: 2,
-            rope_theta: 5e5,
-            head_dim: 6,
-            ..parse(|_| {})?
-        };
-        for architecture in ["LlamaForCausalLM", "LlamaForSequenceClassification"] {
-            let text = config.to_json(architecture);
-            assert_eq!(LlamaConfig::from_json(text.as_bytes())?, config);
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn an_error_names_the_key_what_was_found_and_what_is_accepted() {
-        type Change = fn(&mut Value);
-        let cases: [(Change, &str); 11] = [
-            (
-                |v| drop(v.as_object_mut().expect("an object").remove("hidden_size")),
-                "missing field `hidden_size`",
-            ),
-            (
-                |v| v["vocab_size"] = json!("many"),
-                "vocab_size: invalid type: string \"many\"",
-            ),
-            (
-                |v| v["model_type"] = json!("gpt2"),
-                "model_type is \"gpt2\"; accepted: \"llama\"",
-            ),
-            (
-                |v| v["num_key_value_heads"] = json!(3),
-                "num_key_value_heads is 3",
-            ),
-            (|v| v["hidden_size"] = json!(18), "hidden_size is 18"),
-            (|v| v["head_dim"] = json!(3), "head_dim is 3"),
-            (
-                |v| v["num_attention_heads"] = json!(0),
-                "num_attention_heads is 0",
-            ),
-            (
-                |v| v["rope_scaling"] = json!({"rope_type": "llama3", "factor": 8.0}),
-                "\"llama3\"",
-            ),
-            (
-                |v| v["rope_scaling"] = json!({"type": "linear", "factor": 2.0}),
-                "\"linear\"",
-            ),
-            (
-                |v| v["eos_token_id"] = json!(32),
-                "below vocab_size, which is 32",
-            ),
-            (
-                |v| v["attention_bias"] = json!(true),
-                "attention_bias is true",
-            ),
-        ];
-        for (change, expected) in cases {
-            let error = parse(change).expect_err(expected);
-            assert_eq!(error.exit_code(), 2, "{error}");
-            assert!(
-                error.to_string().contains(expected),
-                "{error} does not say {expected}"
-            );
-        }
-    }
-}
+mod tests;

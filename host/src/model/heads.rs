@@ -194,7 +194,7 @@ impl ScoredModel {
     /// A folder without `score.bias` has a bias of 0: transformers' head has none.
     pub fn load(dir: &Path) -> Result<Self> {
         if lora::base::is_adapter(dir) {
-            let base = lora::base::open(dir)?;
+            let base = lora::base::open(dir, None)?;
             let (adapter, head) = Adapter::load_with_head(dir, base.config())?;
             let Some((weight, bias)) = head else {
                 return Err(Error::input(format!(

@@ -37,6 +37,8 @@ pub struct Llama {
     /// Where the weights can be loaded from, as long as they have not changed since.
     origin: Option<PathBuf>,
     adapter: Option<Adapter>,
+    /// What loading it has to say.
+    remarks: Vec<String>,
     /// Whether training keeps layer inputs alone and computes the other activations again.
     recompute: bool,
     pub(super) pool: Arc<Pool<f32>>,
@@ -67,10 +69,25 @@ impl Llama {
     /// # Errors
     /// A missing file, a missing tensor, a tensor of the wrong shape or type, an unsupported configuration.
     pub fn load(path: &Path) -> Result<Self> {
+        Self::load_on(path, None)
+    }
+
+    /// The same; an adapter stands on the model in `base` where one is named, instead of the one that its files name.
+    ///
+    /// # Errors
+    /// Those of [`Llama::load`]; a base for what is no adapter.
+    pub fn load_on(path: &Path, base: Option<&Path>) -> Result<Self> {
         if lora::base::is_adapter(path) {
-            let base = lora::base::open(path)?;
+            let base = lora::base::open(path, base)?;
             let adapter = Adapter::load(path, base.config())?;
             return base.with_adapter(adapter);
+        }
+        if let Some(base) = base {
+            return Err(Error::input(format!(
+                "{} is no adapter; accepted: a base model ({}) under an adapter alone",
+                path.display(),
+                base.display()
+            )));
         }
         let mut model = Self::from_checkpoint(&Checkpoint::open(path)?)?;
         // A model that was loaded has a path that exists; where it cannot be made absolute, adapters name none.
@@ -80,9 +97,11 @@ impl Llama {
 
     /// The model in `path` on weights that were loaded from there before.
     pub(super) fn on(path: &Path, weights: ParameterSet) -> Result<Self> {
-        let config = Checkpoint::open(path)?.config().clone();
+        let checkpoint = Checkpoint::open(path)?;
+        let config = checkpoint.config().clone();
         let mut model = Self::from_weights(config, weights);
         model.origin = Some(path.to_owned());
+        model.remarks = checkpoint.remarks().to_vec();
         Ok(model)
     }
 
@@ -91,7 +110,9 @@ impl Llama {
         let weights = ParameterSet::new(parameters::shapes(&config), |name, shape| {
             checkpoint.values(name, shape)
         })?;
-        Ok(Self::from_weights(config, weights))
+        let mut model = Self::from_weights(config, weights);
+        model.remarks = checkpoint.remarks().to_vec();
+        Ok(model)
     }
 
     fn from_weights(config: LlamaConfig, weights: ParameterSet) -> Self {
@@ -100,6 +121,7 @@ impl Llama {
             weights,
             origin: None,
             adapter: None,
+            remarks: Vec::new(),
             recompute: false,
             pool: Arc::default(),
         }
@@ -217,6 +239,11 @@ impl Llama {
     /// Whether it does.
     pub fn recompute(&self) -> bool {
         self.recompute
+    }
+
+    /// What is worth a line to whoever loads the model: what its files say that was not taken word for word.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
     }
 
     /// The sizes.

@@ -21,10 +21,12 @@ use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
 
 pub(super) mod base;
 mod files;
+mod peft;
 #[cfg(test)]
 mod tests;
 
-pub use base::{base_of, is_adapter};
+pub(super) use base::named_base;
+pub use base::{base_of, is_adapter, tokenizer_of};
 
 /// A linear map of every layer that an adapter may stand beside; PEFT's `target_modules`.
 #[derive(
@@ -177,16 +179,19 @@ impl LoraConfig {
         for layer in 0..config.num_hidden_layers {
             for target in self.targets() {
                 let (outputs, inputs) = target.shape(config);
-                let name = |part| {
-                    let module = target.module();
-                    format!("base_model.model.model.layers.{layer}.{module}.{part}.weight")
-                };
+                let name = |part| tensor_name(layer, target, part);
                 shapes.push((name("lora_A"), vec![self.rank, inputs]));
                 shapes.push((name("lora_B"), vec![outputs, self.rank]));
             }
         }
         shapes
     }
+}
+
+/// PEFT's name of a part (`lora_A` or `lora_B`) of the adapter beside a map.
+fn tensor_name(layer: usize, target: Target, part: &str) -> String {
+    let module = target.module();
+    format!("base_model.model.model.layers.{layer}.{module}.{part}.weight")
 }
 
 /// A low-rank addition of one map: y[first..] += scale · B · A · x.
@@ -310,11 +315,8 @@ impl Adapter {
         weight: &mut [f32],
     ) -> Result<()> {
         let (outputs, inputs) = target.shape(model);
-        let (rank, module) = (self.config.rank, target.module());
-        let part = |part| {
-            let name = format!("base_model.model.model.layers.{layer}.{module}.{part}.weight");
-            self.parameters.get(&name)
-        };
+        let rank = self.config.rank;
+        let part = |part| self.parameters.get(&tensor_name(layer, target, part));
         let (a, b) = (part("lora_A")?, part("lora_B")?);
         let product = Product {
             scale: self.config.scale() as f32,
@@ -342,11 +344,13 @@ impl Adapter {
         dir: &Path,
         model: &LlamaConfig,
     ) -> Result<(Self, Option<SavedHead>)> {
-        let config = files::read_config(dir)?;
+        let described = peft::read(dir)?;
         let tensors = files::Tensors::open(dir)?;
-        let parameters =
-            ParameterSet::new(config.shapes(model), |name, shape| tensors.get(name, shape))?;
-        tensors.check_all_are_used(parameters.entries())?;
+        let config = tensors.config(&described, model)?;
+        let parameters = ParameterSet::new(config.shapes(model), |name, shape| {
+            tensors.get_or_zeros(name, shape)
+        })?;
+        tensors.check_all_are_used(parameters.entries(), model)?;
         let head = tensors.head(model.hidden_size)?;
         Ok((Self { config, parameters }, head))
     }

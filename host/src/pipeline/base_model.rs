@@ -7,9 +7,11 @@ use finegrain_sdk::rng::Stream;
 use serde_json::{Value, json};
 
 use crate::config::{Config, Task};
-use crate::data::tokenizer::Tokenizer;
+use crate::data::chat::ChatTemplate;
+use crate::data::tokenizer::{self, Tokenizer};
 use crate::error::{Error, Result};
-use crate::model::{Llama, LlamaConfig, check_tokenizer, checkpoint, locate, lora};
+use crate::model::ends::{agree, disagreement};
+use crate::model::{Llama, LlamaConfig, checkpoint, ends, locate, lora, tokens_beyond};
 use crate::pipeline::store::sha256_of_file;
 use crate::sandbox;
 
@@ -39,20 +41,43 @@ impl<'a> BaseModel<'a> {
     /// What identifies it: the hashes of its files, or the sandbox's shape.
     pub fn fingerprint(&self) -> Result<Value> {
         match self {
-            Self::Disk(path) if lora::is_adapter(path) => Ok(json!({
-                "adapter": folder_hashes(path)?,
-                "base": Self::Disk(lora::base_of(path)?).fingerprint()?,
-            })),
-            Self::Disk(path) if path.is_dir() => folder_hashes(path),
-            Self::Disk(file) => Ok(json!({ "file": sha256_of_file(file)? })),
+            Self::Disk(path) => {
+                let mut found = hashes(path)?;
+                // Files that were once read otherwise: one of several ends of a response, a template with line ends of Windows,
+                // a head that was dropped. Older results do not count; of other models they do, and keep their keys.
+                if path.is_file() || path.join(tokenizer::FILE).is_file() {
+                    let (tokenizer, sizes) = self.without_weights()?;
+                    if !agree(&sizes, &tokenizer) {
+                        found["ends"] = json!(ends(&sizes, &tokenizer));
+                    }
+                    let template = tokenizer.chat_template();
+                    if template.is_some_and(ChatTemplate::is_read_otherwise) {
+                        found["chat_template"] = json!("as Jinja2 reads it");
+                    }
+                }
+                if checkpoint::has_a_head_beside_the_table(path)? {
+                    found["head"] = json!("of its own where it is another");
+                }
+                Ok(found)
+            }
             Self::Sandbox(config) => Ok(json!({ "fresh": config.model })),
         }
     }
 
     /// Its tokenizer and its sizes, without reading weights.
+    ///
+    /// # Errors
+    /// Files that cannot be read; a tokenizer of another model; an EOS that the model has no embedding for, with which every response
+    /// would end.
     pub fn without_weights(&self) -> Result<(Tokenizer, LlamaConfig)> {
         match self {
-            Self::Disk(path) => Ok((Tokenizer::load(path)?, checkpoint::sizes(path)?)),
+            Self::Disk(path) => {
+                let (tokenizer, sizes) =
+                    (lora::tokenizer_of(path, None)?, checkpoint::sizes(path)?);
+                check_tokenizer(&sizes, &tokenizer)
+                    .map_err(|error| error.context(path.display()))?;
+                Ok((tokenizer, sizes))
+            }
             Self::Sandbox(config) => {
                 let tokenizer = sandbox::tokenizer()?;
                 let sizes = config.model.llama_config(&tokenizer);
@@ -61,17 +86,65 @@ impl<'a> BaseModel<'a> {
         }
     }
 
+    /// What is worth a line to the user about the files: ends of responses on which they disagree, tokens without an embedding.
+    ///
+    /// # Errors
+    /// Those of [`Self::without_weights`].
+    pub fn remarks(&self) -> Result<Vec<String>> {
+        let Self::Disk(path) = self else {
+            return Ok(Vec::new());
+        };
+        let (tokenizer, sizes) = self.without_weights()?;
+        let all = [
+            disagreement(path, &tokenizer)?,
+            tokens_beyond(&sizes, &tokenizer)?,
+        ];
+        Ok(all.into_iter().flatten().collect())
+    }
+
     /// The model and its tokenizer; fresh weights are drawn from `stream`.
     pub fn open(&self, stream: &Stream) -> Result<(Llama, Tokenizer)> {
         match self {
             Self::Disk(path) => {
                 // An adapter that is there already is a part of what training starts from, not what is trained.
-                let (model, tokenizer) = (Llama::load(path)?.merged()?, Tokenizer::load(path)?);
-                check_tokenizer(model.config(), &tokenizer)?;
+                let (model, tokenizer) = (
+                    Llama::load(path)?.merged()?,
+                    lora::tokenizer_of(path, None)?,
+                );
+                check_tokenizer(model.config(), &tokenizer)
+                    .map_err(|error| error.context(path.display()))?;
                 Ok((model, tokenizer))
             }
             Self::Sandbox(config) => sandbox::fresh_model(&config.model, stream),
         }
+    }
+}
+
+/// Refuses a tokenizer of another model, and one whose EOS the model has no embedding for.
+fn check_tokenizer(sizes: &LlamaConfig, tokenizer: &Tokenizer) -> Result<()> {
+    tokens_beyond(sizes, tokenizer)?;
+    let (eos, rows) = (tokenizer.eos(), sizes.vocab_size);
+    if (eos as usize) < rows {
+        return Ok(());
+    }
+    let name = tokenizer.id_to_token(eos).unwrap_or_default();
+    Err(Error::input(format!(
+        "the tokenizer's EOS {name:?} has the id {eos}; accepted: below the rows of the model's table, which are {rows}"
+    ))
+    .hint("every response would end with it; use the tokenizer.json that was made for this model"))
+}
+
+/// The hashes of a model's files, and of those of the model under an adapter.
+fn hashes(path: &Path) -> Result<Value> {
+    if lora::is_adapter(path) {
+        Ok(json!({
+            "adapter": folder_hashes(path)?,
+            "base": hashes(&lora::base_of(path)?)?,
+        }))
+    } else if path.is_dir() {
+        folder_hashes(path)
+    } else {
+        Ok(json!({ "file": sha256_of_file(path)? }))
     }
 }
 
@@ -144,5 +217,117 @@ mod tests {
         assert_eq!(start.fingerprint().unwrap(), before);
         save_base(4, base.path());
         assert_ne!(start.fingerprint().unwrap(), before);
+    }
+
+    /// A folder with the sandbox's tokenizer, whose EOS is 2, and what its files name as the end of a response.
+    fn named(own: &Value, generation: Option<&Value>) -> (tempfile::TempDir, Value) {
+        let dir = tempfile::tempdir().unwrap();
+        save_base(1, dir.path());
+        let file = dir.path().join("config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        config["eos_token_id"] = own.clone();
+        fs::write(&file, config.to_string()).unwrap();
+        if let Some(ids) = generation {
+            let text = json!({ "eos_token_id": ids }).to_string();
+            fs::write(dir.path().join("generation_config.json"), text).unwrap();
+        }
+        let fingerprint = BaseModel::Disk(dir.path().to_owned())
+            .fingerprint()
+            .unwrap();
+        (dir, fingerprint)
+    }
+
+    #[test]
+    fn several_ends_of_a_response_are_in_the_fingerprint_and_one_is_not() {
+        for (own, generation) in [(json!(2), None), (json!([2]), Some(json!(2)))] {
+            let (dir, fingerprint) = named(&own, generation.as_ref());
+            assert_eq!(fingerprint, folder_hashes(dir.path()).unwrap());
+        }
+        for (own, generation, ends) in [
+            (json!([2, 5]), None, json!([2, 5])),
+            (json!(2), Some(json!([7, 2])), json!([2, 7])),
+            // A reward model was once told of no end at all.
+            (json!(null), None, json!([2])),
+        ] {
+            let (dir, fingerprint) = named(&own, generation.as_ref());
+            assert_eq!(fingerprint["ends"], ends);
+            let remarks = BaseModel::Disk(dir.path().to_owned()).remarks().unwrap();
+            assert_eq!(remarks.is_empty(), own.is_null(), "{remarks:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_beside_a_tied_table_is_in_the_fingerprint() {
+        let (dir, before) = named(&json!(2), None);
+        assert!(before.get("head").is_none());
+        let file = dir.path().join("model.safetensors");
+        let cpu = &candle_core::Device::Cpu;
+        let mut tensors = candle_core::safetensors::load(&file, cpu).unwrap();
+        let table = tensors["model.embed_tokens.weight"].clone();
+        tensors.insert("lm_head.weight".into(), table);
+        candle_core::safetensors::save(&tensors, &file).unwrap();
+        let model = BaseModel::Disk(dir.path().to_owned());
+        let tied = checkpoint::sizes(dir.path()).unwrap().tie_word_embeddings;
+        assert_eq!(model.fingerprint().unwrap().get("head").is_some(), tied);
+        // A folder that is planned with need not have its weights yet.
+        fs::remove_file(file).unwrap();
+        model.fingerprint().unwrap();
+    }
+
+    #[test]
+    fn a_padding_token_without_an_embedding_is_worth_a_line_and_an_eos_is_refused() {
+        let (dir, _) = named(&json!(2), None);
+        let file = dir.path().join("config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        let rows = config["vocab_size"].as_u64().unwrap();
+        let added = dir.path().join(tokenizer::FILE);
+        let mut tokens: Value = serde_json::from_slice(&fs::read(&added).unwrap()).unwrap();
+        let mut pad = tokens["added_tokens"][0].clone();
+        (pad["id"], pad["content"]) = (json!(rows), json!("[PAD]"));
+        tokens["added_tokens"].as_array_mut().unwrap().push(pad);
+        fs::write(&added, tokens.to_string()).unwrap();
+        let model = BaseModel::Disk(dir.path().to_owned());
+        let remarks = model.remarks().unwrap();
+        let words = format!(
+            "an added token beyond the model's table of {rows} rows, from id {rows} (\"[PAD]\")"
+        );
+        assert!(
+            remarks.len() == 1 && remarks[0].contains(&words),
+            "{remarks:?}"
+        );
+        let refused = |words: &str| {
+            let error = model.remarks().unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        };
+        let settings = dir.path().join("tokenizer_config.json");
+        let before = fs::read(&settings).unwrap();
+        let named = json!({ "bos_token": "<s>", "eos_token": "[PAD]" });
+        fs::write(&settings, named.to_string()).unwrap();
+        refused(&format!("EOS \"[PAD]\" has the id {rows}"));
+        fs::write(&settings, before).unwrap();
+        // The configuration is enough: weights are not read here.
+        config["vocab_size"] = json!(rows - 1);
+        fs::write(&file, config.to_string()).unwrap();
+        refused(&format!(
+            "has {} tokens, the model's vocab_size is {}",
+            rows + 1,
+            rows - 1
+        ));
+    }
+
+    #[test]
+    fn an_adapter_without_a_tokenizer_has_its_bases() {
+        let (base, adapter) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        save_base(1, base.path());
+        let plain = Llama::load(base.path()).unwrap();
+        let adapted = plain
+            .with_lora(&LoraConfig::default(), &Stream::new(2))
+            .unwrap();
+        adapted.save(adapter.path()).unwrap();
+        let start = BaseModel::Disk(adapter.path().to_owned());
+        let (_, tokenizer) = start.open(&Stream::new(3)).unwrap();
+        let own = Tokenizer::load(base.path()).unwrap();
+        assert_eq!(tokenizer.vocab_size(), own.vocab_size());
+        assert!(start.fingerprint().unwrap()["base"]["tokenizer.json"].is_string());
     }
 }

@@ -6,13 +6,17 @@ use crate::data::records::{Pair, SetAsideReason};
 use crate::data::template::PromptTemplate;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::model::LlamaConfig;
+use crate::model::{LlamaConfig, ends};
 
 /// Encodes rows for one model, and refuses those that do not fit it.
 pub struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
     template: &'a PromptTemplate,
+    /// The tokens that end a response.
+    ends: Vec<u32>,
     context_length: usize,
+    /// Rows of the embedding table.
+    rows: usize,
 }
 
 /// The ids of a pair: of the prompt, of the preferred response, of the other one.
@@ -35,7 +39,9 @@ impl<'a> Encoder<'a> {
         Self {
             tokenizer,
             template,
+            ends: ends(config, tokenizer),
             context_length: config.max_position_embeddings,
+            rows: config.vocab_size,
         }
     }
 
@@ -105,10 +111,17 @@ impl<'a> Encoder<'a> {
             }
         }
         let prompt = self.prompt_of_any_length(id, prompt)?;
+        if let Some(refusal) = self.beyond_the_table(&prompt) {
+            return Ok(Some(refusal));
+        }
         let mut longest = None;
         for (response, ended) in responses {
-            let tokens =
-                self.tokenizer.encode_behind(&prompt, response)?.len() + usize::from(*ended);
+            let mut ids = self.tokenizer.encode_behind(&prompt, response)?;
+            self.close(&mut ids, *ended);
+            if let Some(refusal) = self.beyond_the_table(&ids) {
+                return Ok(Some(refusal));
+            }
+            let tokens = ids.len();
             if tokens == 0 {
                 let detail = "a response has no token".to_owned();
                 return Ok(Some((SetAsideReason::EmptyResponse, detail)));
@@ -144,14 +157,29 @@ impl<'a> Encoder<'a> {
     fn response(&self, id: &str, prompt: &[u32], response: &str, ended: bool) -> Result<Vec<u32>> {
         let ids = self.tokenizer.encode_behind(prompt, response);
         let mut ids = ids.map_err(|error| error.context(format!("row {id:?}")))?;
-        if ended {
-            ids.push(self.tokenizer.eos());
-        }
+        self.close(&mut ids, ended);
         if ids.is_empty() {
             return Err(Error::input(format!("row {id:?}: the response is empty"))
                 .hint("a response has at least one token"));
         }
         Ok(ids)
+    }
+
+    /// Puts EOS behind a response that `ended`, unless it ends with a token that ends responses.
+    fn close(&self, ids: &mut Vec<u32>, ended: bool) {
+        if ended && !ids.last().is_some_and(|id| self.ends.contains(id)) {
+            ids.push(self.tokenizer.eos());
+        }
+    }
+
+    /// The first id that the model has no embedding for.
+    fn beyond_the_table(&self, ids: &[u32]) -> Option<(SetAsideReason, String)> {
+        let id = ids.iter().find(|id| **id as usize >= self.rows)?;
+        let name = self.tokenizer.id_to_token(*id).unwrap_or_default();
+        let rows = self.rows;
+        let detail =
+            format!("holds the token {name:?} with the id {id}; the model's table has {rows} rows");
+        Some((SetAsideReason::BeyondTheTable, detail))
     }
 
     fn check(&self, id: &str, tokens: usize) -> Result<()> {
@@ -217,5 +245,40 @@ mod tests {
         });
         let error = encoder.pair(&pair).err().unwrap();
         assert!(error.to_string().contains("row \"7\" has "), "{error}");
+    }
+
+    #[test]
+    fn a_response_that_ends_by_any_of_its_ends_is_not_closed_again() {
+        let (tokenizer, template) = (tokenizer().unwrap(), PromptTemplate::default());
+        let mut sizes = ModelShape::default().llama_config(&tokenizer);
+        let wave = *tokenizer.encode("the wave").unwrap().last().unwrap();
+        let response = |sizes: &LlamaConfig, ended| {
+            let encoder = Encoder::new(&tokenizer, &template, sizes);
+            encoder.row("7", "the sea", "the wave", ended).unwrap().1
+        };
+        assert_eq!(response(&sizes, true).last(), Some(&tokenizer.eos()));
+        sizes.eos_token_id.push(wave);
+        assert_eq!(response(&sizes, true).last(), Some(&wave));
+        assert_eq!(response(&sizes, false), response(&sizes, true));
+    }
+
+    #[test]
+    fn a_row_with_a_token_beyond_the_table_is_set_aside_with_it() {
+        let (tokenizer, template) = (tokenizer().unwrap(), PromptTemplate::default());
+        let mut sizes = ModelShape::default().llama_config(&tokenizer);
+        let id = *tokenizer.encode("the wave").unwrap().last().unwrap();
+        let refused = |sizes: &LlamaConfig, prompt: &str, response: &str| {
+            let encoder = Encoder::new(&tokenizer, &template, sizes);
+            encoder
+                .refuses("7", prompt, &[(response, true)], None)
+                .unwrap()
+        };
+        assert_eq!(refused(&sizes, "the wave", "the"), None);
+        sizes.vocab_size = id as usize;
+        for (prompt, response) in [("the wave", "the"), ("the", "the wave")] {
+            let (reason, detail) = refused(&sizes, prompt, response).unwrap();
+            assert_eq!(reason, SetAsideReason::BeyondTheTable);
+            assert!(detail.contains(&format!("the id {id}")), "{detail}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use crate::data::records::PromptRecord;
 use crate::data::template::PromptTemplate;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
-use crate::model::{Llama, generate};
+use crate::model::{Llama, ends, generate};
 use crate::pipeline::context::StageContext;
 use crate::pipeline::encoding::Encoder;
 use crate::train::sampling::SamplingConfig;
@@ -21,7 +21,7 @@ pub struct Sampled {
     pub ids: Vec<u32>,
     /// Its text behind the prompt, without special tokens.
     pub text: String,
-    /// Whether it ended with EOS, rather than at the length limit.
+    /// Whether a token that ends responses ended it, rather than at the length limit.
     pub ended: bool,
 }
 
@@ -49,7 +49,9 @@ impl Sampler<'_> {
         shown: &str,
     ) -> Result<Vec<Sampled>> {
         let encoder = Encoder::new(self.tokenizer, self.template, self.model.config());
-        let sampling = self.sampling.with_eos(&[self.tokenizer.eos()]);
+        let sampling = self
+            .sampling
+            .with_eos(&ends(self.model.config(), self.tokenizer));
         let mut sampled = Vec::with_capacity(prompts.len());
         for (chunk, prompts_of_chunk) in prompts.chunks(CHUNK).enumerate() {
             context.check_cancelled()?;

@@ -137,6 +137,8 @@ pub struct RewardModelInputs<'a> {
     pub held_out: &'a [TokenPair],
     /// From token ids to text, for schemes that read text.
     pub decode: &'a Decode<'a>,
+    /// The tokens that end a response.
+    pub eos: &'a [u32],
     /// The constants.
     pub config: &'a RewardModelConfig,
 }
@@ -385,8 +387,7 @@ fn measure(
         scheme: inputs.scheme,
         model: Some(model),
     };
-    let eos = &model.backbone.config().eos_token_id;
-    let rollouts = RolloutBatch::new(&tokens, ended(&tokens, eos), inputs.decode)?;
+    let rollouts = RolloutBatch::new(&tokens, ended(&tokens, inputs.eos), inputs.decode)?;
     let rewards = source.sequence_rewards(&tokens, &rollouts, budget, step, context)?;
     let (chosen, rejected) = rewards.split_at(pairs.len());
     Ok(HeldOut {

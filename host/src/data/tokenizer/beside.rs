@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{CHAT, CONFIG, SPECIAL};
+use super::{CHAT, CONFIG, Chats, SPECIAL};
 use crate::data::chat::ChatTemplate;
 use crate::error::{Error, Result};
 
@@ -70,17 +70,38 @@ impl Beside {
         self.named(kind).or_else(by_id).or_else(by_habit)
     }
 
-    /// The chat template: the file of its own, else the one in `tokenizer_config.json`, which is a text or a list of named
-    /// texts with one named `default`.
-    pub(super) fn chat(self) -> Option<ChatTemplate> {
-        let of_config = || match &self.named[0]["chat_template"] {
-            Value::String(text) => Some(text.clone()),
-            Value::Array(named) => {
-                let default = named.iter().find(|entry| entry["name"] == "default")?;
-                default["template"].as_str().map(str::to_owned)
-            }
-            _ => None,
-        };
-        self.chat.or_else(of_config).map(ChatTemplate::new)
+    /// The chat templates: the file of its own, else the one in `tokenizer_config.json`, which is a text or a list of named texts
+    /// with one named `default`; and the names of the others, which may lie in a folder beside `file`.
+    pub(super) fn chats(self, file: &Path) -> Chats {
+        let in_config = &self.named[0]["chat_template"];
+        let list = in_config.as_array().map_or(&[][..], Vec::as_slice);
+        let name = |entry: &Value| entry["name"].as_str().map(str::to_owned);
+        let default = list.iter().find(|entry| entry["name"] == "default");
+        let of_config = in_config
+            .as_str()
+            .or_else(|| default.and_then(|entry| entry["template"].as_str()));
+        let mut named: Vec<String> = list.iter().filter_map(name).collect();
+        named.retain(|name| name != "default");
+        named.extend(additional(file));
+        let source = self.chat.or_else(|| of_config.map(str::to_owned));
+        Chats {
+            default: source.map(ChatTemplate::new),
+            named,
+        }
     }
+}
+
+/// The names of the templates in transformers' folder for more than one; none where it cannot be read.
+fn additional(file: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(file.with_file_name("additional_chat_templates"));
+    let paths = entries
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()));
+    let mut names: Vec<String> = paths
+        .filter(|path| path.extension().is_some_and(|kind| kind == "jinja"))
+        .filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned()))
+        .collect();
+    names.sort();
+    names
 }

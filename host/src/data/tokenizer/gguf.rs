@@ -6,12 +6,13 @@
 use serde_json::{Map, Value, json};
 
 use super::pre_tokenizer::PreTokenizer;
-use super::{BOS_NAMES, SpecialTokens, Tokenizer};
+use super::{BOS_NAMES, Chats, SpecialTokens, Tokenizer};
 use crate::data::chat::ChatTemplate;
 use crate::data::gguf::Gguf;
 use crate::error::Result;
 
 const MODEL: &str = "tokenizer.ggml.model";
+const CHAT: &str = "tokenizer.chat_template";
 const PRE: &str = "tokenizer.ggml.pre";
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const MERGES: &str = "tokenizer.ggml.merges";
@@ -54,7 +55,14 @@ pub(super) fn tokenizer(gguf: &Gguf) -> Result<Tokenizer> {
     file["post_processor"] = around.to_json(&special, &tokens);
     let inner = tokenizers::Tokenizer::from_bytes(file.to_string())
         .map_err(|error| gguf.refused(format!("its tokenizer is inconsistent: {error}")))?;
-    let chat = gguf.text("tokenizer.chat_template")?.map(ChatTemplate::new);
+    let chat = Chats {
+        default: gguf.text(CHAT)?.map(ChatTemplate::new),
+        named: gguf
+            .keys_below(&format!("{CHAT}."))
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+    };
     Tokenizer::assemble(inner, special, chat).map_err(|error| error.context(gguf.path().display()))
 }
 
@@ -97,7 +105,16 @@ fn special_tokens(gguf: &Gguf, tokens: &[&str], sentence_piece: bool) -> Result<
 
 /// Model, pre-tokenizer and decoder of a byte-level vocabulary, and whether texts begin with BOS by habit.
 fn byte_level(gguf: &Gguf, tokens: &[&str]) -> Result<(Value, bool)> {
-    let name = gguf.required(PRE, gguf.text(PRE)?)?;
+    let name = gguf.text(PRE)?.ok_or_else(|| {
+        gguf.refused(format!(
+            "the metadata has no {PRE}, which says how a text is cut before it is merged; accepted: {}",
+            PreTokenizer::names()
+        ))
+        .hint(
+            "converters of before May 2024 left it out, and any guess would give wrong ids in silence: take a newer file of the \
+             model, or its Hugging Face folder",
+        )
+    })?;
     let pre = PreTokenizer::named(name).ok_or_else(|| {
         gguf.refused(format!(
             "{PRE} is {name:?}; accepted: {}",

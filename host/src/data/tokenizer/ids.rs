@@ -76,9 +76,18 @@ impl Tokenizer {
     /// # Errors
     /// No chat template, or one that refuses the conversation; those of [`Self::encode`].
     pub fn encode_chat(&self, messages: &[Message]) -> Result<Vec<u32>> {
-        let template = self.chat.as_ref().ok_or_else(|| {
-            Error::input("the model has no chat template").hint(format!(
-                "base models have none; if the model was trained on one, put it beside {FILE} as {CHAT}"
+        let template = self.chats.default.as_ref().ok_or_else(|| {
+            if self.chats.named.is_empty() {
+                return Error::input("the model has no chat template").hint(format!(
+                    "base models have none; if the model was trained on one, put it beside {FILE} as {CHAT}"
+                ));
+            }
+            Error::input(format!(
+                "the model has chat templates named {} and none named default",
+                self.chats.named.join(", ")
+            ))
+            .hint(format!(
+                "put the one that is meant for plain conversations beside {FILE} as {CHAT}"
             ))
         })?;
         let texts = messages.iter().map(|message| message.content.as_str());

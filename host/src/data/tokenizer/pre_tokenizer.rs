@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// The kinds and the names under which files ask for them.
-const KINDS: [(PreTokenizer, &[&str]); 3] = [
+const KINDS: [(PreTokenizer, &[&str]); 4] = [
     (PreTokenizer::Gpt2, &["gpt-2", "olmo"]),
     (
         PreTokenizer::Digits,
@@ -18,6 +18,7 @@ const KINDS: [(PreTokenizer, &[&str]); 3] = [
         PreTokenizer::Llama3,
         &["llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral"],
     ),
+    (PreTokenizer::Llama3Merged, &["smaug-bpe", "dbrx"]),
 ];
 
 /// A way to cut a text.
@@ -27,8 +28,10 @@ pub(super) enum PreTokenizer {
     Gpt2,
     /// The same, and every digit alone.
     Digits,
-    /// [`LLAMA3`].
+    /// [`LLAMA3`]; a piece that is a token is taken as it is.
     Llama3,
+    /// [`LLAMA3`], and every piece is merged.
+    Llama3Merged,
 }
 
 impl PreTokenizer {
@@ -61,7 +64,7 @@ impl PreTokenizer {
                 json!({"type": "Digits", "individual_digits": true}),
                 bytes(true),
             ),
-            Self::Llama3 => both(split(LLAMA3), bytes(false)),
+            Self::Llama3 | Self::Llama3Merged => both(split(LLAMA3), bytes(false)),
         }
     }
 }
@@ -103,5 +106,8 @@ mod tests {
         );
         assert_eq!(PreTokenizer::named("smollm"), Some(PreTokenizer::Digits));
         assert_eq!(PreTokenizer::named("smollm3"), None);
+        let merged = PreTokenizer::named("smaug-bpe").unwrap();
+        assert_eq!(pieces(merged, text), pieces(PreTokenizer::Llama3, text));
+        assert!(!merged.is_llama3());
     }
 }

@@ -1,6 +1,7 @@
 //! A Hugging Face folder that is read: config.json, and model.safetensors or shards with an index.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use candle_core::safetensors::BufferedSafetensors;
@@ -8,15 +9,16 @@ use candle_core::{Device, Tensor};
 use serde::Deserialize;
 
 use super::super::config::LlamaConfig;
-use super::{CONFIG, INDEX, WEIGHTS};
-use crate::error::{Error, Result};
+use super::{CONFIG, INDEX, WEIGHTS, holdings};
+use crate::error::{Error, Result, without_backtrace};
 
 /// An opened folder: its configuration and where each tensor lies.
 pub(super) struct Folder {
     config: LlamaConfig,
     files: Vec<BufferedSafetensors>,
-    /// Tensor name → index into `files`.
-    places: BTreeMap<String, usize>,
+    /// Tensor name → index into `files`, and its name there.
+    places: BTreeMap<String, (usize, String)>,
+    remarks: Vec<String>,
 }
 
 /// model.safetensors.index.json; its metadata is not needed.
@@ -27,16 +29,24 @@ struct ShardIndex {
 
 impl Folder {
     /// Reads the configuration and the headers of all weight files of `dir`.
+    ///
+    /// # Errors
+    /// A file that cannot be read, a configuration that is no plain LLaMA's, a tensor that belongs to nothing in one.
     pub(super) fn open(dir: &Path) -> Result<Self> {
         let config = LlamaConfig::load(&dir.join(CONFIG))?;
         let mut folder = Self {
             config,
             files: Vec::new(),
             places: BTreeMap::new(),
+            remarks: Vec::new(),
         };
         for path in weight_files(dir)? {
             folder.add_file(&path)?;
         }
+        let names: Vec<&str> = folder.places.keys().map(String::as_str).collect();
+        let left_out = holdings::check_names(dir, &folder.config, &names)?;
+        let head = holdings::settle_head(dir, &mut folder)?;
+        folder.remarks.extend(left_out.into_iter().chain(head));
         Ok(folder)
     }
 
@@ -44,12 +54,13 @@ impl Folder {
         let bytes = std::fs::read(path).map_err(|error| Error::io("read", path, &error))?;
         let file = BufferedSafetensors::new(bytes).map_err(|error| {
             Error::input(format!(
-                "{} is not a safetensors file: {error}",
-                path.display()
+                "{} is not a safetensors file: {}",
+                path.display(),
+                without_backtrace(&error)
             ))
         })?;
         for (name, _) in file.tensors() {
-            self.places.insert(name, self.files.len());
+            self.places.insert(name.clone(), (self.files.len(), name));
         }
         self.files.push(file);
         Ok(())
@@ -63,11 +74,65 @@ impl Folder {
         self.places.contains_key(name)
     }
 
+    /// What is worth a line although the folder is read.
+    pub(super) fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
     /// A tensor that the folder contains, as it is stored.
     pub(super) fn tensor(&self, name: &str, device: &Device) -> Result<Tensor> {
-        Ok(self.files[self.places[name]].load(name, device)?)
+        let (file, stored) = &self.places[name];
+        Ok(self.files[*file].load(stored, device)?)
+    }
+
+    /// Whether two tensors that the folder contains are the same bytes of the same type and shape.
+    pub(super) fn same(&self, one: &str, other: &str) -> Result<bool> {
+        let view = |name: &str| {
+            let (file, stored) = &self.places[name];
+            self.files[*file].get(stored)
+        };
+        let (one, other) = (view(one)?, view(other)?);
+        Ok(one.dtype() == other.dtype()
+            && one.shape() == other.shape()
+            && one.data() == other.data())
+    }
+
+    /// Lets the tensor `name` answer to `also`, too.
+    pub(super) fn also_call(&mut self, name: &str, also: &str) {
+        if let Some(place) = self.places.get(name).cloned() {
+            self.places.insert(also.to_owned(), place);
+        }
+    }
+
+    /// The head is a tensor of its own, whatever config.json says.
+    pub(super) fn untie(&mut self) {
+        self.config.tie_word_embeddings = false;
+    }
+
+    /// The head is the table, whatever config.json says.
+    pub(super) fn tie(&mut self) {
+        self.config.tie_word_embeddings = true;
     }
 }
+
+/// The names of the tensors in a file, from its header alone; none of a file that is no safetensors file.
+pub(super) fn names(path: &Path) -> Result<Vec<String>> {
+    let failed = |error| Error::io("read", path, &error);
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let mut length = [0; 8];
+    let mut header = Vec::new();
+    if file.read_exact(&mut length).is_ok() {
+        let header_length = u64::from_le_bytes(length).min(LONGEST_HEADER);
+        file.take(header_length)
+            .read_to_end(&mut header)
+            .map_err(failed)?;
+    }
+    let names: serde_json::Map<_, _> = serde_json::from_slice(&header).unwrap_or_default();
+    Ok(names.into_iter().map(|(name, _)| name).collect())
+}
+
+/// The longest header that the format allows, in bytes.
+const LONGEST_HEADER: u64 = 100_000_000;
 
 /// The files that hold the weights of `dir`.
 pub(super) fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {

@@ -142,6 +142,18 @@ fn stretched(gguf: &Gguf, found: &str) -> Error {
 }
 
 fn read_config(gguf: &Gguf) -> Result<LlamaConfig> {
+    let key = "general.type";
+    if let Some(kind) = gguf.text(key)?.filter(|kind| *kind != "model") {
+        return Err(gguf
+            .refused(format!(
+                "{key} is {kind:?}: the file holds {} and no model; accepted: \"model\"",
+                if kind == "adapter" { "an adapter" } else { "something else" }
+            ))
+            .hint(
+                "adapters are read as PEFT writes them (adapter_config.json and adapter_model.safetensors); llama-export-lora merges \
+                 one of this kind into its model",
+            ));
+    }
     let key = "general.architecture";
     let architecture = gguf.required(key, gguf.text(key)?)?;
     if architecture != "llama" {
@@ -197,6 +209,7 @@ fn read_config(gguf: &Gguf) -> Result<LlamaConfig> {
         eos_token_id: [token_id(gguf, "eos")?, token_id(gguf, "eot")?]
             .into_iter()
             .flatten()
+            .chain(more_ends(gguf)?)
             .fold(Vec::new(), |mut ids, id| {
                 if !ids.contains(&id) {
                     ids.push(id);
@@ -210,6 +223,13 @@ fn read_config(gguf: &Gguf) -> Result<LlamaConfig> {
 fn token_id(gguf: &Gguf, kind: &str) -> Result<Option<u32>> {
     let id = gguf.count(&format!("tokenizer.ggml.{kind}_token_id"))?;
     Ok(id.and_then(|id| u32::try_from(id).ok()))
+}
+
+/// Further tokens that end a response, where a writer lists them.
+fn more_ends(gguf: &Gguf) -> Result<Vec<u32>> {
+    let ids = gguf.counts("tokenizer.ggml.eos_token_ids")?;
+    let ids = ids.unwrap_or_default().into_iter();
+    Ok(ids.filter_map(|id| u32::try_from(id).ok()).collect())
 }
 
 /// A number that may be given layer by layer, where all layers agree.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use hf_hub::api::sync::{ApiError, ApiRepo};
 use hf_hub::{Repo, RepoType};
 
-use super::super::config::LlamaConfig;
+use super::super::config::{GENERATION, LlamaConfig};
 use super::super::lora;
 use super::folder::{shard_names, weight_files};
 use super::gguf::GgufModel;
@@ -63,7 +63,7 @@ pub fn is_here(name: &Path) -> Result<bool> {
 pub fn sizes(name: &Path) -> Result<LlamaConfig> {
     if name.is_dir() {
         if lora::is_adapter(name) {
-            return sizes(&lora::base_of(name)?);
+            return sizes(&lora::named_base(name)?);
         }
         let file = name.join(CONFIG);
         if !file.is_file() {
@@ -178,7 +178,8 @@ fn download(hub: &Hub, id: &HubId) -> Result<PathBuf, Failure> {
                 .into());
         }
     }
-    for name in tokenizer::BESIDE.into_iter().filter(|name| has(name)) {
+    let beside = tokenizer::BESIDE.into_iter().chain([GENERATION]);
+    for name in beside.filter(|name| has(name)) {
         api.get(name)?;
     }
     api.get(tokenizer::FILE)?;

@@ -1,163 +1,112 @@
-//! PEFT's two files: `adapter_config.json` and `adapter_model.safetensors`.
+//! PEFT's two files: `adapter_model.safetensors`, read and written, and `adapter_config.json`, written; `peft` reads it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Adapter, LoraConfig, SavedHead, Target};
-use crate::error::{Error, Result};
+use super::peft::{CONFIG, Described};
+use super::{Adapter, LoraConfig, SavedHead, Target, tensor_name};
+use crate::error::{Error, Result, without_backtrace};
+use crate::model::LlamaConfig;
 use crate::model::checkpoint::{as_f32, write_weights};
 use crate::model::parameters::Entry;
 use crate::pipeline::atomic::write_atomic;
 
-pub(super) const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 
 /// What PEFT puts before the names of modules that are saved whole beside an adapter (`modules_to_save`).
 const WHOLE: &str = "base_model.model.";
 
-/// The keys of `adapter_config.json` that decide what an adapter does.
-#[derive(Deserialize)]
-struct ConfigFile {
-    peft_type: String,
-    r: usize,
-    lora_alpha: f64,
-    #[serde(default)]
-    base_model_name_or_path: Option<PathBuf>,
-    target_modules: Vec<String>,
-    #[serde(default)]
-    bias: Option<String>,
-    #[serde(default)]
-    modules_to_save: Option<Vec<String>>,
-    /// Whatever else stands there.
-    #[serde(flatten)]
-    others: HashMap<String, Value>,
-}
-
-/// Keys under which PEFT keeps variants of LoRA with another formula, all off by default.
-const VARIANTS: [&str; 10] = [
-    "use_rslora",
-    "use_dora",
-    "use_qalora",
-    "fan_in_fan_out",
-    "lora_bias",
-    "rank_pattern",
-    "alpha_pattern",
-    "layers_to_transform",
-    "target_parameters",
-    "layer_replication",
-];
-
-/// Whether a key is left at what means off.
-fn is_off(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Object(map) => map.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        _ => false,
-    }
-}
-
-/// Reads and checks `adapter_config.json`.
-pub(super) fn read_config(dir: &Path) -> Result<LoraConfig> {
-    let path = dir.join(CONFIG);
-    let text = std::fs::read(&path).map_err(|error| Error::io("read", &path, &error))?;
-    parse(&text).map_err(|error| error.context(path.display()))
-}
-
-/// What `adapter_config.json` names as the model under the adapter.
-pub(super) fn read_base(dir: &Path) -> Result<PathBuf> {
-    let path = dir.join(CONFIG);
-    let text = std::fs::read(&path).map_err(|error| Error::io("read", &path, &error))?;
-    let file = deserialize(&text).map_err(|error| error.context(path.display()))?;
-    file.base_model_name_or_path.ok_or_else(|| {
-        Error::input(format!(
-            "{}: base_model_name_or_path is missing; a path is accepted",
-            path.display()
-        ))
-    })
-}
-
-fn deserialize(text: &[u8]) -> Result<ConfigFile> {
-    let mut json = serde_json::Deserializer::from_slice(text);
-    serde_path_to_error::deserialize(&mut json)
-        .map_err(|error| Error::input(format!("{}: {}", error.path(), error.inner())))
-}
-
-fn parse(text: &[u8]) -> Result<LoraConfig> {
-    let file = deserialize(text)?;
-    if file.peft_type != "LORA" {
-        return Err(Error::input(format!(
-            "peft_type is {:?}; accepted: \"LORA\"",
-            file.peft_type
-        )));
-    }
-    for key in VARIANTS {
-        if let Some(value) = file.others.get(key).filter(|value| !is_off(value)) {
-            return Err(Error::input(format!(
-                "{key} is {value}; accepted: off"
-            ))
-            .hint("adapters of the form W + (α/r)·B·A are read; merge others with PEFT's merge_and_unload"));
-        }
-    }
-    if let Some(bias) = file.bias.filter(|bias| bias != "none") {
-        return Err(Error::input(format!(
-            "bias is {bias:?}; accepted: \"none\""
-        )));
-    }
-    let saved = file.modules_to_save.unwrap_or_default();
-    if let Some(module) = saved.iter().find(|module| *module != "score") {
-        return Err(Error::input(format!(
-            "modules_to_save holds {module:?}; accepted: \"score\""
-        )));
-    }
-    let targets = file.target_modules.iter().map(|name| {
-        let short = name.rsplit('.').next().unwrap_or(name);
-        let target = Target::ALL.into_iter().find(|target| {
-            let module = target.module().rsplit('.').next();
-            module == Some(short)
-        });
-        target.ok_or_else(|| {
-            Error::input(format!(
-                "target_modules holds {name:?}; accepted: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"
-            ))
-        })
-    });
-    let mut targets = targets.collect::<Result<Vec<_>>>()?;
-    targets.sort_unstable();
-    let config = LoraConfig {
-        rank: file.r,
-        alpha: file.lora_alpha,
-        targets,
-    };
-    config.validate("adapter")?;
-    Ok(config)
-}
+/// PEFT's older file of weights, which can hold programs.
+const PICKLED: &str = "adapter_model.bin";
 
 /// The tensors of `adapter_model.safetensors`.
 pub(super) struct Tensors {
     path: PathBuf,
-    all: HashMap<String, Tensor>,
+    all: BTreeMap<String, Tensor>,
 }
 
 impl Tensors {
     pub(super) fn open(dir: &Path) -> Result<Self> {
         let path = dir.join(WEIGHTS);
-        let all = candle_core::safetensors::load(&path, &Device::Cpu)
-            .map_err(|error| Error::input(format!("{}: {error}", path.display())))?;
+        if !path.is_file() {
+            let error = Error::input(format!("{} has no {WEIGHTS}", dir.display()));
+            return Err(if dir.join(PICKLED).is_file() {
+                error.hint(format!(
+                    "only the safetensors format is read, not {PICKLED}; load the adapter with PEFT and save it again"
+                ))
+            } else {
+                error.hint("an adapter is this file and adapter_config.json")
+            });
+        }
+        let all = candle_core::safetensors::load(&path, &Device::Cpu).map_err(|error| {
+            Error::input(format!("{}: {}", path.display(), without_backtrace(&error)))
+        })?;
+        let all = all.into_iter().collect();
         Ok(Self { path, all })
     }
 
+    /// What the adapter is like: the maps are those that the file has tensors for, which must be those that its configuration
+    /// chooses as far as it says so. Layers that are left out have zeros, which change nothing.
+    pub(super) fn config(&self, described: &Described, model: &LlamaConfig) -> Result<LoraConfig> {
+        let mut targets = Vec::new();
+        for target in Target::ALL {
+            for layer in 0..model.num_hidden_layers {
+                let [a, b] = ["lora_A", "lora_B"].map(|part| tensor_name(layer, target, part));
+                let there = [&a, &b].map(|name| self.all.contains_key(name));
+                match (described.choice.holds(layer, target), there) {
+                    (Some(true) | None, [true, true]) => targets.push(target),
+                    (Some(false) | None, [false, false]) => {}
+                    (Some(false), [has_a, _]) => {
+                        let name = if has_a { a } else { b };
+                        return Err(self.unused(&name, "adapter_config.json does not choose it"));
+                    }
+                    (_, [has_a, _]) => return Err(self.missing(if has_a { &b } else { &a })),
+                }
+            }
+        }
+        targets.dedup();
+        if targets.is_empty() {
+            return Err(Error::input(format!(
+                "{} has no tensor of an adapter on this model",
+                self.path.display()
+            ))
+            .hint("the adapter must be one for this model"));
+        }
+        Ok(LoraConfig {
+            rank: described.rank,
+            alpha: described.alpha,
+            targets,
+        })
+    }
+
+    fn missing(&self, name: &str) -> Error {
+        Error::input(format!("{} has no tensor {name:?}", self.path.display()))
+            .hint("the adapter must be one for this model")
+    }
+
+    fn unused(&self, name: &str, why: &str) -> Error {
+        Error::input(format!(
+            "{}: tensor {name:?} belongs to nothing in the model: {why}",
+            self.path.display()
+        ))
+        .hint("the adapter must be one for this model")
+    }
+
+    /// The values of a tensor as f32; zeros where there is none.
+    pub(super) fn get_or_zeros(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        if self.all.contains_key(name) {
+            self.get(name, shape)
+        } else {
+            Ok(vec![0.0; shape.iter().product()])
+        }
+    }
+
     /// The values of a tensor as f32.
-    pub(super) fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let Some(tensor) = self.all.get(name) else {
-            let path = self.path.display();
-            return Err(Error::input(format!("{path} has no tensor {name:?}"))
-                .hint("the adapter must be one for this model"));
-        };
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let tensor = self.all.get(name).ok_or_else(|| self.missing(name))?;
         as_f32(&self.path, name, tensor, shape)
     }
 
@@ -176,19 +125,31 @@ impl Tensors {
         Ok(Some((weight, bias)))
     }
 
-    /// Refuses tensors that nothing reads: an adapter of a deeper model would otherwise do half of what it should.
-    pub(super) fn check_all_are_used(&self, entries: &[Entry]) -> Result<()> {
-        let unused = self.all.keys().filter(|name| {
-            name.contains(".layers.") && entries.iter().all(|entry| entry.name != **name)
+    /// Refuses tensors that nothing reads: an adapter of a deeper model would otherwise do half of what it should, and one whose
+    /// embeddings were trained would speak with the old ones.
+    pub(super) fn check_all_are_used(&self, entries: &[Entry], model: &LlamaConfig) -> Result<()> {
+        let heads = ["score.weight", "score.bias"].map(|name| format!("{WHOLE}{name}"));
+        let unused = self.all.iter().find(|(name, _)| {
+            !heads.contains(*name) && entries.iter().all(|entry| entry.name != **name)
         });
-        match unused.min() {
-            None => Ok(()),
-            Some(name) => Err(Error::input(format!(
-                "{}: tensor {name:?} belongs to nothing in the model",
-                self.path.display()
-            ))
-            .hint("the adapter must be one for this model")),
+        let Some((name, tensor)) = unused else {
+            return Ok(());
+        };
+        if !["embed_tokens", "lm_head"]
+            .iter()
+            .any(|module| name.contains(module))
+        {
+            return Err(self.unused(name, "nothing of this name has an adapter"));
         }
+        let why = format!(
+            "its shape is {:?}, and in the model the table {:?} is none of the maps that have adapters",
+            tensor.dims(),
+            [model.vocab_size, model.hidden_size]
+        );
+        Err(self.unused(name, &why).hint(
+            "PEFT saves embeddings beside an adapter when they were trained or resized; merge both into the model with PEFT's \
+             merge_and_unload and name the merged folder",
+        ))
     }
 }
 

@@ -22,7 +22,7 @@ use crate::data::records::{
 };
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::model::checkpoint;
+use crate::model::{checkpoint, ends};
 use crate::pipeline::Session;
 use crate::pipeline::atomic::write_atomic;
 use crate::pipeline::context::StageContext;
@@ -58,11 +58,8 @@ pub fn obtain(
         let answers = session.store.answers(&key)?;
         let model = sft.file(MODEL);
         let tokenizer = Tokenizer::load(&model)?;
-        let encoder = Encoder::new(
-            &tokenizer,
-            &config.prompt_template,
-            &checkpoint::sizes(&model)?,
-        );
+        let sizes = checkpoint::sizes(&model)?;
+        let encoder = Encoder::new(&tokenizer, &config.prompt_template, &sizes);
         let mut set_aside = Vec::new();
         let mut statistics = BTreeMap::new();
         for (part, from, to, whole) in [
@@ -87,7 +84,7 @@ pub fn obtain(
             };
             let kept = keep_minimal(
                 &encoder,
-                tokenizer.eos(),
+                &ends(&sizes, &tokenizer),
                 edited,
                 &config.alignment,
                 &mut set_aside,
@@ -267,7 +264,7 @@ struct Minimal {
 
 fn keep_minimal(
     encoder: &Encoder<'_>,
-    eos: u32,
+    eos: &[u32],
     pairs: Vec<Pair>,
     alignment: &AlignmentConfig,
     set_aside: &mut Vec<SetAside>,

@@ -12,7 +12,8 @@ use crate::data::records::PromptRecord;
 use crate::error::{Error, Result};
 use crate::eval::EvaluationPoint;
 use crate::eval::statistics::standard_error;
-use crate::model::{Llama, ScoredModel};
+use crate::model::ends::in_words;
+use crate::model::{Llama, ScoredModel, ends};
 use crate::pipeline::Session;
 use crate::pipeline::adapters;
 use crate::pipeline::encoding::Encoder;
@@ -151,6 +152,12 @@ pub fn obtain(
             }
             Ok(score)
         };
+        let eos = ends(reference.config(), &tokenizer);
+        session.say(&format!(
+            "{}: ppo: a response ends with {}",
+            config.name,
+            in_words(&eos, &tokenizer)
+        ));
         let decode = |before: &[u32], ids: &[u32]| tokenizer.decode_behind(before, ids);
         let report = ppo::run(
             PpoInputs {
@@ -160,7 +167,7 @@ pub fn obtain(
                 advantage: &advantage,
                 prompts: &prompts,
                 decode: &decode,
-                eos: &[tokenizer.eos()],
+                eos: &eos,
                 config: &config.ppo,
                 evaluate_every: config.evaluation.every,
                 evaluate: &mut evaluate,

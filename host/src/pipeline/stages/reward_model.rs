@@ -12,7 +12,7 @@ use crate::data::template::PromptTemplate;
 use crate::data::tokenizer::Tokenizer;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::{LlamaConfig, ScoredModel};
+use crate::model::{LlamaConfig, ScoredModel, ends};
 use crate::pipeline::Session;
 use crate::pipeline::adapters;
 use crate::pipeline::context::StageContext;
@@ -95,12 +95,14 @@ pub(super) fn train_on(
     let train = token_pairs(config, &tokenizer, backbone.config(), train)?;
     let held_out = token_pairs(config, &tokenizer, backbone.config(), held_out)?;
     let decode = |before: &[u32], ids: &[u32]| tokenizer.decode_behind(before, ids);
+    let eos = ends(backbone.config(), &tokenizer);
     let inputs = RewardModelInputs {
         backbone: &backbone,
         scheme,
         train: &train,
         held_out: &held_out,
         decode: &decode,
+        eos: &eos,
         config: &config.reward_model,
     };
     let report = reward_model::run(&inputs, context)?;
@@ -121,6 +123,7 @@ pub(super) fn token_pairs(
     pairs: &[Pair],
 ) -> Result<Vec<TokenPair>> {
     let encoder = Encoder::new(tokenizer, &config.prompt_template, model);
+    let ends = ends(model, tokenizer);
     pairs
         .iter()
         .map(|pair| {
@@ -129,7 +132,7 @@ pub(super) fn token_pairs(
                 chosen,
                 rejected,
             } = encoder.pair(pair)?;
-            let aligned = align(&rejected, &chosen, tokenizer.eos(), &config.alignment);
+            let aligned = align(&rejected, &chosen, &ends, &config.alignment);
             Ok(TokenPair {
                 prompt,
                 chosen,

@@ -11,6 +11,7 @@ use crate::data::records::{Pair, Record};
 use crate::error::Result;
 use crate::eval::sequence_rewards::{ScoredText, sequence_rewards};
 use crate::eval::{MarkedResponse, RankedPair};
+use crate::model::ends;
 use crate::pipeline::Session;
 use crate::pipeline::context::StageContext;
 use crate::pipeline::store::{Artifact, StageKey};
@@ -195,7 +196,7 @@ impl<'a> Tester<'a> {
             batch.push(&ids.prompt, &ids.rejected);
         }
         let scores = forward::scores(&self.model, &batch, MICRO_BATCH_TOKENS)?;
-        let ended = ended(&batch, &[self.tokenizer.eos()]);
+        let ended = ended(&batch, &ends(self.model.backbone.config(), &self.tokenizer));
         let rollouts = RolloutBatch::new(&batch, ended, &|before, ids| {
             self.tokenizer.decode_behind(before, ids)
         })?;

@@ -43,6 +43,9 @@ pub fn obtain(session: &Session<'_>, config: &Config, data: &Artifact) -> Result
     session.stage(config, "sft", key, |context| {
         let dir = context.dir.join(MODEL);
         let (mut model, tokenizer) = base.open(&context.stream.child("base"))?;
+        for remark in model.remarks().iter().chain(&base.remarks()?) {
+            context.observer.warn(remark);
+        }
         adapters::keep_base(&mut model, &config.model, &dir)?;
         let model = model.to(context.device)?;
         let mut model = adapters::ready(model, &config.model, &context.stream)?;

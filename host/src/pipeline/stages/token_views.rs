@@ -16,7 +16,7 @@ use crate::data::ragged::TokenBatch;
 use crate::data::records::Record;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::model::{Llama, ScoredModel};
+use crate::model::{Llama, ScoredModel, ends};
 use crate::pipeline::Session;
 use crate::pipeline::encoding::Encoder;
 use crate::pipeline::report::read_report;
@@ -135,7 +135,7 @@ pub fn obtain(
                     rewards: &rewards,
                     prompts: &[],
                     decode: &|before, ids| tokenizer.decode_behind(before, ids),
-                    eos: &[tokenizer.eos()],
+                    eos: &ends(reference.config(), &tokenizer),
                     config: &config.ppo,
                 },
                 shown.responses(),

@@ -6,7 +6,7 @@ use finegrain_sdk::rng::Stream;
 use serde_json::json;
 
 use super::*;
-use crate::train::testing::{Recorder, context, decode, model, reward, weights};
+use crate::train::testing::{EOS, Recorder, context, decode, model, reward, weights};
 
 /// Edits that replace every 9 by a 5.
 fn pairs(rows: std::ops::Range<u32>) -> Vec<TokenPair> {
@@ -43,6 +43,7 @@ fn both_schemes_learn_to_rank_held_out_pairs() {
                 train: &pairs(0..48),
                 held_out: &pairs(48..60),
                 decode: &decode,
+                eos: &[EOS],
                 config: &RewardModelConfig {
                     epochs: 4,
                     batch_pairs: 8,
@@ -84,6 +85,7 @@ fn micro_batches_add_up_to_the_mean_of_the_batch() {
             train: &pairs,
             held_out: &[],
             decode: &decode,
+            eos: &[EOS],
             config: &config,
         };
         let head = ScalarHead::random(16, &Stream::new(3)).unwrap();
@@ -130,6 +132,7 @@ fn pairs_that_break_their_contract_are_named() {
             train: &train,
             held_out: &[],
             decode: &decode,
+            eos: &[EOS],
             config: &RewardModelConfig::default(),
         };
         let Err(error) = run(&inputs, &context) else {

@@ -273,7 +273,7 @@ fn names_in_data_are_text_and_those_of_a_template_are_tokens() {
 
 fn chatting(template: &str) -> Tokenizer {
     let mut tokenizer = sentence_piece();
-    tokenizer.chat = Some(ChatTemplate::new(template));
+    tokenizer.chats.default = Some(ChatTemplate::new(template));
     tokenizer
 }
 

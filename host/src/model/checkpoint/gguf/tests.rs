@@ -113,11 +113,13 @@ fn what_a_converter_writes_reads_back_to_the_bit() -> Result<()> {
 }
 
 #[test]
-fn left_out_metadata_have_llama_cpps_defaults_and_two_ends_are_both_kept() -> Result<()> {
+fn left_out_metadata_have_llama_cpps_defaults_and_all_ends_are_kept() -> Result<()> {
     let model = fixture::model(true)?;
     let (mut metadata, weights) = converted(&model)?;
     metadata.retain(|(key, _)| !key.ends_with("freq_base"));
     metadata.push(("tokenizer.ggml.eot_token_id", Value::U32(5)));
+    let more = vec![Value::I32(7), Value::I32(2)];
+    metadata.push(("tokenizer.ggml.eos_token_ids", Value::Array(more)));
     metadata.push(("llama.rope.scaling.type", Value::String("none".into())));
     let mut weights_and_factors = weights;
     let ones = Tensor::ones(3, candle_core::DType::F32, &Device::Cpu)?;
@@ -126,7 +128,7 @@ fn left_out_metadata_have_llama_cpps_defaults_and_two_ends_are_both_kept() -> Re
     let config = Llama::load(file.path())?.config().clone();
     assert_eq!(
         (config.rope_theta, config.eos_token_id),
-        (10_000.0, vec![2, 5])
+        (10_000.0, vec![2, 5, 7])
     );
     Ok(())
 }
@@ -153,6 +155,14 @@ fn what_is_no_plain_llama_is_refused_by_key() -> Result<()> {
         "general.architecture",
         text("qwen2"),
         &["\"qwen2\"", "accepted: \"llama\""],
+    )?;
+    refused(
+        "general.type",
+        text("adapter"),
+        &[
+            "general.type is \"adapter\"",
+            "holds an adapter and no model",
+        ],
     )?;
     refused("llama.block_count", None, &["no llama.block_count"])?;
     refused(
@@ -246,6 +256,13 @@ fn a_file_that_is_not_gguf_or_ends_early_is_wrong_input() -> Result<()> {
         let error = Llama::load(file.path()).expect_err("refused");
         assert_eq!(error.exit_code(), 2, "{short}: {error}");
     }
+    std::fs::write(file.path(), &bytes[..bytes.len() - 40]).expect("written");
+    let error = Llama::load(file.path()).expect_err("refused");
+    let words = format!(
+        "has {} bytes, and its tensors reach to byte",
+        bytes.len() - 40
+    );
+    assert!(error.to_string().contains(&words), "{error}");
     std::fs::write(file.path(), b"not a model at all, but long enough").expect("written");
     let error = Llama::load(file.path()).expect_err("refused");
     assert!(error.to_string().contains("not a GGUF"), "{error}");

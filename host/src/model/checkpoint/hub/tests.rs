@@ -106,10 +106,13 @@ fn a_model_is_downloaded_once_and_only_what_is_needed_of_it() -> Result<()> {
     let (dir, cache) = (tempfile::tempdir(), tempfile::tempdir());
     let (dir, cache) = (dir.expect("a folder"), cache.expect("a folder"));
     let model = folder(dir.path())?;
+    let generation = r#"{"eos_token_id": [2, 5]}"#;
+    std::fs::write(dir.path().join(GENERATION), generation).expect("written");
     let server = Server::start(files(dir.path()));
     let online = hub(cache.path(), &server.endpoint, false);
     let found = fetch(&online, &id("org/name"))?;
     let again = Llama::load(&found)?;
+    assert_eq!(again.config().eos_token_id, [2, 5]);
     for ((name, read), (_, kept)) in again
         .weights()
         .tensors()?
