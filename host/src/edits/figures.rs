@@ -10,7 +10,7 @@ use crate::data::alignment::{Alignment, AlignmentConfig, align};
 use crate::data::records::{EditRecord, Outcome};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
-use crate::model::checkpoint;
+use crate::model::{checkpoint, ends};
 use crate::pipeline::encoding::Encoder;
 
 /// Parts of a response in which changes are counted.
@@ -58,7 +58,7 @@ pub struct Figures {
 
 /// Measures edits.
 pub struct Measure<'a> {
-    run: Option<(Encoder<'a>, u32, &'a AlignmentConfig)>,
+    run: Option<(Encoder<'a>, Vec<u32>, &'a AlignmentConfig)>,
 }
 
 /// What a [`Measure`] needs of a run, read once.
@@ -93,7 +93,8 @@ impl<'a> Measure<'a> {
                 &run.config.prompt_template,
                 &opened.sizes,
             );
-            (encoder, opened.tokenizer.eos(), &run.config.alignment)
+            let ends = ends(&opened.sizes, &opened.tokenizer);
+            (encoder, ends, &run.config.alignment)
         });
         Self { run }
     }
@@ -115,7 +116,7 @@ impl<'a> Measure<'a> {
             return Ok(None);
         };
         let alignment = match &self.run {
-            Some((encoder, eos, config)) => {
+            Some((encoder, ends, config)) => {
                 let responses = [(&*row.original, true), (&**response, true)];
                 if encoder
                     .refuses(&row.id, &row.prompt, &responses, None)?
@@ -127,7 +128,7 @@ impl<'a> Measure<'a> {
                     return Ok(None);
                 };
                 let ids = encoder.pair(&pair)?;
-                align(&ids.rejected, &ids.chosen, *eos, config)
+                align(&ids.rejected, &ids.chosen, ends, config)
             }
             None => of_words(&row.original, response),
         };
@@ -158,8 +159,8 @@ fn of_words(original: &str, edited: &str) -> Alignment {
             .collect()
     };
     let (old, new) = (ids(original), ids(edited));
-    // No word has this number, so none is taken for the end of the sequence.
-    align(&old, &new, u32::MAX, &AlignmentConfig::default())
+    // No word is taken for the end of the sequence.
+    align(&old, &new, &[], &AlignmentConfig::default())
 }
 
 /// Where in the response the changes lie.
