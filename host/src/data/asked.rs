@@ -65,7 +65,7 @@ impl Asked {
     pub fn cost(&self) -> String {
         match self.unpriced {
             0 => Usd::from_dollars(self.usd).to_string(),
-            all if all == self.rows => "price not known".to_owned(),
+            all if all == self.rows => "unknown".to_owned(),
             some => format!(
                 "{} and {} without a known price",
                 Usd::from_dollars(self.usd),
@@ -105,7 +105,12 @@ impl fmt::Display for Asked {
             write!(f, " ({} uncounted)", count(self.uncounted as u64, "row"))?;
         }
         let models: Vec<&str> = self.models.keys().map(String::as_str).collect();
-        write!(f, ", {}; by {}", self.cost(), models.join(", "))
+        let what = if self.unpriced == self.rows {
+            "price "
+        } else {
+            ""
+        };
+        write!(f, ", {what}{}; by {}", self.cost(), models.join(", "))
     }
 }
 
@@ -160,6 +165,6 @@ mod tests {
             "judge/y was answered by 2 models under one name: rows by model are 1 \"m-1\", 1 \"m-2\"."
         );
         let unpriced = Asked::of("editor/x", [&origin("m", Some(1), None, 1)]).unwrap();
-        assert_eq!(unpriced.cost(), "price not known");
+        assert_eq!(unpriced.cost(), "unknown");
     }
 }

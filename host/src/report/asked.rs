@@ -1,5 +1,7 @@
 //! The table of what plugins asked servers for: answers, tokens, money, models.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::comparison::ComparisonResult;
 use super::sheet::Sheet;
 
@@ -14,13 +16,15 @@ pub(super) fn sheets(result: &ComparisonResult) -> Vec<Sheet> {
         "Tokens in",
         "out",
         "USD",
-        "Models",
     ];
     let mut sheet = Sheet::new("What servers were asked", &header);
-    sheet.text_columns.extend([1, 3, 9]);
+    sheet.text_columns.extend([1, 3]);
+    // Names of models can be long (a local server says the path of its file), so they stand below.
+    let mut answered: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for row in &result.asked {
         let asked = &row.asked;
-        let models: Vec<&str> = asked.models.keys().map(String::as_str).collect();
+        let models = answered.entry(&asked.plugin).or_default();
+        models.extend(asked.models.keys().map(String::as_str));
         sheet.push([
             row.stage.clone(),
             row.variant.clone(),
@@ -31,13 +35,20 @@ pub(super) fn sheets(result: &ComparisonResult) -> Vec<Sheet> {
             asked.input_tokens.to_string(),
             asked.output_tokens.to_string(),
             asked.cost(),
-            models.join(", "),
         ]);
     }
     sheet.note(
         "Answers that earlier runs have paid for are in it: it says what the rows cost, and not what this run was charged. A \
          stage that several variants share stands once, with the first of them.",
     );
+    let answered = answered.into_iter().map(|(plugin, models)| {
+        let models: Vec<&str> = models.into_iter().collect();
+        format!("{plugin} by {}", models.join(" and "))
+    });
+    let answered: Vec<String> = answered.collect();
+    if !answered.is_empty() {
+        sheet.note(format!("Answered: {}.", answered.join("; ")));
+    }
     vec![sheet]
 }
 
@@ -69,7 +80,12 @@ mod tests {
         });
         let text = render(&result, WIDTH);
         let table = text.split("What servers were asked").nth(1).unwrap();
-        for word in ["editor", "10400", "$0.003", "claude-haiku"] {
+        for word in [
+            "editor/claude",
+            "10400",
+            "$0.003",
+            "Answered: editor/claude by claude-haiku-5-5.",
+        ] {
             assert!(table.contains(word), "{word}: {table}");
         }
         let widest = table.lines().map(|line| line.chars().count()).max();
