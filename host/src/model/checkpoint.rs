@@ -142,6 +142,11 @@ pub(super) fn named_ends(path: &Path) -> Result<Vec<(String, Vec<u32>)>> {
     Ok(vec![("the file's metadata".to_owned(), ids)])
 }
 
+/// Whether a folder has what says which model is in it.
+pub fn has_a_configuration(dir: &Path) -> bool {
+    dir.join(CONFIG).is_file() || lora::is_adapter(dir)
+}
+
 /// Whether a folder ties its head to the table and holds a head all the same; of an adapter, whether its base does. Weights that
 /// are not there hold nothing.
 ///
@@ -151,7 +156,7 @@ pub fn has_a_head_beside_the_table(path: &Path) -> Result<bool> {
     if lora::is_adapter(path) {
         return has_a_head_beside_the_table(&lora::base_of(path)?);
     }
-    if !path.is_dir() || !sizes(path)?.tie_word_embeddings {
+    if !has_a_configuration(path) || !sizes(path)?.tie_word_embeddings {
         return Ok(false);
     }
     let Ok(files) = folder::weight_files(path) else {

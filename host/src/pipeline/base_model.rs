@@ -45,7 +45,10 @@ impl<'a> BaseModel<'a> {
                 let mut found = hashes(path)?;
                 // Files that were once read otherwise: one of several ends of a response, a template with line ends of Windows,
                 // a head that was dropped. Older results do not count; of other models they do, and keep their keys.
-                if path.is_file() || path.join(tokenizer::FILE).is_file() {
+                // A folder that is no model is refused when it is opened.
+                if path.is_file()
+                    || checkpoint::has_a_configuration(path) && path.join(tokenizer::FILE).is_file()
+                {
                     let (tokenizer, sizes) = self.without_weights()?;
                     if !agree(&sizes, &tokenizer) {
                         found["ends"] = json!(ends(&sizes, &tokenizer));
@@ -217,6 +220,15 @@ mod tests {
         assert_eq!(start.fingerprint().unwrap(), before);
         save_base(4, base.path());
         assert_ne!(start.fingerprint().unwrap(), before);
+    }
+
+    #[test]
+    fn a_folder_that_is_no_model_is_no_business_of_its_fingerprint() {
+        let dir = tempfile::tempdir().unwrap();
+        let model = BaseModel::Disk(dir.path().to_owned());
+        assert_eq!(model.fingerprint().unwrap(), json!({}));
+        fs::write(dir.path().join(tokenizer::FILE), "{}").unwrap();
+        assert!(model.fingerprint().unwrap()[tokenizer::FILE].is_string());
     }
 
     /// A folder with the sandbox's tokenizer, whose EOS is 2, and what its files name as the end of a response.
