@@ -98,8 +98,13 @@ fn a_new_seed_or_alignment_asks_for_no_edit_again_and_a_gone_server_is_no_matter
     let [stage] = &stages(&dir.join("store"), "edits")[..] else {
         panic!("one edits stage")
     };
-    let rows = fs::read_to_string(stage.join("edits.jsonl")).unwrap();
-    assert_eq!(edits, rows.lines().count(), "each row is asked about once");
+    let rows = ["answers_train.jsonl", "answers_held_out.jsonl"].map(|name| {
+        fs::read_to_string(stage.join(name))
+            .unwrap()
+            .lines()
+            .count()
+    });
+    assert_eq!(edits, rows[0] + rows[1], "each row is asked about once");
     assert!(edits >= 16 && verdicts > 0, "{edits} {verdicts}");
 
     compare(dir, &url, "b", &["seed=2"]);
@@ -115,8 +120,8 @@ fn a_new_seed_or_alignment_asks_for_no_edit_again_and_a_gone_server_is_no_matter
     // Everything is computed anew but what was paid for, and nobody is there to ask.
     let before = asked(&server);
     drop(server);
-    for stage in ["edits", "ppo", "evaluation"] {
-        fs::remove_dir_all(dir.join("store").join(stage)).ok();
+    for stage in ["edits", "ppo", "evaluate"] {
+        fs::remove_dir_all(dir.join("store").join(stage)).unwrap();
     }
     let replay = ["editor.options.replay=true", "judge.options.replay=true"];
     let again = compare(dir, &url, "d", &replay);
