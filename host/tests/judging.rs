@@ -7,14 +7,10 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use common::{TINY, finegrain, refused, stages, variant};
+use finegrain_model_server::testing::{self, Act, TestServer};
 use serde_json::{Value, json};
 
 /// Topics of the sandbox's language, and a noun of each.
@@ -197,59 +193,19 @@ fn what_cannot_be_asked_is_refused_with_what_is_accepted() {
     );
 }
 
-/// A server of OpenAI's chat completions that prefers the first response, whatever it is; it counts its requests.
-fn always_first() -> (String, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}/v1", listener.local_addr().unwrap());
-    let count = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&count);
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let counted = Arc::clone(&counted);
-            thread::spawn(move || answer(stream, &counted));
-        }
-    });
-    (address, count)
-}
-
-/// Answers requests of one connection until it ends.
-fn answer(mut stream: TcpStream, counted: &AtomicUsize) -> Option<()> {
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
-    loop {
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line).ok()? == 0 {
-                return None;
-            }
-            let line = line.trim().to_ascii_lowercase();
-            if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse().ok()?;
-            }
-            if line.is_empty() {
-                break;
-            }
-        }
-        reader.read_exact(&mut vec![0; length]).ok()?;
-        counted.fetch_add(1, Ordering::SeqCst);
+/// A server of OpenAI's chat completions that prefers the first response, whatever it is.
+fn always_first() -> TestServer {
+    TestServer::start(|_| {
         let verdict = json!({"reason": "it stands first", "verdict": "A"}).to_string();
-        let body = json!({
-            "id": "c", "object": "chat.completion", "model": "m",
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": verdict}, "finish_reason": "stop"}],
-            "usage": {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18},
-        })
-        .to_string();
-        let head = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all((head + &body).as_bytes()).ok()?;
-    }
+        Act::reply(200, testing::openai("m", &verdict, "stop").to_string())
+    })
+    .unwrap()
 }
 
 #[test]
 fn a_panel_asks_a_server_once_for_each_question_and_says_how_its_judges_agree() {
-    let (address, count) = always_first();
+    let server = always_first();
+    let address = format!("{}/v1", server.url());
     let place = Place::new(&format!(
         "[judge]\nuse = \"panel\"\npanel = [{{ use = \"rubric\" }}, {{ use = \"openai\", name = \"first\", options = {{ model = \
          \"m\", base_url = \"{address}\" }} }}]"
@@ -271,7 +227,7 @@ fn a_panel_asks_a_server_once_for_each_question_and_says_how_its_judges_agree() 
     );
     assert_eq!(agreement["same"]["value"], 0.0);
     // Equal pairs about a prompt are one question to the server: seven prompts, two orders.
-    let asked = count.load(Ordering::SeqCst);
+    let asked = server.count();
     assert_eq!(asked, 14);
 
     let again = place.calibrate_json(&[]);
@@ -279,7 +235,7 @@ fn a_panel_asks_a_server_once_for_each_question_and_says_how_its_judges_agree() 
     // Neither do answers go with the stage.
     fs::remove_dir_all(place.at("s/judge_calibration")).unwrap();
     assert_eq!(place.calibrate_json(&[]), found);
-    assert_eq!(count.load(Ordering::SeqCst), asked, "asked again");
+    assert_eq!(server.count(), asked, "asked again");
     let (table, _) = place.calibrate(&[]);
     assert!(
         table.contains("rubric and first  0.00 [0.00, 0.00]"),
