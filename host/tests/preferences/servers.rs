@@ -115,7 +115,8 @@ fn a_new_seed_or_alignment_asks_for_no_edit_again_and_a_gone_server_is_no_matter
         edits,
         "another alignment reads the same edits"
     );
-    assert_eq!(stages(&dir.join("store"), "edits").len(), 2);
+    // Three stages of one set of answers.
+    assert_eq!(stages(&dir.join("store"), "edits").len(), 3);
 
     // Everything is computed anew but what was paid for, and nobody is there to ask.
     let before = asked(&server);
