@@ -47,7 +47,7 @@ impl LlamaServer {
         // It says its address when it listens, and nothing where a module is missing.
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let url = lines
-            .map_while(|line| line.ok())
+            .map_while(std::result::Result::ok)
             .find(|line| line.starts_with("http://"));
         let Some(url) = url else {
             child.wait().unwrap();
