@@ -241,6 +241,15 @@ impl EditDialogue {
                 ),
             ));
         }
+        if let Some(line) = self.echo(prompt, response, &edited) {
+            return Outcome::Problem(Problem::new(
+                ProblemKind::QuestionEcho,
+                format!("words of the question stand in the edited response: {line}"),
+                format!(
+                    "Your edited response repeats words of this question, {line:?}. Write the response alone."
+                ),
+            ));
+        }
         let found = examination.insert(examine(prompt, response, &edited, &self.options.limits));
         if found.findings.is_empty() {
             return Outcome::Edited(edited);
@@ -252,6 +261,24 @@ impl EditDialogue {
             reason: reasons.join(", "),
             tell: findings.map(|finding| finding.sentence.clone()).collect(),
         })
+    }
+}
+
+impl EditDialogue {
+    /// The first line of the question, of some length and neither the prompt's nor the response's, that an edit took over. Small
+    /// models do that, and one such line behind a long response is a minimal edit by all figures.
+    fn echo(&self, prompt: &str, response: &str, edited: &str) -> Option<String> {
+        /// Shorter lines may stand in a response by chance.
+        const SHORTEST: usize = 20;
+        let question = self.ask(prompt, response).ok()?;
+        let mut lines = question.user.lines().map(str::trim);
+        let echoed = lines.find(|line| {
+            line.chars().nth(SHORTEST - 1).is_some()
+                && edited.contains(line)
+                && !response.contains(line)
+                && !prompt.contains(line)
+        });
+        echoed.map(str::to_owned)
     }
 }
 

@@ -14,6 +14,8 @@ pub enum ProblemKind {
     Thoughts,
     /// The marks around the edited response are missing, or are not there exactly once.
     Marks,
+    /// Words of the question around the prompt and the response stand in the edited response.
+    QuestionEcho,
     /// It is not the JSON that was asked for.
     Json,
     /// It says both that the response stays as it is and how it changes.
@@ -39,6 +41,7 @@ impl ProblemKind {
             Self::Empty => "empty",
             Self::Thoughts => "thoughts",
             Self::Marks => "marks",
+            Self::QuestionEcho => "question-echo",
             Self::Json => "json",
             Self::Contradiction => "contradiction",
             Self::NotFound => "not-found",

@@ -1,3 +1,5 @@
+mod question;
+
 use super::*;
 use crate::minimality::{Check, Limits};
 use finegrain_sdk::serde_json;
@@ -69,27 +71,6 @@ fn questions_hold_the_row_and_say_how_to_answer() {
     assert_eq!(text.ask(PROMPT, RESPONSE).unwrap(), question);
     assert_eq!(text.schema(), None);
     assert!(text.files().is_empty());
-}
-
-/// A small model gives an example of an answer back as its answer, and the words of one pass as a minimal edit of few words.
-#[test]
-fn no_question_shows_an_answer_that_could_be_copied() {
-    for format in [
-        AnswerFormat::Text,
-        AnswerFormat::Json,
-        AnswerFormat::Replacements,
-    ] {
-        let question = dialogue(format).ask("2 + 2?", "Five.").unwrap().user;
-        for (start, _) in question.match_indices('{') {
-            let mut values =
-                serde_json::Deserializer::from_str(&question[start..]).into_iter::<Json>();
-            assert!(!matches!(values.next(), Some(Ok(_))), "{question}");
-        }
-        for (start, _) in question.match_indices("<edited-") {
-            let line = question[start..].lines().next().unwrap();
-            assert!(line.contains("</edited-"), "{question}");
-        }
-    }
 }
 
 #[test]

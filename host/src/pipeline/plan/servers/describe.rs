@@ -11,8 +11,7 @@ pub fn table(servers: &Servers, width: u16) -> String {
         return String::new();
     }
     let rows = servers.plugins.iter().map(|plan| {
-        let name = plan.plugin.split('/').next_back().unwrap_or_default();
-        let asks = format!("{} {name}", plan.role);
+        let asks = asks(plan);
         let calls = short(plan.calls);
         let Some(forecast) = &plan.forecast else {
             let unknown = || "unknown".to_owned();
@@ -66,6 +65,12 @@ pub fn table(servers: &Servers, width: u16) -> String {
     format!("\n{table}\n\n{}\n", paragraphs(&sentences, width))
 }
 
+/// Who asks, and what for: `annotator claude`.
+fn asks(plan: &ServerPlan) -> String {
+    let name = plan.plugin.split('/').next_back().unwrap_or_default();
+    format!("{} {name}", plan.role)
+}
+
 /// The sum of what is known.
 fn known(servers: &Servers) -> Bounds<f64> {
     let known = servers
@@ -102,9 +107,8 @@ fn budget(plan: &ServerPlan) -> Option<String> {
         "does not reach"
     };
     Some(format!(
-        "{} {}: budget_usd = {budget} {reaches}: the dearest call costs {}, what is kept of it included.",
-        plan.role,
-        plan.plugin,
+        "{}: budget_usd = {budget} {reaches}: the dearest call costs {}, what is kept of it included.",
+        asks(plan),
         money(dearest)
     ))
 }
