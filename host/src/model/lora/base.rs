@@ -31,7 +31,7 @@ pub(in crate::model) fn named_base(dir: &Path) -> Result<PathBuf> {
 /// the hub.
 ///
 /// # Errors
-/// Those of [`named_base`] and of [`locate`].
+/// An adapter without a base that is named, and those of [`locate`].
 pub fn base_of(dir: &Path) -> Result<PathBuf> {
     let found = locate(&named_base(dir)?).map_err(|error| {
         error
