@@ -180,6 +180,12 @@ impl JudgeConfig {
                     "{section}.panel.{at}.use: a panel has no panels in it; accepted: a judge plugin's name, or reward-model"
                 )));
             }
+            if member.name == PANEL {
+                return Err(Error::input(format!(
+                    "{section}.panel.{at}.name: {PANEL:?} is what tables call all of them together"
+                ))
+                .hint("give the judge another name"));
+            }
             if !names.insert(member.title()) {
                 return Err(Error::input(format!(
                     "{section}.panel.{at}: a second judge is called {:?}",
@@ -252,6 +258,10 @@ mod tests {
             (
                 panel(&[("claude", ""), ("claude", "")]),
                 "judge.panel.1: a second judge is called \"claude\"",
+            ),
+            (
+                panel(&[("claude", ""), ("openai", "panel")]),
+                "judge.panel.1.name: \"panel\" is what tables call",
             ),
             (
                 panel(&[("claude", ""), ("panel", "p")]),
