@@ -120,11 +120,16 @@ impl Transport {
 
     /// Asks the question in `body` and waits for the reply.
     pub(crate) fn post(&self, body: &str) -> Received {
-        self.post_to(&self.url, body)
+        self.send(&self.url, body, None)
     }
 
-    /// Sends a body to an address and waits for the reply.
-    pub(crate) fn post_to(&self, url: &str, body: &str) -> Received {
+    /// Sends a body to an address that may be too long for the time that a question has, and waits for the reply.
+    pub(crate) fn post_long(&self, url: &str, body: &str) -> Received {
+        self.send(url, body, Some(STREAMED))
+    }
+
+    /// Sends a body and waits for the reply, within the time of a question or another one.
+    fn send(&self, url: &str, body: &str, within: Option<Duration>) -> Received {
         let mut watched = Watched {
             rest: body.as_bytes(),
             left: false,
@@ -133,7 +138,13 @@ impl Transport {
         let sent = request
             .body(SendBody::from_reader(&mut watched))
             .map_err(ureq::Error::from)
-            .and_then(|request| self.agent.run(request));
+            .and_then(|request| match within {
+                None => self.agent.run(request),
+                Some(within) => {
+                    let request = self.agent.configure_request(request);
+                    self.agent.run(request.timeout_global(Some(within)).build())
+                }
+            });
         self.received(sent, watched.left)
     }
 

@@ -28,9 +28,9 @@ use crate::verdict::{LONGEST_WAIT, Verdict, verdict};
 /// How often a request is sent again that may have been paid. Each time may be paid too.
 const MOST_PAID: u32 = 2;
 /// How often a request is sent again that was free.
-const MOST_FREE: u32 = 8;
+pub(super) const MOST_FREE: u32 = 8;
 /// How often a row waits because the server says so.
-const MOST_WAITS: u32 = 50;
+pub(super) const MOST_WAITS: u32 = 50;
 /// So many rows in a row that the server does not answer end the call.
 const MOST_UNAVAILABLE: u32 = 5;
 /// The wait after a refusal for limits, where the server names none: the first of it, and it doubles.

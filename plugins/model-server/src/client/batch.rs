@@ -65,7 +65,9 @@ struct Batches<'a> {
 /// Whether questions of this call may be in batches.
 pub(super) fn concerns(call: &Call<'_>) -> bool {
     let is_open = |layer: &Layer| !layer.open_batches(call.server.address.as_str()).is_empty();
-    call.server.batch || call.layer.as_ref().is_some_and(is_open)
+    let server = call.server;
+    let has_batches = server.api.batches_url(&server.address).is_some();
+    has_batches && (server.batch || call.layer.as_ref().is_some_and(is_open))
 }
 
 /// Asks about all pending rows.
@@ -131,7 +133,9 @@ impl<'a> Batches<'a> {
             .map(|(_, at)| at)
             .collect();
         let single = self.singles(&rows, &free)?;
-        if !single.is_empty() {
+        // What open batches cost is spent: with a budget, nothing else is sent before it is known.
+        let first_the_open = !open.is_empty() && self.call.server.budget().is_some();
+        if !single.is_empty() && !first_the_open {
             let single: HashSet<usize> = single.into_iter().collect();
             let (mut now, mut rest) = (Vec::with_capacity(single.len()), Vec::new());
             for (at, open) in rows.into_iter().enumerate() {
@@ -148,7 +152,9 @@ impl<'a> Batches<'a> {
         for batch in open {
             live.push(self.resume(batch, &rows, &questions)?);
         }
-        live.extend(self.post(&rows, &free)?);
+        if single.is_empty() {
+            live.extend(self.post(&rows, &free)?);
+        }
         self.wait(live, &rows, &questions)?;
         Ok(rows)
     }

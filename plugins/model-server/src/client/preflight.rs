@@ -49,6 +49,10 @@ pub(crate) fn look(call: &Call<'_>, transport: &Transport) -> Result<()> {
     } = transport.get(&url)
     {
         match status {
+            401 | 403 if lacks_scope(call, &body) => call.context.log(
+                LogLevel::Info,
+                &format!("{url}: this key may not look models up; the first question tells whether it may ask"),
+            ),
             401 | 403 => {
                 if let Verdict::Stop(why) = verdict(&server.api, &url, status, &headers, &body, at)
                 {
@@ -69,6 +73,12 @@ pub(crate) fn look(call: &Call<'_>, transport: &Transport) -> Result<()> {
     let mut all = LOOKED_UP.lock().unwrap_or_else(PoisonError::into_inner);
     all.insert(what);
     Ok(())
+}
+
+/// Whether a key of OpenAI's is refused for this look alone: restricted keys may ask questions and not list models.
+fn lacks_scope(call: &Call<'_>, body: &str) -> bool {
+    matches!(call.server.api, Api::OpenAi(_))
+        && ErrorBody::parse(body).says(&["missing scopes", "insufficient permissions"])
 }
 
 /// Whether a 404 speaks of the model, and not of the path: in Anthropic's envelope, which other servers of its API do not

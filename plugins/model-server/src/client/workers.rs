@@ -18,7 +18,7 @@ use crate::outcome::{End, Settled};
 /// How often the calling thread looks at the cancel flag.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long an interrupted call waits for answers under way: they are paid.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the log is told how far the call is.
 const TELL: Duration = Duration::from_mins(1);
 /// The stack of a worker. They are many, do little, and the caller's `next` runs on it.

@@ -1,5 +1,6 @@
 //! Batches: results in any order, kills, interrupts, expiry; and every question is paid once.
 
+mod doubts;
 mod fates;
 
 use std::collections::BTreeMap;

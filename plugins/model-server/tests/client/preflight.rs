@@ -1,10 +1,12 @@
 //! The look before the first question.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use finegrain_model_server::options::ServerOptions;
-use finegrain_model_server::testing::{Act, TestServer, anthropic_error};
+use finegrain_model_server::testing::{Act, TestServer, anthropic_error, openai_error};
 use finegrain_sdk::serde_json::json;
 
-use crate::support::{MODEL, call, chat, chats, claude, options, says};
+use crate::support::{self, MODEL, call, chat, chats, claude, says};
 
 /// A server that answers what is looked up with an act.
 fn start(look: Act) -> TestServer {
@@ -16,6 +18,15 @@ fn start(look: Act) -> TestServer {
         }
     })
     .unwrap()
+}
+
+/// Options with a model of their own: what was looked up is known to the whole process, and a port is taken again.
+fn options(server: &TestServer) -> ServerOptions {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    ServerOptions {
+        model: format!("{MODEL}-{}", NUMBER.fetch_add(1, Ordering::Relaxed)),
+        ..support::options(server)
+    }
 }
 
 fn sent(server: &TestServer, method: &str) -> usize {
@@ -42,19 +53,44 @@ fn a_wrong_key_ends_the_call_with_nothing_sent() {
 }
 
 #[test]
+fn a_key_that_may_not_list_models_may_ask_all_the_same() {
+    let body = openai_error(
+        "invalid_request_error",
+        "",
+        None,
+        "You have insufficient permissions for this operation. Missing scopes: api.model.read.",
+    );
+    for status in [401, 403] {
+        let server = start(Act::reply(status, body.clone()));
+        // No such thing is known of the other API.
+        let called = call(&claude(&options(&server)), 3, None);
+        assert!(
+            called.error().contains("refuses the key"),
+            "{}",
+            called.error()
+        );
+        assert_eq!(call(&chat(&options(&server)), 3, None).settled.len(), 3);
+    }
+}
+
+#[test]
 fn a_model_that_is_not_there_ends_the_call_with_its_name() {
     let server = start(Act::reply(
         404,
         anthropic_error("not_found_error", "model: test-model"),
     ));
-    let called = call(&claude(&options(&server)), 3, None);
+    let options_of_claude = options(&server);
+    let model = &options_of_claude.model;
+    let called = call(&claude(&options_of_claude), 3, None);
     assert!(
-        called.error().contains("knows no model \"test-model\""),
+        called
+            .error()
+            .contains(&format!("knows no model {model:?}")),
         "{}",
         called.error()
     );
     assert_eq!(sent(&server, "POST"), 0);
-    assert_eq!(server.requests()[0].path, "/v1/models/test-model");
+    assert_eq!(server.requests()[0].path, format!("/v1/models/{model}"));
     // Of OpenAI's API, the list is asked for, and that there is none is no error.
     assert_eq!(call(&chat(&options(&server)), 3, None).settled.len(), 3);
 }
@@ -86,10 +122,17 @@ fn a_list_without_the_model_is_a_warning_where_servers_load_what_they_do_not_lis
     let list = |name: &str| json!({"object": "list", "data": [{"id": name}]}).to_string();
     for (name, warned) in [("other-model", true), (MODEL, false)] {
         let server = start(Act::reply(200, list(name)));
-        let called = call(&chat(&options(&server)), 3, None);
+        let mut options = options(&server);
+        if !warned {
+            name.clone_into(&mut options.model);
+        }
+        let called = call(&chat(&options), 3, None);
         assert_eq!(called.settled.len(), 3);
+        let model = &options.model;
         let says = |line: &String| {
-            line.contains("does not list the model \"test-model\", but other-model")
+            line.contains(&format!(
+                "does not list the model {model:?}, but other-model"
+            ))
         };
         assert_eq!(called.log.iter().any(says), warned, "{:?}", called.log);
     }

@@ -16,7 +16,7 @@ pub fn cancel_batch(server: &Server, id: &str) -> Result<String> {
     let url = server.api.batches_url(&server.address);
     let url = url.ok_or_else(|| Error::options("this API has no batches"))?;
     let url = format!("{url}/{id}/cancel");
-    match Transport::new(server)?.post_to(&url, "") {
+    match Transport::new(server)?.post_long(&url, "") {
         Received::Reply {
             status: 200, body, ..
         } => Remote::parse(&body)

@@ -23,6 +23,8 @@ pub(super) struct Live<'a> {
     pub(super) silent: u32,
     /// How often its results were cut.
     pub(super) cut: u32,
+    /// How many of its results were read that another call has to take: they are left at the server.
+    pub(super) foreign: usize,
 }
 
 /// A question of a batch.
@@ -59,6 +61,7 @@ impl<'a> Live<'a> {
             seen: false,
             silent: 0,
             cut: 0,
+            foreign: 0,
         }
     }
 

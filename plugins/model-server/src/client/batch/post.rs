@@ -7,8 +7,10 @@ use finegrain_sdk::context::LogLevel;
 use finegrain_sdk::{Error, Result};
 use jiff::Timestamp;
 
+use super::super::asker::{MOST_FREE, MOST_WAITS};
 use super::super::interrupted;
 use super::super::known::Open;
+use super::super::workers::PATIENCE;
 use super::live::Live;
 use super::pack::Pack;
 use super::questions::Questions;
@@ -23,12 +25,8 @@ use crate::transport::Received;
 use crate::usd::Usd;
 use crate::verdict::{LONGEST_WAIT, Verdict, verdict};
 
-/// How often a batch is posted again that certainly did not arrive.
-const MOST_FREE: u32 = 8;
 /// The wait after a refusal for limits, where the server names none.
 const UNNAMED_WAIT: Duration = Duration::from_secs(10);
-/// How long an interrupted call waits for the id of a batch that has left.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 impl<'a> Batches<'a> {
     /// Posts the questions of free rows, as far as the budget reaches, in as many batches as they need.
@@ -40,11 +38,15 @@ impl<'a> Batches<'a> {
                 break;
             };
             if !pack.takes(&form) {
+                // What an interrupt finds unsent stays so; the batches before are the business of whoever waits.
+                if !self.call.goes_on() {
+                    return Ok(live);
+                }
                 live.push(self.send(mem::take(&mut pack))?);
             }
             pack.push(&form, reservation);
         }
-        if !pack.is_empty() {
+        if !pack.is_empty() && self.call.goes_on() {
             live.push(self.send(pack)?);
         }
         Ok(live)
@@ -113,10 +115,11 @@ impl<'a> Batches<'a> {
         let address = self.call.server.address.as_str();
         let batch = self.layer.intend(address, keys, priced.then_some(most))?;
         let mut live = Live::new(batch, reservations);
-        let mut tries = 0;
+        let (mut tries, mut waits) = (0, 0);
         loop {
-            let received =
-                self.interruptible(PATIENCE, |it| it.asker.transport().post_to(&it.url, &body));
+            let received = self.interruptible(PATIENCE, |it| {
+                it.asker.transport().post_long(&it.url, &body)
+            });
             let wait = match received {
                 Received::Reply {
                     status: 200, body, ..
@@ -150,8 +153,22 @@ impl<'a> Batches<'a> {
                     &body,
                     at,
                 ) {
-                    Verdict::PauseAll(wait, _) => wait.unwrap_or(UNNAMED_WAIT).min(LONGEST_WAIT),
+                    Verdict::PauseAll(wait, seen) => {
+                        waits += 1;
+                        if waits > MOST_WAITS {
+                            let what =
+                                format!("{} takes no batch, {waits} times: {seen}", self.url);
+                            return Err(self.refused(live, what));
+                        }
+                        self.say(LogLevel::Warn, &format!("the batch waits: {seen}"));
+                        wait.unwrap_or(UNNAMED_WAIT).min(LONGEST_WAIT)
+                    }
                     Verdict::Stop(why) => return Err(self.refused(live, why)),
+                    // Of these, `x-should-retry: false` says that nothing is won by another try, not that nothing was made.
+                    Verdict::Row(_) if matches!(status, 408 | 409 | 500..) => {
+                        live.since = Timestamp::now();
+                        return Ok(live);
+                    }
                     Verdict::Row(failure) => {
                         return Err(self
                             .refused(live, format!("{} refuses the batch: {failure}", self.url)));
@@ -171,10 +188,10 @@ impl<'a> Batches<'a> {
                         let what = format!("{} cannot be reached: {seen}", self.url);
                         return Err(self.refused(live, what));
                     }
-                    delay(tries + 1, None, 0.5)
+                    tries += 1;
+                    delay(tries, None, 0.5)
                 }
             };
-            tries += 1;
             if !self.sleep(wait) {
                 self.ended(&live.batch.intent, "never sent")?;
                 live.free();

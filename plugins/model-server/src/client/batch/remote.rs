@@ -14,6 +14,8 @@ pub(super) struct Remote {
     pub(super) processing_status: String,
     /// When it was made, by the server's clock.
     created_at: String,
+    /// When its results were taken away, 29 days after it was made.
+    pub(super) archived_at: Option<String>,
     /// When it was canceled.
     pub(super) cancel_initiated_at: Option<String>,
     request_counts: Counts,

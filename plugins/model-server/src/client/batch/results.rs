@@ -20,7 +20,7 @@ use crate::budget::Reservation;
 use crate::outcome::{Failure, FailureKind};
 use crate::transport::Received;
 use crate::usd::Usd;
-use crate::verdict::Verdict;
+use crate::verdict::{Verdict, verdict};
 
 /// What became of reading.
 pub(super) enum Outcome<'a> {
@@ -72,9 +72,9 @@ impl<'a> Batches<'a> {
         let url = format!("{}/{}/results", self.url, remote.id);
         let mut lines = match self.asker.transport().lines(&url) {
             Ok(lines) => lines,
-            Err(received) => return unread(live, &url, &received),
+            Err(received) => return self.unread(live, &url, *received),
         };
-        let (mut read, mut foreign) = (0, 0);
+        let mut read = 0;
         loop {
             let line = match lines.next() {
                 Ok(Some(line)) if line.is_empty() => continue,
@@ -109,7 +109,7 @@ impl<'a> Batches<'a> {
             let Some(asked) = live.asked.remove(&line.custom_id) else {
                 continue;
             };
-            foreign += usize::from(!self.take(&live, asked, &line, rows, questions)?);
+            live.foreign += usize::from(!self.take(&live, asked, &line, rows, questions)?);
         }
         for (_, asked) in live.asked.drain() {
             // Nobody knows whether it is paid.
@@ -122,12 +122,28 @@ impl<'a> Batches<'a> {
             LogLevel::Info,
             &format!("{} has ended: {read} results are read", live.name()),
         );
-        if foreign == 0 {
+        if live.foreign == 0 {
             self.ended(&live.batch.intent, "read")?;
         } else {
             self.read.insert(live.batch.intent);
         }
         Ok(Outcome::Read)
+    }
+
+    /// No results where there should be some.
+    fn unread(&self, live: Live<'a>, url: &str, received: Received) -> Result<Outcome<'a>> {
+        match received {
+            Received::Reply {
+                status,
+                headers,
+                body,
+                at,
+            } => match verdict(&self.call.server.api, url, status, &headers, &body, at) {
+                Verdict::Stop(why) => Err(Error::plugin(why)),
+                _ => cut(live, url, &format!("HTTP {status}")),
+            },
+            Received::Lost { seen, .. } => cut(live, url, &seen),
+        }
     }
 
     /// Takes one result; says whether nothing of it is left at the server that is not kept here.
@@ -222,14 +238,6 @@ impl<'a> Batches<'a> {
                 .error()
                 .unwrap_or_else(|| Error::plugin("the call has ended"))),
         }
-    }
-}
-
-/// No results where there should be some.
-fn unread<'a>(live: Live<'a>, url: &str, received: &Received) -> Result<Outcome<'a>> {
-    match received {
-        Received::Reply { status, .. } => cut(live, url, &format!("HTTP {status}")),
-        Received::Lost { seen, .. } => cut(live, url, seen),
     }
 }
 

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Batches;
 use super::live::Live;
 use super::remote::{Page, Remote};
+use super::wait::silent;
 use crate::transport::Received;
 use crate::verdict::{Verdict, verdict};
 
@@ -29,16 +30,21 @@ pub(super) enum Searched {
 
 impl Batches<'_> {
     /// Looks for a batch without an id among those that the server lists since its intent.
-    pub(super) fn search(&mut self, live: &Live<'_>) -> Result<Searched> {
+    pub(super) fn search(&mut self, live: &mut Live<'_>) -> Result<Searched> {
         let earliest = live.batch.at - SKEW;
         let known = self.layer.batch_ids();
         let mut candidates: Vec<Remote> = Vec::new();
         let mut after = String::new();
         loop {
             let url = format!("{}?limit={PAGE}{after}", self.url);
-            let Some(page) = self.page(&url)? else {
-                return Ok(Searched::NotYet);
+            let page = match self.page(&url)? {
+                Ok(page) => page,
+                Err(seen) => {
+                    silent(live, &url, &seen)?;
+                    return Ok(Searched::NotYet);
+                }
             };
+            live.silent = 0;
             let is_older = page.data.iter().any(|remote| remote.created() < earliest);
             candidates.extend(page.data.into_iter().filter(|remote| {
                 remote.created() >= earliest
@@ -64,12 +70,13 @@ impl Batches<'_> {
         })
     }
 
-    /// A page of the list; `None` where the server does not give it now.
-    fn page(&mut self, url: &str) -> Result<Option<Page>> {
+    /// A page of the list, or what came instead of it.
+    fn page(&mut self, url: &str) -> Result<Result<Page, String>> {
         match self.interruptible(Duration::ZERO, |it| it.asker.transport().get(url)) {
             Received::Reply {
                 status: 200, body, ..
-            } => Ok(serde_json::from_str(&body).ok()),
+            } => Ok(serde_json::from_str(&body)
+                .map_err(|error| format!("the reply is no list of batches: {error}"))),
             Received::Reply {
                 status,
                 headers,
@@ -77,9 +84,9 @@ impl Batches<'_> {
                 at,
             } => match verdict(&self.call.server.api, url, status, &headers, &body, at) {
                 Verdict::Stop(why) => Err(Error::plugin(why)),
-                _ => Ok(None),
+                _ => Ok(Err(format!("HTTP {status}"))),
             },
-            Received::Lost { .. } => Ok(None),
+            Received::Lost { seen, .. } => Ok(Err(seen)),
         }
     }
 }

@@ -87,8 +87,11 @@ impl<'a> Batches<'a> {
                 None if self.read.contains(&live.batch.intent) => return Ok(None),
                 None => return Ok(Some(live)),
             },
-            None => match self.search(&live)? {
-                Searched::Perhaps(remote) => remote,
+            None => match self.search(&mut live)? {
+                Searched::Perhaps(remote) => {
+                    self.lost = 0;
+                    remote
+                }
                 Searched::NotYet => return Ok(Some(live)),
                 Searched::Nowhere => {
                     live.free();
@@ -140,6 +143,10 @@ impl<'a> Batches<'a> {
             Received::Reply {
                 status: 200, body, ..
             } => match Remote::parse(&body) {
+                Ok(remote) if remote.archived_at.is_some() => {
+                    self.gone(live, id)?;
+                    return Ok(None);
+                }
                 Ok(remote) => {
                     live.silent = 0;
                     return Ok(Some(remote));
@@ -153,12 +160,7 @@ impl<'a> Batches<'a> {
                          with `finegrain answers give-up-batch {id}`, which pays for its questions again"
                     )));
                 }
-                self.say(
-                    LogLevel::Warn,
-                    &format!("batch {id} is older than the server keeps results: its questions are asked again"),
-                );
-                live.free();
-                self.ended(&live.batch.intent, "gone")?;
+                self.gone(live, id)?;
                 return Ok(None);
             }
             Received::Reply {
@@ -172,15 +174,33 @@ impl<'a> Batches<'a> {
             },
             Received::Lost { seen, .. } => seen,
         };
-        live.silent += 1;
-        if live.silent >= MOST_SILENT {
-            return Err(Error::plugin(format!(
-                "{url} has told nothing {} times, the last time: {seen}; the batch goes on, and the same command takes its answers",
-                live.silent
-            )));
-        }
+        silent(live, &url, &seen)?;
         Ok(None)
     }
+
+    /// The server keeps the results of a batch no more.
+    fn gone(&mut self, live: &mut Live<'a>, id: &str) -> Result<()> {
+        self.say(
+            LogLevel::Warn,
+            &format!(
+                "batch {id} is older than the server keeps results: its questions are asked again"
+            ),
+        );
+        live.free();
+        self.ended(&live.batch.intent, "gone")
+    }
+}
+
+/// The server has told nothing of a batch once more: that is waited out, but not for ever.
+pub(super) fn silent(live: &mut Live<'_>, url: &str, seen: &str) -> Result<()> {
+    live.silent += 1;
+    if live.silent < MOST_SILENT {
+        return Ok(());
+    }
+    Err(Error::plugin(format!(
+        "{url} has told nothing {} times, the last time: {seen}; the batch goes on, and the same command takes its answers",
+        live.silent
+    )))
 }
 
 fn names(live: &[Live<'_>]) -> String {
