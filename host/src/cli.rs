@@ -252,6 +252,18 @@ pub enum Colour {
     Never,
 }
 
+impl Colour {
+    /// Whether to colour.
+    pub fn is_on(self) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            // A terminal, and no NO_COLOR in the environment.
+            Self::Auto => console::colors_enabled(),
+        }
+    }
+}
+
 /// `finegrain report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {

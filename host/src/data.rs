@@ -4,6 +4,7 @@ pub mod alignment;
 pub mod asked;
 pub mod chat;
 pub mod config;
+pub mod draw;
 pub mod edit_pairs;
 pub mod fields;
 pub mod gguf;

@@ -1,5 +1,6 @@
 //! Arguments of `finegrain edits`.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -30,8 +31,8 @@ pub enum EditsCommand {
         #[arg(long, value_name = "ID", conflicts_with_all = ["n", "worst", "sort"])]
         id: Option<String>,
         /// How many edits.
-        #[arg(long, value_name = "N", default_value_t = 5)]
-        n: usize,
+        #[arg(long, value_name = "N", default_value = "5")]
+        n: NonZeroUsize,
         /// Those that change the largest share first; the same as --sort share.
         #[arg(long, conflicts_with = "sort")]
         worst: bool,
@@ -60,8 +61,8 @@ pub enum EditsCommand {
         #[arg(long, value_name = "CONFIG")]
         judge: Option<PathBuf>,
         /// Edits that the judge is asked about, drawn by the configuration's seed.
-        #[arg(long, value_name = "N", default_value_t = 100, requires = "judge")]
-        n: usize,
+        #[arg(long, value_name = "N", default_value = "100", requires = "judge")]
+        n: NonZeroUsize,
         /// Change a key of the judge's configuration, as `key=value`. May be repeated.
         #[arg(long = "set", value_name = "KEY=VALUE", requires = "judge")]
         sets: Vec<String>,

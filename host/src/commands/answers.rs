@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::cli::AnswersCommand;
 use crate::commands::{TABLE_WIDTH, emit, emit_json};
 use crate::error::{Error, Result};
+use crate::inspect::line;
 use crate::pipeline::store::Store;
 use crate::report::tables::ruled;
 
@@ -155,13 +156,8 @@ fn list(entries: &[Entry]) -> String {
 
 /// The beginning of a text on one line, `width` characters at most.
 fn beginning(text: &str, width: usize) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.chars().count() <= width {
-        return line;
-    }
-    let mut cut: String = line.chars().take(width - 1).collect();
-    cut.push('…');
-    cut
+    let words: Vec<&str> = text.split_whitespace().collect();
+    line(&words.join(" "), width)
 }
 
 fn dollars(usd: Option<Usd>) -> String {

@@ -8,7 +8,7 @@ use finegrain_sdk::context::LogLevel;
 use finegrain_sdk::rng::Stream;
 use serde_json::json;
 
-use crate::cli::{Colour, EditsArgs, EditsCommand};
+use crate::cli::{EditsArgs, EditsCommand};
 use crate::commands::{emit, emit_json, interrupt};
 use crate::config::{self, Config};
 use crate::data::fields::FieldPath;
@@ -43,13 +43,8 @@ pub(super) fn edits(command: &EditsCommand) -> Result<()> {
             args,
         } => {
             let order = if *worst { Order::Share } else { *sort };
-            let coloured = match color {
-                Colour::Always => true,
-                Colour::Never => false,
-                // A terminal, and no NO_COLOR in the environment.
-                Colour::Auto => console::colors_enabled(),
-            };
-            show(args, id.as_deref(), *n, order, coloured)
+            let coloured = color.is_on();
+            show(args, id.as_deref(), n.get(), order, coloured)
         }
         EditsCommand::Check {
             strict,
@@ -65,7 +60,7 @@ pub(super) fn edits(command: &EditsCommand) -> Result<()> {
             let better = match judge {
                 Some(path) => {
                     let config = config::load(path, sets)?;
-                    Some(ask(&set, &config, *n, &args.store)?)
+                    Some(ask(&set, &config, n.get(), &args.store)?)
                 }
                 None => None,
             };

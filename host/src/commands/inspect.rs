@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use crate::cli::{Colour, InspectArgs};
+use crate::cli::InspectArgs;
 use crate::commands::{emit, emit_json};
 use crate::error::{Error, Result};
 use crate::inspect::overview::{self, View};
@@ -50,12 +50,7 @@ pub(super) fn inspect(args: &InspectArgs) -> Result<()> {
         if args.json {
             return emit_json(row);
         }
-        let coloured = match args.color {
-            Colour::Always => true,
-            Colour::Never => false,
-            // A terminal, and no NO_COLOR in the environment.
-            Colour::Auto => console::colors_enabled(),
-        };
+        let coloured = args.color.is_on();
         return emit(&tokens::render(row, args.by, coloured)?);
     }
     let view = View {

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 
 use finegrain_sdk::rng::Stream;
-use rand::RngExt;
 use serde::Serialize;
 
 use crate::cli::{CalibrateArgs, JudgeCommand};
 use crate::commands::{TABLE_WIDTH, emit, emit_json, session};
 use crate::config::{self, Config, nearest};
 use crate::data::config::FileConfig;
+use crate::data::draw::drawn;
 use crate::data::fields::FieldPath;
 use crate::data::jsonl;
 use crate::data::preferences::known::{self, Join, KnownPairs};
@@ -53,11 +53,18 @@ fn calibrate(args: &CalibrateArgs) -> Result<()> {
     let turns = config.prompt_template.takes_turns() || !config.judge.asks_reward_model();
     let known =
         known::load(&file, join.as_ref(), turns).map_err(|error| error.context("--data"))?;
-    let pairs = draw(&known.pairs, args.n.map(Into::into), config.seed);
+    let n = args.n.map_or(usize::MAX, Into::into);
+    let stream = Stream::new(config.seed).child("judge-calibration-pairs");
+    let pairs = drawn(known.pairs.clone(), n, |pair| &pair.id, &stream);
     if !args.common.quiet || args.common.dry_run {
         say(&known, pairs.len());
     }
     if args.common.dry_run {
+        for judge in config.judge.members() {
+            if !judge.is_reward_model() {
+                session.registry.judge(judge.plugin, judge.options)?;
+            }
+        }
         return foresee(args, &config, &pairs);
     }
     Device::open(&config.device)?;
@@ -128,20 +135,6 @@ fn file(args: &CalibrateArgs) -> Result<FileConfig> {
     Ok(file)
 }
 
-/// `n` of the pairs, drawn without putting back, in the order of the file; all where `n` is none or more than there are.
-fn draw(pairs: &[Pair], n: Option<usize>, seed: u64) -> Vec<Pair> {
-    let n = n.unwrap_or(pairs.len()).min(pairs.len());
-    let mut rng = Stream::new(seed).child("judge-calibration-pairs").rng();
-    let mut places: Vec<usize> = (0..pairs.len()).collect();
-    for at in 0..n {
-        let other = rng.random_range(at..places.len());
-        places.swap(at, other);
-    }
-    places.truncate(n);
-    places.sort_unstable();
-    places.into_iter().map(|at| pairs[at].clone()).collect()
-}
-
 fn ties(known: &KnownPairs) -> usize {
     let ties = known.set_aside.iter();
     ties.filter(|row| row.reason == SetAsideReason::Tie).count()
@@ -178,40 +171,4 @@ fn foresee(args: &CalibrateArgs, config: &Config, pairs: &[Pair]) -> Result<()> 
         if names.len() > 1 { " each" } else { "" },
         pairs.len()
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::records::PairSource;
-
-    fn pairs(n: usize) -> Vec<Pair> {
-        let pair = |i: usize| Pair {
-            id: i.to_string(),
-            prompt: "p".into(),
-            chosen: "a".into(),
-            rejected: "b".into(),
-            chosen_ended: true,
-            rejected_ended: true,
-            flipped: false,
-            source: PairSource::Pairs,
-            sampled: None,
-        };
-        (0..n).map(pair).collect()
-    }
-
-    #[test]
-    fn a_draw_takes_each_pair_once_in_the_order_of_the_file_and_goes_by_the_seed() {
-        let ids = |n, seed| -> Vec<usize> {
-            let drawn = draw(&pairs(50), n, seed);
-            drawn.iter().map(|pair| pair.id.parse().unwrap()).collect()
-        };
-        assert_eq!(ids(None, 1), (0..50).collect::<Vec<_>>());
-        assert_eq!(ids(Some(80), 1).len(), 50);
-        let ten = ids(Some(10), 1);
-        assert!(ten.len() == 10 && ten.is_sorted_by(|a, b| a < b));
-        assert_eq!(ten, ids(Some(10), 1));
-        assert_ne!(ten, ids(Some(10), 2));
-        assert!(ten[9] > 10, "not the first ten");
-    }
 }

@@ -76,8 +76,14 @@ impl Layers {
     }
 }
 
-/// Puts `above` on top of `below`: tables key by key, everything else whole.
+/// Puts `above` on top of `below`: tables key by key, everything else whole. Who names another plugin (`use`) takes nothing of the
+/// options of the one below, or of its panel.
 pub(super) fn merge(below: &mut Table, above: Table) {
+    let plugin = |table: &Table| table.get("use").cloned();
+    if plugin(&above).is_some_and(|use_| plugin(below).is_some_and(|it| it != use_)) {
+        below.remove("options");
+        below.remove("panel");
+    }
     for (key, value) in above {
         match (below.get_mut(&key), value) {
             (Some(Value::Table(below)), Value::Table(above)) => merge(below, above),
@@ -171,4 +177,34 @@ fn anchored(path: &str, folder: &Path) -> String {
 
 fn line_of(text: &str, at: usize) -> usize {
     text[..at.min(text.len())].matches('\n').count() + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merged(below: &str, above: &str) -> Table {
+        let mut below: Table = toml::from_str(below).unwrap();
+        merge(&mut below, toml::from_str(above).unwrap());
+        below
+    }
+
+    #[test]
+    fn another_plugin_takes_nothing_of_the_options_below() {
+        let claude = "[judge]\nuse = \"claude\"\nmax_failed = 0.1\noptions = { model = \"m\" }";
+        let panel = "[judge]\nuse = \"panel\"\npanel = [{ use = \"a\" }, { use = \"b\" }]";
+        let both = merged(claude, panel);
+        let judge = both["judge"].as_table().unwrap();
+        assert!(!judge.contains_key("options") && judge.contains_key("panel"));
+        assert_eq!(judge["max_failed"].as_float(), Some(0.1));
+        let back = merged(panel, claude);
+        let judge = back["judge"].as_table().unwrap();
+        assert!(judge.contains_key("options") && !judge.contains_key("panel"));
+        // The same plugin, or none that is named, adds to its options.
+        for above in ["[judge]\nuse = \"claude\"", "[judge]"] {
+            let above = format!("{above}\noptions = {{ tries = 3 }}");
+            let options = merged(claude, &above)["judge"]["options"].clone();
+            assert_eq!(options.as_table().unwrap().len(), 2, "{above}");
+        }
+    }
 }

@@ -55,7 +55,10 @@ impl Hub {
                 .map_err(|error| Error::io("find", &cache, &error))?,
             endpoint: variable("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned()),
             token: variable("HF_TOKEN"),
-            offline: variable("HF_HUB_OFFLINE").is_some_and(|value| value != "0"),
+            // The words that Hugging Face's own tools take for yes.
+            offline: variable("HF_HUB_OFFLINE").is_some_and(|value| {
+                ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str())
+            }),
         })
     }
 

@@ -9,11 +9,13 @@ use serde::Serialize;
 
 use super::source::EditSet;
 use crate::data::asked::Asked;
+use crate::data::draw::drawn;
 use crate::data::records::{EditRecord, Outcome};
 use crate::error::{Error, Result};
-use crate::eval::statistics::Bootstrap;
+use crate::eval::statistics::{Bootstrap, Estimate, Interval};
 use crate::eval::win_rate::WinRate;
-use crate::eval::{Contest, Judge, Outcome as Judged, Panel};
+use crate::eval::{Contest, Judge, Outcome as Judged, Panel, by_prompt};
+use crate::inspect::plain;
 use crate::pipeline::origins::{self, Recorded};
 use crate::pipeline::stages::ORIGINS;
 use crate::plugins::JudgeInstance;
@@ -46,7 +48,8 @@ pub fn judge(
     seed: u64,
     context: &CallContext<'_>,
 ) -> Result<Better> {
-    let drawn = drawn(set, n, seed);
+    let stream = Stream::new(seed).child("edits").child("drawn");
+    let drawn = drawn(edits(set).collect(), n, |(row, _)| &row.id, &stream);
     if drawn.is_empty() {
         return Err(Error::input(format!(
             "{}: no row has an edit, so there is nothing to judge",
@@ -78,7 +81,7 @@ pub fn judge(
     let bootstrap = Bootstrap::new(Stream::new(seed).child("edits"));
     Ok(Better {
         edits: edits(set).count(),
-        rate: WinRate::of(&outcomes, &bootstrap),
+        rate: over_prompts(&drawn, &outcomes, &bootstrap),
         asked: origins::asked_of(&origins),
         editor_too: origins
             .iter()
@@ -91,24 +94,33 @@ pub fn judge(
     })
 }
 
+/// The rate with its interval over prompts: several edits of responses to one prompt are no independent draws.
+fn over_prompts(
+    drawn: &[(&EditRecord, &str)],
+    outcomes: &[Judged],
+    bootstrap: &Bootstrap,
+) -> WinRate {
+    let prompts = by_prompt(drawn.iter().map(|(row, _)| &row.prompt).zip(outcomes));
+    let parts: Vec<(f64, f64)> = prompts
+        .iter()
+        .map(|contests| {
+            let judged = contests.iter().filter_map(|outcome| outcome.preference);
+            judged.fold((0.0, 0.0), |(sum, n), value| (sum + value, n + 1.0))
+        })
+        .collect();
+    let estimate = bootstrap.ratio(&parts).map(Estimate::or_wilson);
+    WinRate {
+        se: estimate.and_then(|it| it.se),
+        interval: estimate.and_then(|it| it.interval),
+        ..WinRate::of(outcomes, bootstrap)
+    }
+}
+
 fn edits(set: &EditSet) -> impl Iterator<Item = (&EditRecord, &str)> {
     set.rows.iter().filter_map(|row| match &row.outcome {
         Outcome::Edited { response } => Some((row, response.as_str())),
         _ => None,
     })
-}
-
-/// `n` edits in the order of the files. Whether one is drawn depends on the seed and the ids alone.
-fn drawn(set: &EditSet, n: usize, seed: u64) -> Vec<(&EditRecord, &str)> {
-    let stream = Stream::new(seed).child("edits").child("drawn");
-    let mut rows: Vec<(u64, usize, _)> = edits(set)
-        .enumerate()
-        .map(|(at, row)| (stream.child(&row.0.id).seed(), at, row))
-        .collect();
-    rows.sort_by_key(|(draw, at, _)| (*draw, *at));
-    rows.truncate(n);
-    rows.sort_by_key(|(_, at, _)| *at);
-    rows.into_iter().map(|(_, _, row)| row).collect()
 }
 
 /// What the judge said, in a few lines.
@@ -121,13 +133,13 @@ pub fn render(better: &Better) -> String {
         better.edits
     );
     match (rate.rate, rate.interval) {
-        (Some(value), Some(interval)) => {
+        (Some(value), Some(Interval { low, high })) => {
             let _ = writeln!(
                 text,
-                "the edit is better: {:.1}% [{:.1}, {:.1}] (95% interval, n = {}, ties half)",
+                "the edit is better: {:.1}% [{:.1}, {:.1}] (95% interval over prompts, n = {}, ties half)",
                 100.0 * value,
-                100.0 * interval.low,
-                100.0 * interval.high,
+                100.0 * low,
+                100.0 * high,
                 rate.n
             );
         }
@@ -147,7 +159,7 @@ pub fn render(better: &Better) -> String {
         rate.wins, rate.ties, rate.losses, rate.flips, rate.failures
     );
     if let Some(failure) = better.outcomes.iter().find_map(|o| o.failure.as_ref()) {
-        let _ = writeln!(text, "the first failure: {failure}");
+        let _ = writeln!(text, "the first failure: {}", plain(failure));
     }
     for asked in &better.asked {
         let _ = writeln!(text, "{asked}");

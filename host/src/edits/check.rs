@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use finegrain_dialogue::minimality::{Examination, Limits, examine};
 use serde::Serialize;
 
-use super::figures::Measure;
+use super::figures::{Measure, Unit};
 use super::source::EditSet;
 use crate::data::records::Outcome;
 use crate::error::{Error, Result};
@@ -41,8 +41,10 @@ pub struct Checked {
     pub set_aside: Vec<Found>,
     /// The limits.
     pub limits: Limits,
-    /// The run's own limit on tokens, where a run was named.
+    /// The run's own limit on tokens, where a run was named whose model can count them.
     pub max_changed: Option<f64>,
+    /// Edits that were not held to it: the run's model is gone, or they do not fit it.
+    pub unmeasured: usize,
 }
 
 /// The limits of a set: those that its run gave its editor, or the defaults.
@@ -64,8 +66,10 @@ impl Checked {
     /// # Errors
     /// A prompt that the run's template refuses.
     pub fn of(set: &EditSet, limits: Limits, measure: &Measure<'_>) -> Result<Self> {
-        let max_changed = set.run.as_ref().map(|run| run.config.alignment.max_changed);
-        let (mut edits, mut set_aside) = (0, Vec::new());
+        let limit = set.run.as_ref().map(|run| run.config.alignment.max_changed);
+        // The limit is one of tokens; words are fewer, so that it would say something else of them.
+        let max_changed = limit.filter(|_| measure.unit() == Unit::Tokens);
+        let (mut edits, mut unmeasured, mut set_aside) = (0, 0, Vec::new());
         for row in &set.rows {
             let Outcome::Edited { response } = &row.outcome else {
                 continue;
@@ -78,16 +82,18 @@ impl Checked {
                 checks: findings.iter().map(|f| f.check.name().to_owned()).collect(),
                 reasons: findings.iter().map(ToString::to_string).collect(),
             };
-            if let Some(limit) = max_changed
-                && let Some(figures) = measure.of(row)?
-                && figures.share > limit
+            let figures = match max_changed {
+                Some(_) => measure.of(row)?,
+                None => None,
+            };
+            unmeasured += usize::from(limit.is_some() && figures.is_none());
+            if let Some((limit, share)) = max_changed.zip(figures.map(|it| it.share))
+                && share > limit
             {
                 found.checks.push(MAX_CHANGED.to_owned());
-                let unit = measure.unit().name();
-                let share = figures.share;
                 found
                     .reasons
-                    .push(format!("{unit} changed {share:.3} ({MAX_CHANGED} {limit})"));
+                    .push(format!("tokens changed {share:.3} ({MAX_CHANGED} {limit})"));
             }
             if !found.checks.is_empty() {
                 set_aside.push(found);
@@ -99,6 +105,7 @@ impl Checked {
             set_aside,
             limits,
             max_changed,
+            unmeasured,
         })
     }
 
@@ -130,6 +137,13 @@ pub fn render(checked: &Checked) -> String {
         "{}: {n} of {} edits would be set aside ({share:.1}%)\n",
         checked.from, checked.edits
     );
+    if checked.unmeasured > 0 {
+        let _ = writeln!(
+            text,
+            "{} of them were not held to {MAX_CHANGED}: the run's model is gone, or they do not fit it",
+            checked.unmeasured
+        );
+    }
     if n == 0 {
         return text;
     }

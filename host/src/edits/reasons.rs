@@ -1,5 +1,7 @@
 //! What a reason says, without its figures: what refusals, failures and rejections are counted by.
 
+use crate::inspect::line;
+
 /// The longest name that is counted by, in characters.
 const LONGEST: usize = 40;
 
@@ -13,12 +15,7 @@ pub fn class(reason: &str) -> String {
         Some(check) if kind == "not-minimal" => format!("{kind}: {}", check.trim_end_matches(',')),
         _ => kind.to_owned(),
     };
-    if name.chars().count() <= LONGEST {
-        return name;
-    }
-    let mut cut: String = name.chars().take(LONGEST - 1).collect();
-    cut.push('…');
-    cut
+    line(&name, LONGEST)
 }
 
 #[cfg(test)]
@@ -46,5 +43,6 @@ mod tests {
             assert_eq!(class(reason), expected);
         }
         assert_eq!(class(&"a".repeat(60)).chars().count(), LONGEST);
+        assert_eq!(class("cy\u{1b}[2Jber: no"), "cy\u{fffd}[2Jber");
     }
 }

@@ -370,33 +370,50 @@ fn the_rubrics_repairs_are_better_than_what_they_repair_and_their_reverse_is_not
     assert_eq!(error.exit_code(), 2);
 }
 
+/// The judge `test-said` says that its verdicts come from the model m-1.
 #[test]
 fn a_model_that_judges_its_own_edits_is_named() {
-    let mut better = {
-        let set = sandbox_edits();
-        let judge = Registry::built_in()
-            .unwrap()
-            .judge("rubric", &json!({}))
-            .unwrap();
-        better::judge(
-            &set,
-            vec![("rubric".to_owned(), judge)],
-            2,
-            1,
-            &context(&AtomicBool::new(false)),
-        )
-        .unwrap()
-    };
-    assert!(!better::render(&better).contains("warning"));
-    better.editor_too.insert(
-        Origin {
-            model: "m-1".into(),
-            ..Origin::default()
+    let better = |editor: &str| {
+        let mut set = sandbox_edits();
+        for row in &mut set.rows {
+            row.origin = Some(Origin {
+                model: editor.into(),
+                ..Origin::default()
+            });
         }
-        .model,
-    );
-    let text = better::render(&better);
+        let registry = Registry::built_in().unwrap();
+        let judge = registry.judge("test-said", &json!({})).unwrap();
+        let judges = vec![("said".to_owned(), judge)];
+        better::judge(&set, judges, 2, 1, &context(&AtomicBool::new(false))).unwrap()
+    };
+    let own = better("m-1");
+    assert_eq!(own.editor_too, ["m-1".to_owned()].into());
+    assert_eq!(own.asked[0].rows, 4, "two edits in both orders");
+    let text = better::render(&own);
     assert!(text.contains("warning: m-1 edited and judged"), "{text}");
+    let other = better("m-2");
+    assert!(other.editor_too.is_empty());
+    assert!(!better::render(&other).contains("warning"));
+}
+
+/// Two edits of responses to one prompt are no independent draws.
+#[test]
+fn the_interval_of_better_edits_goes_over_prompts() {
+    let width = |prompt: &dyn Fn(usize) -> String| {
+        let mut set = sandbox_edits();
+        for (at, row) in set.rows.iter_mut().enumerate() {
+            row.prompt = prompt(at);
+        }
+        let registry = Registry::built_in().unwrap();
+        let judge = registry.judge("test-said", &json!({})).unwrap();
+        let judges = vec![("said".to_owned(), judge)];
+        let found = better::judge(&set, judges, 20, 1, &context(&AtomicBool::new(false)));
+        let interval = found.unwrap().rate.interval.unwrap();
+        interval.high - interval.low
+    };
+    let apart = width(&|at| at.to_string());
+    let together = width(&|at| (at % 3).to_string());
+    assert!(together > apart, "{together} {apart}");
 }
 
 /// Reviews that people turned round by small edits; the texts lie beside the workspace.

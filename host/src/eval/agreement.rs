@@ -37,7 +37,7 @@ impl Agreement {
     /// The agreement of two members of the panel whose outcomes these are.
     pub fn of(first: &str, second: &str, prompts: &ByPrompt<'_>, bootstrap: &Bootstrap) -> Self {
         let both = |outcome: &Outcome| {
-            let preference = |judge: &str| outcome.seen_by(judge)?.preference;
+            let preference = |judge: &str| outcome.member(judge)?.preference;
             let asked = !outcome.identical;
             asked.then(|| Some((class(preference(first)?), class(preference(second)?))))?
         };
@@ -67,7 +67,10 @@ impl Agreement {
             }
             cohen_kappa(&counts)
         };
-        let spread = bootstrap.spread(classes.len(), |drawn| kappa(&mut drawn.iter().copied()));
+        // Where no resample differs, the interval would be a point, which says nothing of other prompts.
+        let spread = bootstrap
+            .spread(classes.len(), |drawn| kappa(&mut drawn.iter().copied()))
+            .filter(|spread| spread.interval.low < spread.interval.high);
         Self {
             first: first.to_owned(),
             second: second.to_owned(),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::agreement::Agreement;
 use super::judge_rates::{ByPrompt, JudgeRates};
 use super::judging::Outcome;
+use super::paired_difference::PairedDifference;
 use super::statistics::{Bootstrap, Estimate};
 
 /// How far one judge agrees with the known preferences. Rates are fractions; intervals are over prompts (percentile bootstrap,
@@ -46,7 +47,12 @@ impl JudgeCalibration {
             judge: judge.to_owned(),
             agreement: rate(|_, preference| agrees(preference)).map(Estimate::or_wilson),
             longer_wins: rate(|outcome, _| longer(outcome)).map(Estimate::or_wilson),
-            above_longer_wins: rate(|outcome, preference| agrees(preference) - longer(outcome)),
+            above_longer_wins: rate(above_longer).map(|above| Estimate {
+                interval: above
+                    .interval
+                    .filter(|_| differ(prompts) >= PairedDifference::LEAST_DISCORDANT),
+                ..above
+            }),
             rates: JudgeRates::of(prompts, bootstrap),
         }
     }
@@ -60,6 +66,21 @@ fn agrees(preference: f64) -> f64 {
 /// The same of the longer response.
 fn longer(outcome: &Outcome) -> f64 {
     half_step(outcome.length_model.cmp(&outcome.length_reference))
+}
+
+/// By how much the judge is above the longer response.
+fn above_longer(outcome: &Outcome, preference: f64) -> f64 {
+    agrees(preference) - longer(outcome)
+}
+
+/// Prompts on which the judge and the longer response agree with what is known to a different extent.
+fn differ(prompts: &ByPrompt<'_>) -> usize {
+    let above = |contests: &&Vec<&Outcome>| {
+        let judged = contests.iter();
+        let above = judged.filter_map(|outcome| Some(above_longer(outcome, outcome.preference?)));
+        above.sum::<f64>() != 0.0
+    };
+    prompts.iter().filter(above).count()
 }
 
 fn half_step(order: std::cmp::Ordering) -> f64 {

@@ -67,7 +67,11 @@ impl JudgeRates {
         let (first_position, decided_verdicts) = rate(first);
         let (longer_preferred, of_different_length) = rate(longer);
         let flips = flips.map(Estimate::or_wilson);
-        let first_position = first_position.map(|first| balanced(first).or_wilson());
+        let is_steady = flips.is_some_and(|flips| flips.value == 0.0);
+        let first_position = first_position.map(|first| {
+            let first = if is_steady { balanced(first) } else { first };
+            first.or_wilson()
+        });
         let longer_preferred = longer_preferred.map(Estimate::or_wilson);
         Self {
             n,

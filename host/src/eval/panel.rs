@@ -35,16 +35,24 @@ impl Outcome {
         if self.identical {
             return Some(self.clone());
         }
-        let member = self.members.iter().find(|member| member.judge == judge)?;
+        let member = self.member(judge)?;
         Some(Self {
+            id: self.id.clone(),
             preference: member.preference,
             verdicts: member.verdicts,
             flip: member.flip,
+            identical: false,
             failure: member.failure.clone(),
             reasons: member.reasons.clone(),
+            length_model: self.length_model,
+            length_reference: self.length_reference,
             members: Vec::new(),
-            ..self.clone()
         })
+    }
+
+    /// What a member of the panel made of the contest; `None` of a contest that nobody was asked about.
+    pub fn member(&self, judge: &str) -> Option<&MemberOutcome> {
+        self.members.iter().find(|member| member.judge == judge)
     }
 
     /// Whether some judges of a panel answered in both orders, and others did not.

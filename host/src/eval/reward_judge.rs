@@ -66,6 +66,13 @@ impl<S: SequenceReward> RewardJudge<S> {
         {
             response_ids.push(self.tokenizer.eos());
         }
+        let mut ids = prompt_ids.iter().chain(&response_ids);
+        if let Some(id) = ids.find(|id| **id as usize >= config.vocab_size) {
+            let name = self.tokenizer.id_to_token(*id).unwrap_or_default();
+            return Ok(Err(format!(
+                "a text holds {name:?}, for which the reward model has no embedding"
+            )));
+        }
         let (tokens, most) = (
             prompt_ids.len() + response_ids.len(),
             config.max_position_embeddings,

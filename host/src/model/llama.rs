@@ -366,7 +366,7 @@ pub(super) fn check_row(
             "row {row} holds the token id {id}; accepted: below the model's vocab_size of {}",
             config.vocab_size
         ))
-        .hint("the tokenizer does not belong to this model"));
+        .hint("a token that was added without an embedding: take it out of the text; or the tokenizer is another model's"));
     }
     Ok(())
 }

@@ -18,17 +18,22 @@ pub fn warning(registry: &Registry, config: &Config) -> Option<String> {
     }
     let asked = model(&editor.options)?;
     let members = config.judge.members();
-    let same = members.iter().find(|judge| {
+    let same = members.iter().filter(|judge| {
         let network = !judge.is_reward_model()
             && registry
                 .judge(judge.plugin, judge.options)
                 .is_ok_and(|judge| judge.capabilities().network);
         network && model(judge.options) == Some(asked)
-    })?;
+    });
+    let same: Vec<&str> = same.map(|judge| judge.name).collect();
+    if same.is_empty() {
+        return None;
+    }
     Some(format!(
         "The editor and the judge {} are the same model, {}: models tend to prefer their own words, and the judge may prefer its \
          edits and the policies that learned from them.",
-        same.name, asked.0
+        same.join(" and "),
+        asked.0
     ))
 }
 

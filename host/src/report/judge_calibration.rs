@@ -70,8 +70,8 @@ fn agreement(found: &Calibration) -> Sheet {
     ]);
     sheet.note(
         "Asked in both orders; a pair of which the judge prefers neither, or each once, counts half. Longer wins: the longer \
-         response, by characters, on the same pairs; shorter wins is 100 minus it. A judge whose difference has 0 in its interval \
-         is not shown to know more than the length.",
+         response, by characters, on the same pairs; shorter wins is 100 minus it. A judge whose difference has 0 in its interval, \
+         or none because it differs from the length on fewer than six prompts, is not shown to know more.",
     );
     sheet
 }

@@ -34,8 +34,10 @@ pub(super) fn prepared(source: &str) -> Result<Prepared, Error> {
         }
         let name = tag[2..].trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
         match name {
-            "generation" => out.push_str(&tag.replacen("generation", "if true", 1)),
-            "endgeneration" => out.push_str(&tag.replacen("endgeneration", "endif", 1)),
+            "generation" if end == "%}" => out.push_str(&tag.replacen("generation", "if true", 1)),
+            "endgeneration" if end == "%}" => {
+                out.push_str(&tag.replacen("endgeneration", "endif", 1))
+            }
             "raw" if end == "%}" => {
                 // What stands inside is text.
                 let inside = end_of_raw(rest);

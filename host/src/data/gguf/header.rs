@@ -146,6 +146,10 @@ impl<R: Read + Seek> Header<R> {
         let mut file = BufReader::new(file);
         let mut start = [0; 8];
         file.read_exact(&mut start)?;
+        // Lengths of another version, or of the other byte order, would be misread; the reader of values names the version.
+        if !matches!(start[4..], [1..=3, 0, 0, 0]) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         Ok(Self {
             file,
             short: start[4] == 1,

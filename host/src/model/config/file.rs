@@ -56,6 +56,8 @@ pub(super) fn read(text: &[u8]) -> Result<LlamaConfig> {
         )));
     }
     keys::check(&keys)?;
+    // Some writers say null for what they leave out.
+    let keys: Map<String, Value> = keys.into_iter().filter(|(_, it)| !it.is_null()).collect();
     let file: ConfigFile =
         serde_path_to_error::deserialize(Value::Object(keys)).map_err(|error| {
             let place = error.path().to_string();

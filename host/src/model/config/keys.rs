@@ -31,18 +31,13 @@ const READ: [&str; 19] = [
     "mlp_bias",
 ];
 
-/// Keys without effect here whose names have one of [`WORDS`] in them: what is drawn at the start, dropped in training, returned
-/// beside the result, how a kernel is chosen, and limits of other tools.
-const WITHOUT_EFFECT: [&str; 19] = [
-    "attention_dropout",
-    "attention_probs_dropout_prob",
-    "hidden_dropout",
-    "hidden_dropout_prob",
-    "attn_pdrop",
-    "embd_pdrop",
-    "resid_pdrop",
+/// Words of names that are about dropout, which is off where nothing is trained with it.
+const DROPOUT: [&str; 3] = ["dropout", "pdrop", "dropouts"];
+
+/// Keys without effect here whose names have one of [`WORDS`] in them: what is returned beside the result, how a kernel is
+/// chosen, and limits of other tools.
+const WITHOUT_EFFECT: [&str; 9] = [
     "output_attentions",
-    "output_hidden_states",
     "attn_implementation",
     "use_flash_attention",
     "use_flash_attention_2",
@@ -50,9 +45,7 @@ const WITHOUT_EFFECT: [&str; 19] = [
     "use_sdpa_attention",
     "use_sliding_window",
     "original_max_position_embeddings",
-    "max_sequence_length",
     "n_positions",
-    "chunk_size_feed_forward",
 ];
 
 /// Words of names that are about the arithmetic. A name is cut at `_`; plurals count.
@@ -166,7 +159,7 @@ fn says_the_usual(key: &str, value: &Value, keys: &Map<String, Value>) -> bool {
             one_of(&["silu", "swish", "swiglu"])
         }
         "norm_type" | "layer_norm_type" => one_of(&["rms", "rmsnorm", "rms_norm"]),
-        "scale_attn_weights" => value == &Value::Bool(true),
+        "scale_attn_weights" | "use_rope" | "use_rms_norm" => value == &Value::Bool(true),
         _ => false,
     }
 }
@@ -225,6 +218,9 @@ fn check_quantised(keys: &Map<String, Value>) -> Result<()> {
 
 fn is_about_the_arithmetic(key: &str) -> bool {
     let lower = key.to_ascii_lowercase();
+    if lower.split('_').any(|word| DROPOUT.contains(&word)) {
+        return false;
+    }
     lower.split('_').any(|word| {
         let one = word.strip_suffix('s').unwrap_or(word);
         WORDS.contains(&word) || WORDS.contains(&one)

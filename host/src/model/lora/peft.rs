@@ -254,7 +254,7 @@ fn check_targets(names: &[String]) -> Result<()> {
         .collect();
     if names.is_empty() {
         return Err(Error::input(
-            "adapter.targets: none is named; at least one is needed",
+            "target_modules: none is named; at least one is needed",
         ));
     }
     let unknown = names.iter().find(|name| {

@@ -180,7 +180,7 @@ fn what_is_no_plain_lora_is_refused_with_its_key() -> Result<()> {
         (
             "target_modules",
             json!([]),
-            "adapter.targets: none is named",
+            "target_modules: none is named",
         ),
         ("r", json!("eight"), "r: invalid type"),
         (

@@ -161,6 +161,8 @@ impl Foreseen<'_> {
         choice: &JudgeConfig,
         contests: impl Fn(&Calls<'_>) -> (u64, [Vec<calls::Texts>; 2]),
     ) -> Result<()> {
+        // What the members are shown is the same; it is made once, if anybody asks a server.
+        let mut shown = None;
         for member in choice.members() {
             if member.is_reward_model() {
                 continue;
@@ -169,12 +171,15 @@ impl Foreseen<'_> {
             if !judge.capabilities().network {
                 continue;
             }
-            let rows = self.rows(config, run)?;
-            let (calls, contests) = contests(&Calls::new(&rows));
+            let (calls, contests) = match shown.take() {
+                Some(shown) => shown,
+                None => contests(&Calls::new(&*self.rows(config, run)?)),
+            };
             let forecast = with_context(self.session, |context| {
                 calls::judged(&judge, &contests, context)
             })?;
             self.add(role, judge.identity().id(), calls, forecast);
+            shown = Some((calls, contests));
         }
         Ok(())
     }

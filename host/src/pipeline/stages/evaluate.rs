@@ -129,7 +129,7 @@ pub fn obtain(
                 ..context.call("judge", 0, &log)
             };
             let outcomes = judge_samples(&judge, &prompts, &ours, &theirs, &call)?;
-            check_failures(&config.judge, &outcomes)?;
+            check_failures("judge", &config.judge, &outcomes)?;
             let ids: Vec<ResponseIds> = prompts
                 .iter()
                 .zip(&ours)
@@ -200,17 +200,21 @@ pub(super) fn judge_samples(
 
 /// Ends the stage where the judge, or any judge of a panel, failed on more contests than `judge.max_failed` allows: after an outage,
 /// a win rate over what is left would stand in the store as if it were whole.
-pub(super) fn check_failures(config: &JudgeConfig, outcomes: &[Outcome]) -> Result<()> {
+pub(super) fn check_failures(
+    section: &str,
+    config: &JudgeConfig,
+    outcomes: &[Outcome],
+) -> Result<()> {
     for judge in config.members() {
-        let seen = outcomes.iter().map(|outcome| {
+        let failed = outcomes.iter().filter_map(|outcome| {
             let failure = if config.is_panel() {
-                outcome.seen_by(judge.name)?.failure
+                &outcome.member(judge.name)?.failure
             } else {
-                outcome.failure.clone()
+                &outcome.failure
             };
-            Some((&outcome.id, failure?))
+            Some((&outcome.id, failure.as_ref()?))
         });
-        let failures: Vec<(&String, String)> = seen.flatten().collect();
+        let failures: Vec<(&String, &String)> = failed.collect();
         let Some((id, first)) = failures.first() else {
             continue;
         };
@@ -218,7 +222,7 @@ pub(super) fn check_failures(config: &JudgeConfig, outcomes: &[Outcome]) -> Resu
             continue;
         }
         return Err(Error::plugin(format!(
-            "judge `{}` failed on {} of {} comparisons, more than judge.max_failed = {} allows; the first, {id:?}: {first}",
+            "judge `{}` failed on {} of {} comparisons, more than {section}.max_failed = {} allows; the first, {id:?}: {first}",
             judge.name,
             failures.len(),
             outcomes.len(),
@@ -232,6 +236,7 @@ pub(super) fn check_failures(config: &JudgeConfig, outcomes: &[Outcome]) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::MemberOutcome;
 
     #[test]
     fn a_judge_may_fail_on_as_many_as_the_configuration_says() {
@@ -251,12 +256,50 @@ mod tests {
             (0..20).map(outcome).collect()
         };
         let config = JudgeConfig::default();
-        assert!(check_failures(&config, &outcomes(0)).is_ok());
-        assert!(check_failures(&config, &outcomes(1)).is_ok());
-        let error = check_failures(&config, &outcomes(2)).unwrap_err();
+        assert!(check_failures("judge", &config, &outcomes(0)).is_ok());
+        assert!(check_failures("judge", &config, &outcomes(1)).is_ok());
+        let error = check_failures("judge", &config, &outcomes(2)).unwrap_err();
         assert_eq!(error.exit_code(), 4);
         for word in ["2 of 20", "judge.max_failed = 0.05", "row-0", "503"] {
             assert!(error.to_string().contains(word), "{error}");
         }
+    }
+
+    /// The panel's outcome is there, for the other member has answered; the one that is ill is named all the same.
+    #[test]
+    fn each_member_of_a_panel_may_fail_on_as_many() {
+        let config: JudgeConfig = serde_json::from_value(json!({
+            "use": "panel", "panel": [{"use": "claude"}, {"use": "openai", "name": "ill"}],
+        }))
+        .unwrap();
+        let member = |judge: &str, failure: Option<&str>| MemberOutcome {
+            judge: judge.to_owned(),
+            preference: failure.is_none().then_some(1.0),
+            verdicts: [failure.is_none().then_some(1.0); 2],
+            flip: false,
+            failure: failure.map(str::to_owned),
+            reasons: [String::new(), String::new()],
+        };
+        let outcomes = |ill: Option<&str>| {
+            [Outcome {
+                id: "row".into(),
+                preference: Some(1.0),
+                verdicts: [Some(1.0); 2],
+                flip: false,
+                identical: false,
+                failure: None,
+                reasons: [String::new(), String::new()],
+                length_model: 1,
+                length_reference: 2,
+                members: vec![member("claude", None), member("ill", ill)],
+            }]
+        };
+        assert!(check_failures("annotator", &config, &outcomes(None)).is_ok());
+        let error = check_failures("annotator", &config, &outcomes(Some("503"))).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("judge `ill`") && text.contains("annotator.max_failed"),
+            "{text}"
+        );
     }
 }

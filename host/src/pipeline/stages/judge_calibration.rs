@@ -78,7 +78,7 @@ pub fn obtain(session: &Session<'_>, config: &Config, pairs: &[Pair]) -> Result<
             })
             .collect();
         let outcomes = judge.judge(&contests, &call)?;
-        evaluate::check_failures(&config.judge, &outcomes)?;
+        evaluate::check_failures("judge", &config.judge, &outcomes)?;
         let rows: Vec<JudgedPair> = pairs
             .iter()
             .zip(outcomes)

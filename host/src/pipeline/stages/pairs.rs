@@ -5,10 +5,12 @@
 
 use std::path::Path;
 
+use finegrain_sdk::CallContext;
 use finegrain_sdk::rng::Stream;
 use rand::RngExt;
 use serde_json::json;
 
+use super::evaluate::check_failures;
 use super::{HELD_OUT_PAIRS, PAIRS, REWARD_PROMPTS};
 use crate::config::Config;
 use crate::data::jsonl;
@@ -59,6 +61,7 @@ pub fn obtain(
             &first,
             &second,
         )?;
+        check_failures("annotator", &config.annotator, &outcomes)?;
         let (mut pairs, mut set_aside) = (Vec::new(), Vec::new());
         let mut tested = Vec::new();
         for (row, ((prompt, outcome), (first, second))) in prompts
@@ -131,7 +134,12 @@ fn rank(
         })
         .collect();
     let log = context.plugin_log();
-    annotator.judge(&contests, &context.call("annotator", 0, &log))
+    let progress = |done: u64, total: u64| context.observer.progress(done, total, "judged");
+    let call = CallContext {
+        progress: &progress,
+        ..context.call("annotator", 0, &log)
+    };
+    annotator.judge(&contests, &call)
 }
 
 /// The pair of a prompt, or why there is none.

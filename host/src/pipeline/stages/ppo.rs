@@ -138,6 +138,7 @@ pub fn obtain(
             let responses = sample(policy, &stream.child("policy").index(step))?;
             let outcomes =
                 evaluate::judge_samples(&judge, &watched, &responses, &references, &call)?;
+            evaluate::check_failures("judge", &config.judge, &outcomes)?;
             let judged: Vec<f64> = outcomes
                 .iter()
                 .filter_map(|outcome| outcome.preference)
