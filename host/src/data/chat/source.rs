@@ -36,7 +36,7 @@ pub(super) fn prepared(source: &str) -> Result<Prepared, Error> {
         match name {
             "generation" if end == "%}" => out.push_str(&tag.replacen("generation", "if true", 1)),
             "endgeneration" if end == "%}" => {
-                out.push_str(&tag.replacen("endgeneration", "endif", 1))
+                out.push_str(&tag.replacen("endgeneration", "endif", 1));
             }
             "raw" if end == "%}" => {
                 // What stands inside is text.

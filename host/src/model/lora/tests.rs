@@ -177,11 +177,7 @@ fn what_is_no_plain_lora_is_refused_with_its_key() -> Result<()> {
             json!(["qkv"]),
             "target_modules holds \"qkv\"; accepted: q_proj",
         ),
-        (
-            "target_modules",
-            json!([]),
-            "target_modules: none is named",
-        ),
+        ("target_modules", json!([]), "target_modules: none is named"),
         ("r", json!("eight"), "r: invalid type"),
         (
             "r",
