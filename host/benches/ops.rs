@@ -13,11 +13,13 @@ use finegrain::Result;
 use finegrain::bench::shape::{LLAMA_7B, NAMED};
 use finegrain::bench::{Batch, Shape, Workload};
 use finegrain::ops::Start;
-use finegrain::ops::attention::{self, Given, Sizes, Span};
-use finegrain::ops::log_prob::{self, Head};
+use finegrain::ops::attention::{self, Given, Scoring, Sizes, Span};
+use finegrain::ops::gated::{self, Activation};
+use finegrain::ops::log_prob::{self, Form, Head};
 use finegrain::ops::product::{Matrix, MatrixMut, Product, multiply};
-use finegrain::ops::rope::Direction;
-use finegrain::ops::{embedding, rms_norm, rope, swiglu};
+use finegrain::ops::rms_norm::Norm;
+use finegrain::ops::rope::{Direction, Frequencies};
+use finegrain::ops::{embedding, rms_norm, rope};
 
 /// As in the command itself.
 #[global_allocator]
@@ -84,7 +86,7 @@ fn operations(criterion: &mut Criterion) {
 }
 
 fn element_wise(subject: &mut Subject<'_>, sizes: &Shape, batch: Batch) {
-    const EPS: f64 = 1e-5;
+    let norm = Norm::plain(1e-5);
     let (n, c, f) = (batch.tokens(), sizes.channels, sizes.feed_forward);
     let (h, d) = (sizes.heads, sizes.head_size());
     let mut out = vec![0.0; n * c];
@@ -92,31 +94,39 @@ fn element_wise(subject: &mut Subject<'_>, sizes: &Shape, batch: Batch) {
     subject.measure(
         "rms_norm",
         &[&[n, c], &[c]],
-        |v| rms_norm::forward(&v[0], &v[1], EPS, &mut out),
+        |v| rms_norm::forward(&v[0], &v[1], norm, &mut out),
         |v| {
-            rms_norm::forward(&v[0], &v[1], EPS, &mut again);
-            rms_norm::backward(&v[0], &v[1], EPS, &again, (Start::Result, &mut dx), &mut dw);
+            rms_norm::forward(&v[0], &v[1], norm, &mut again);
+            rms_norm::backward(
+                &v[0],
+                &v[1],
+                norm,
+                &again,
+                (Start::Result, &mut dx),
+                &mut dw,
+            );
         },
-        |t| rms_norm::reference(&t[0], &t[1], EPS),
+        |t| rms_norm::reference(&t[0], &t[1], norm),
     );
 
     let mut out = vec![0.0; n * f];
     let mut again = out.clone();
     subject.measure(
-        "swiglu",
+        "gated",
         &[&[n, 2 * f]],
-        |v| swiglu::forward(&v[0], f, &mut out),
+        |v| gated::forward(Activation::Silu, &v[0], f, &mut out),
         |v| {
             // The copy stands for what the products before and after it write.
             let mut gate_up = v[0].clone();
-            swiglu::forward(&gate_up, f, &mut again);
-            swiglu::backward(&mut gate_up, f, &mut again);
+            gated::forward(Activation::Silu, &gate_up, f, &mut again);
+            gated::backward(Activation::Silu, &mut gate_up, f, &mut again);
         },
-        |t| swiglu::reference(&t[0]),
+        |t| gated::reference(Activation::Silu, &t[0]),
     );
 
     let positions: Vec<u32> = (0..n).map(|token| (token % batch.length) as u32).collect();
-    let table = rope::table(1e4, d / 2, batch.length);
+    let frequencies = Frequencies::new(1e4, d / 2);
+    let table = rope::table(&frequencies, batch.length);
     let (mut x, mut again) = (vec![1.0f32; n * h * d], vec![1.0f32; n * h * d]);
     let turn = |x: &mut [f32], direction| {
         rope::turn(x, h * d, (h, d), &positions, &table, direction);
@@ -129,7 +139,7 @@ fn element_wise(subject: &mut Subject<'_>, sizes: &Shape, batch: Batch) {
             turn(&mut again, Direction::Forward);
             turn(&mut again, Direction::Backward);
         },
-        |t| rope::reference(&t[0], &positions, 1e4),
+        |t| rope::reference(&t[0], &positions, &frequencies),
     );
 }
 
@@ -148,6 +158,7 @@ fn mixing(subject: &mut Subject<'_>, sizes: &Shape, batch: Batch) {
         kv_heads: k,
         size: d,
     };
+    let of = (of, Scoring::plain(d));
     let (mut out, mut log_sums) = (vec![0.0f32; n * h * d], vec![0.0f32; n * h]);
     let (mut again, mut sums_again) = (out.clone(), log_sums.clone());
     let (mut d_query, mut d_key_value) = (out.clone(), vec![0.0f32; n * 2 * k * d]);
@@ -169,7 +180,7 @@ fn mixing(subject: &mut Subject<'_>, sizes: &Shape, batch: Batch) {
         |t| {
             let keys = t[1].narrow(1, 0, k)?.contiguous()?;
             let values = t[1].narrow(1, k, k)?.contiguous()?;
-            attention::reference(&t[0], &keys, &values, &spans)
+            attention::reference(&t[0], &keys, &values, &spans, Scoring::plain(d))
         },
     );
 }
@@ -222,6 +233,7 @@ fn linear(subject: &mut Subject<'_>, sizes: &Shape, batch: Batch) {
             weight: Matrix::new(weight, v, c),
             targets: &ids,
             temperature: 1.0,
+            form: Form::default(),
             threads,
         });
     };
@@ -244,7 +256,7 @@ fn linear(subject: &mut Subject<'_>, sizes: &Shape, batch: Batch) {
                 head.backward(&said, &values[0], grads, &mut again, &mut dx, Some(&mut dw));
             });
         },
-        |t| Ok(log_prob::reference(&t[0], &t[1], &ids, 1.0)?.0),
+        |t| Ok(log_prob::reference(&t[0], &t[1], &ids, (1.0, Form::default()))?.0),
     );
 
     let (mut out, mut dw) = (vec![0.0; n * c], vec![0.0; v * c]);

@@ -21,7 +21,7 @@ use rand::RngExt as _;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::{Llama, LoraConfig, SamplingWeights};
+use crate::model::{CausalLm, LoraConfig, SamplingWeights};
 
 pub use report::{BenchReport, Floor, Profile, Spread};
 pub use shape::{Batch, Shape};
@@ -203,20 +203,20 @@ fn timed<T>(plan: &Plan, work: impl FnOnce() -> Result<T>) -> Result<(Duration, 
 }
 
 /// A fresh model on the plan's device. A large one is of noise, which all threads draw in seconds.
-fn model(plan: &Plan, stream: &Stream) -> Result<Llama> {
+fn model(plan: &Plan, stream: &Stream) -> Result<CausalLm> {
     /// Parameters.
     const LARGE: u64 = 1 << 30;
     let config = plan.shape.config(plan.batch.length);
     let model = if plan.shape.parameters() < LARGE {
-        Llama::new(config, stream)?
+        CausalLm::new(config, stream)?
     } else {
-        Llama::noise(config, plan.seed)?
+        CausalLm::noise(config, plan.seed)?
     };
     model.to(&plan.device)
 }
 
 /// The model as the plan trains it: with a fresh adapter, where adapters are trained.
-fn adapted(base: &Llama, plan: &Plan, stream: &Stream) -> Result<Llama> {
+fn adapted(base: &CausalLm, plan: &Plan, stream: &Stream) -> Result<CausalLm> {
     let mut model = match plan.lora {
         None => base.clone(),
         Some(rank) => {

@@ -317,7 +317,7 @@ pub struct PluginArgs {
 /// `finegrain generate`.
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
-    /// A LLaMA: a Hugging Face folder, a .gguf file, or a hub id such as org/name or org/name@revision.
+    /// A model: a Hugging Face folder, a .gguf file, or a hub id such as org/name or org/name@revision.
     #[arg(long, value_name = "MODEL")]
     pub model: PathBuf,
     /// The model under an adapter, if it is not where the adapter's configuration says; named as --model names models.

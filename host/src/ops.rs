@@ -10,22 +10,24 @@
 //! F feed-forward, V vocabulary, M positions. Formulas and memory of all of them: docs/operations.md.
 
 pub mod attention;
+pub mod bias;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 pub mod element;
 pub mod embedding;
 mod exp;
+pub mod gated;
 #[cfg(test)]
 pub(crate) mod gradient_check;
-mod lanes;
+pub(crate) mod lanes;
 pub mod log_prob;
 pub(crate) mod panels;
+pub mod pointwise;
 pub mod product;
 mod register;
 pub mod rms_norm;
 pub mod rope;
 mod start;
-pub mod swiglu;
 pub(crate) mod tile;
 
 pub use element::Element;

@@ -13,7 +13,7 @@ use finegrain::data::chat::{Message, Role};
 use finegrain::data::gguf::Gguf;
 use finegrain::data::ragged::TokenBatch;
 use finegrain::data::tokenizer::Tokenizer;
-use finegrain::model::{self, Llama, Read, RoundingEffect, Sampling, SamplingWeights};
+use finegrain::model::{self, CausalLm, Read, RoundingEffect, Sampling, SamplingWeights};
 use finegrain_sdk::rng::Stream;
 use finegrain_tests::shared;
 
@@ -134,7 +134,7 @@ fn a_model_of_interleaved_channels_is_the_one_of_halves_to_the_bit() -> Result<(
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("stories.gguf");
     stories_as_gguf(&from, &file)?;
-    let (read, kept) = (Llama::load(&file)?, Llama::load(&folder)?);
+    let (read, kept) = (CausalLm::load(&file)?, CausalLm::load(&folder)?);
     assert_eq!(read.config(), kept.config());
     for entry in kept.weights().entries() {
         let name = &entry.name;
@@ -354,7 +354,7 @@ fn prompts() -> Vec<String> {
 #[test]
 fn transformers_agrees_on_the_file_and_on_the_folder_saved_of_it() -> Result<()> {
     let Some(file) = smollm2() else { return Ok(()) };
-    let (model, tokenizer) = (Llama::load(&file)?, Tokenizer::load(&file)?);
+    let (model, tokenizer) = (CausalLm::load(&file)?, Tokenizer::load(&file)?);
     let dir = tempfile::tempdir().unwrap();
     model.save(dir.path())?;
     tokenizer.save(dir.path())?;
@@ -400,15 +400,15 @@ fn transformers_agrees_on_the_file_and_on_the_folder_saved_of_it() -> Result<()>
 #[test]
 fn a_saved_copy_of_a_gguf_generates_the_same() -> Result<()> {
     let Some(file) = smollm2() else { return Ok(()) };
-    let model = Llama::load(&file)?;
+    let model = CausalLm::load(&file)?;
     let tokenizer = Tokenizer::load(&file)?;
     let dir = tempfile::tempdir().unwrap();
     model.save(dir.path())?;
-    let again = Llama::load(dir.path())?;
+    let again = CausalLm::load(dir.path())?;
     assert_eq!(again.config(), model.config());
     let prompt = vec![tokenizer.encode_chat(&question("Name a bird."))?];
     let sampling = Sampling::at_temperature(0.8, 12, vec![tokenizer.eos()]);
-    let rows = |model: &Llama| model::generate(model, &prompt, &sampling, &Stream::new(4), &GO);
+    let rows = |model: &CausalLm| model::generate(model, &prompt, &sampling, &Stream::new(4), &GO);
     assert_eq!(rows(&again)?, rows(&model)?);
     Ok(())
 }
@@ -418,7 +418,7 @@ fn a_saved_copy_of_a_gguf_generates_the_same() -> Result<()> {
 #[test]
 fn rounded_weights_hardly_move_a_real_model() -> Result<()> {
     let Some(file) = smollm2() else { return Ok(()) };
-    let model = Llama::load(&file)?;
+    let model = CausalLm::load(&file)?;
     let tokenizer = Tokenizer::load(&file)?;
     let prompts = [
         "What is the capital of France?",

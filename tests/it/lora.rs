@@ -4,7 +4,7 @@ use std::path::Path;
 
 use finegrain::Result;
 use finegrain::data::ragged::TokenBatch;
-use finegrain::model::{Llama, LoraConfig, Read, ScalarHead, ScoredModel};
+use finegrain::model::{CausalLm, LoraConfig, Read, ScalarHead, ScoredModel};
 use finegrain_sdk::rng::Stream;
 use finegrain_tests::shared;
 use serde_json::Value;
@@ -13,13 +13,13 @@ use crate::python::python;
 
 const IDS: [u32; 12] = [1, 403, 407, 261, 378, 46, 51, 400, 392, 282, 500, 17];
 
-fn stories() -> Option<Llama> {
+fn stories() -> Option<CausalLm> {
     let dir = shared("models/stories260k")?;
-    Some(Llama::load(&dir).expect("the small checkpoint"))
+    Some(CausalLm::load(&dir).expect("the small checkpoint"))
 }
 
 /// The adapter's parameters away from their start, where B is 0 and nothing would be seen.
-fn shake(model: &mut Llama) {
+fn shake(model: &mut CausalLm) {
     let values = model.parameters_mut().host_mut().iter_mut();
     for (i, value) in values.enumerate() {
         *value += 0.05 * (0.7 * i as f32).sin();
@@ -66,15 +66,15 @@ fn peft_reads_our_adapters_and_we_read_its() -> Result<()> {
     let dir = tempfile::tempdir().unwrap();
     policy.save(dir.path())?;
     let logits =
-        |model: &Llama| Ok::<_, finegrain::Error>(model.logits(&batch(), Read::All)?.concat());
+        |model: &CausalLm| Ok::<_, finegrain::Error>(model.logits(&batch(), Read::All)?.concat());
     let ours = logits(&policy)?;
     let plain = logits(&base)?;
     assert!(ours.iter().zip(&plain).any(|(a, b)| (a - b).abs() > 0.1));
-    assert_eq!(logits(&Llama::load(dir.path())?)?, ours);
+    assert_eq!(logits(&CausalLm::load(dir.path())?)?, ours);
     let theirs = tempfile::tempdir().unwrap();
     if let Some(seen) = peft(dir.path(), Some(theirs.path())) {
         assert_close(&seen["values"], &ours);
-        let read = Llama::load(theirs.path())?;
+        let read = CausalLm::load(theirs.path())?;
         assert_close(&seen["changed"], &logits(&read)?);
     }
 
@@ -101,7 +101,7 @@ fn four_roles_share_one_copy_of_the_weights() -> Result<()> {
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     policy.save(first.path())?;
     scored.save(second.path())?;
-    let reference = Llama::load(first.path())?;
+    let reference = CausalLm::load(first.path())?;
     let mut trained = reference.clone();
     shake(&mut trained);
     let reward_model = ScoredModel::load(second.path())?;

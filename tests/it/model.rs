@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use finegrain::Result;
 use finegrain::data::ragged::TokenBatch;
 use finegrain::data::tokenizer::Tokenizer;
-use finegrain::model::{self, Llama, LlamaConfig, Read, Sampling, ScalarHead, ScoredModel};
+use finegrain::model::{self, CausalLm, CausalLmConfig, Read, Sampling, ScalarHead, ScoredModel};
 use finegrain_sdk::rng::Stream;
 use finegrain_tests::shared;
 use serde_json::Value;
@@ -28,7 +28,7 @@ fn stories() -> Option<PathBuf> {
     shared("models/stories260k")
 }
 
-fn greedy(model: &Llama) -> Result<TokenBatch> {
+fn greedy(model: &CausalLm) -> Result<TokenBatch> {
     let sampling = Sampling::greedy(STORY_TOKENS, model.config().eos_token_id.clone());
     let rows = model::generate(
         model,
@@ -42,7 +42,7 @@ fn greedy(model: &Llama) -> Result<TokenBatch> {
     Ok(batch)
 }
 
-fn logits(model: &Llama, batch: &TokenBatch) -> Result<Vec<Vec<f32>>> {
+fn logits(model: &CausalLm, batch: &TokenBatch) -> Result<Vec<Vec<f32>>> {
     model.logits(batch, Read::All)
 }
 
@@ -75,7 +75,7 @@ fn the_tokenizer_agrees_with_transformers() -> Result<()> {
 #[expect(clippy::unreadable_literal, reason = "as the script prints them")]
 fn logits_and_log_probs_are_those_of_transformers() -> Result<()> {
     let Some(dir) = stories() else { return Ok(()) };
-    let model = Llama::load(&dir)?;
+    let model = CausalLm::load(&dir)?;
     let batch = greedy(&model)?;
     let logits = logits(&model, &batch)?;
     let chosen = |position: usize| [0, 2, 261, 432, 511].map(|id| logits[position][id]);
@@ -143,7 +143,7 @@ fn the_likeliest_story_is_told_word_for_word() -> Result<()> {
 #[test]
 fn sampled_log_probs_are_those_of_the_model_in_any_batch() -> Result<()> {
     let Some(dir) = stories() else { return Ok(()) };
-    let model = Llama::load(&dir)?;
+    let model = CausalLm::load(&dir)?;
     let prompts: Vec<Vec<u32>> = (1..=PROMPT_IDS.len())
         .flat_map(|length| [PROMPT_IDS[..length].to_vec(), vec![1]])
         .collect();
@@ -181,11 +181,11 @@ fn sampled_log_probs_are_those_of_the_model_in_any_batch() -> Result<()> {
 #[test]
 fn a_saved_copy_is_the_same_model() -> Result<()> {
     let Some(dir) = stories() else { return Ok(()) };
-    let model = Llama::load(&dir)?;
+    let model = CausalLm::load(&dir)?;
     let copy = tempfile::tempdir().unwrap();
     model.save(copy.path())?;
     Tokenizer::load(&dir)?.save(copy.path())?;
-    let again = Llama::load(copy.path())?;
+    let again = CausalLm::load(copy.path())?;
     assert_eq!(again.weights().entries().len(), 47);
     let batch = greedy(&model)?;
     assert_eq!(again.config(), model.config());
@@ -207,16 +207,16 @@ fn a_saved_copy_is_the_same_model() -> Result<()> {
 fn a_fresh_model_and_a_reward_model_load_in_transformers() -> Result<()> {
     let Some(dir) = stories() else { return Ok(()) };
     let tokenizer = Tokenizer::load(&dir)?;
-    let config = LlamaConfig {
+    let config = CausalLmConfig {
         num_hidden_layers: 2,
         head_dim: 12,
         num_key_value_heads: 2,
         rope_theta: 300.0,
         rms_norm_eps: 1e-3,
         tie_word_embeddings: false,
-        ..Llama::load(&dir)?.config().clone()
+        ..CausalLm::load(&dir)?.config().clone()
     };
-    let mut model = Llama::new(config.clone(), &Stream::new(2))?;
+    let mut model = CausalLm::new(config.clone(), &Stream::new(2))?;
     // Larger weights than fresh ones: differences in the attention are then far above the tolerance.
     let entries = model.weights().entries().to_vec();
     for entry in entries.iter().filter(|entry| !entry.name.contains("norm")) {
@@ -254,11 +254,11 @@ fn a_fresh_model_and_a_reward_model_load_in_transformers() -> Result<()> {
 fn a_tokenizer_with_more_tokens_than_the_model_is_refused() -> Result<()> {
     let Some(dir) = stories() else { return Ok(()) };
     let tokenizer = Tokenizer::load(&dir)?;
-    let config = LlamaConfig {
+    let config = CausalLmConfig {
         vocab_size: 500,
-        ..Llama::load(&dir)?.config().clone()
+        ..CausalLm::load(&dir)?.config().clone()
     };
-    let model = Llama::new(config, &Stream::new(0))?;
+    let model = CausalLm::new(config, &Stream::new(0))?;
     let copy = tempfile::tempdir().unwrap();
     model.save(copy.path())?;
     tokenizer.save(copy.path())?;

@@ -6,7 +6,7 @@ use finegrain_sdk::rng::Stream;
 
 use super::{Plan, model, random_rows, repeat, timed};
 use crate::error::{Error, Result};
-use crate::model::{Llama, RoundingEffect, Sampling, generate};
+use crate::model::{CausalLm, RoundingEffect, Sampling, generate};
 
 /// Laying the weights out for sampling is part of the work: PPO does it once a rollout.
 pub(super) fn run(plan: &Plan, cancel: &AtomicBool) -> Result<Vec<f64>> {
@@ -36,7 +36,7 @@ pub(super) fn rounding(plan: &Plan, cancel: &AtomicBool) -> Result<Option<Roundi
 struct Work<'a> {
     plan: &'a Plan,
     stream: Stream,
-    model: Llama,
+    model: CausalLm,
     sampling: Sampling,
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::bench::Workload;
 use crate::error::{Error, Result};
-use crate::model::LlamaConfig;
+use crate::model::{CausalLmConfig, Family, Variant};
 
 /// The shape of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -137,8 +137,9 @@ impl Shape {
     }
 
     /// The model's configuration, for rows of at most `length` tokens that no token ends.
-    pub(super) fn config(&self, length: usize) -> LlamaConfig {
-        LlamaConfig {
+    pub(super) fn config(&self, length: usize) -> CausalLmConfig {
+        CausalLmConfig {
+            family: Family::Llama,
             vocab_size: self.vocabulary,
             hidden_size: self.channels,
             intermediate_size: self.feed_forward,
@@ -152,6 +153,7 @@ impl Shape {
             tie_word_embeddings: self.tied,
             bos_token_id: None,
             eos_token_id: Vec::new(),
+            variant: Variant::default(),
         }
     }
 
@@ -245,7 +247,7 @@ mod tests {
     use finegrain_sdk::rng::Stream;
 
     use super::*;
-    use crate::model::Llama;
+    use crate::model::CausalLm;
 
     #[test]
     fn parameters_are_those_of_the_model() {
@@ -255,7 +257,7 @@ mod tests {
                 tied,
                 ..SMALL
             };
-            let model = Llama::new(shape.config(8), &Stream::new(1)).unwrap();
+            let model = CausalLm::new(shape.config(8), &Stream::new(1)).unwrap();
             assert_eq!(shape.parameters(), model.parameters().len() as u64);
         }
         // SmolLM2-135M: 134 515 008 by its model card's files.

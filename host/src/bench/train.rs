@@ -7,12 +7,12 @@ use finegrain_sdk::rng::Stream;
 use super::{Plan, adapted, model, random_rows, repeat, timed};
 use crate::data::ragged::TokenBatch;
 use crate::error::{Error, Result};
-use crate::model::Llama;
+use crate::model::CausalLm;
 use crate::train::adamw::{AdamW, OptimizerConfig};
 
 /// A model in training.
 struct Trainer {
-    model: Llama,
+    model: CausalLm,
     optimizer: AdamW,
 }
 

@@ -11,7 +11,7 @@ use crate::data::tokenizer;
 use crate::device::{DeviceKind, Dtype};
 use crate::error::{Error, Result};
 use crate::memory_plan::{self, Limits, Machine, Needs, Question, machine};
-use crate::model::{LlamaConfig, checkpoint};
+use crate::model::{CausalLmConfig, checkpoint};
 use crate::plugins::{PluginSearch, Registry};
 use crate::sandbox;
 
@@ -47,10 +47,10 @@ pub(super) fn plan(args: &PlanArgs) -> Result<()> {
 }
 
 /// The sizes of the model that SFT starts from.
-fn sizes(config: &Config) -> Result<LlamaConfig> {
+fn sizes(config: &Config) -> Result<CausalLmConfig> {
     match (&config.model.path, config.task) {
         (Some(path), _) => checkpoint::sizes(path).map_err(|error| error.context("model.path")),
-        (None, Task::Sandbox) => Ok(config.sandbox.model.llama_config(&sandbox::tokenizer()?)),
+        (None, Task::Sandbox) => Ok(config.sandbox.model.model_config(&sandbox::tokenizer()?)),
         (None, Task::EditPairs | Task::Preferences) => {
             Err(Error::input("model.path: no model is named"))
         }

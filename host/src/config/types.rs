@@ -117,7 +117,7 @@ impl Default for Config {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
-    /// A LLaMA: a Hugging Face folder (config.json, model.safetensors, tokenizer.json), a .gguf file, or a hub id such as
+    /// A model: a Hugging Face folder (config.json, model.safetensors, tokenizer.json), a .gguf file, or a hub id such as
     /// org/name or org/name@revision. The sandbox makes a fresh model of the shape in `sandbox.model` where this is absent.
     pub path: Option<PathBuf>,
     /// Trains adapters (`rank`, `alpha`, `targets`) on frozen weights instead of the weights: policy, reference, reward

@@ -56,8 +56,8 @@ impl Message {
 /// A chat template. One that cannot be parsed says so when it is used: a model is of use without it.
 pub struct ChatTemplate {
     source: String,
-    /// The compiled text, and whether it had to be rewritten so as not to be read otherwise than by Jinja2.
-    compiled: Result<(Environment<'static>, bool), minijinja::Error>,
+    /// The compiled text.
+    compiled: Result<Environment<'static>, minijinja::Error>,
 }
 
 impl ChatTemplate {
@@ -66,14 +66,6 @@ impl ChatTemplate {
         let source = source.into();
         let compiled = parse(&source);
         Self { source, compiled }
-    }
-
-    /// Whether the engine alone would have made another text of it in silence, as it did before the text was rewritten for it: what
-    /// was computed with such a template then does not count any more.
-    pub fn is_read_otherwise(&self) -> bool {
-        self.compiled
-            .as_ref()
-            .is_ok_and(|(_, otherwise)| *otherwise)
     }
 
     /// The template as it was given.
@@ -102,7 +94,7 @@ impl ChatTemplate {
             add_generation_prompt,
             ..Value::from(Serde(special))
         };
-        let (environment, _) = self.compiled.as_ref().map_err(failed)?;
+        let environment = self.compiled.as_ref().map_err(failed)?;
         environment
             .get_template(NAME)
             .and_then(|template| template.render(variables))
@@ -110,7 +102,7 @@ impl ChatTemplate {
     }
 }
 
-fn parse(source: &str) -> Result<(Environment<'static>, bool), minijinja::Error> {
+fn parse(source: &str) -> Result<Environment<'static>, minijinja::Error> {
     let mut environment = Environment::new();
     let syntax = SyntaxConfig::builder()
         .trim_blocks(true)
@@ -123,9 +115,8 @@ fn parse(source: &str) -> Result<(Environment<'static>, bool), minijinja::Error>
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", tojson);
-    let source::Prepared { text, otherwise } = source::prepared(source)?;
-    environment.add_template_owned(NAME, text)?;
-    Ok((environment, otherwise))
+    environment.add_template_owned(NAME, source::prepared(source)?)?;
+    Ok(environment)
 }
 
 fn failed(error: &minijinja::Error) -> Error {

@@ -64,7 +64,7 @@ pub struct Measure<'a> {
 /// What a [`Measure`] needs of a run, read once.
 pub struct Opened {
     tokenizer: Tokenizer,
-    sizes: crate::model::LlamaConfig,
+    sizes: crate::model::CausalLmConfig,
 }
 
 impl Opened {

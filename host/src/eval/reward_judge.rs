@@ -154,7 +154,7 @@ mod tests {
 
     use super::*;
     use crate::eval::judging::{Contest, Outcome, judge_both_orders};
-    use crate::model::{Llama, LlamaConfig, ScalarHead};
+    use crate::model::{CausalLm, CausalLmConfig, Family, ScalarHead, Variant};
     use crate::plugins::Registry;
 
     /// R = the score at the last token, as the `sequence` scheme has it.
@@ -183,7 +183,8 @@ mod tests {
     }
 
     fn judge<S: SequenceReward>(scheme: S, template: &str) -> RewardJudge<S> {
-        let config = LlamaConfig {
+        let config = CausalLmConfig {
+            family: Family::Llama,
             vocab_size: 8,
             hidden_size: 8,
             intermediate_size: 16,
@@ -197,9 +198,10 @@ mod tests {
             tie_word_embeddings: true,
             bos_token_id: Some(0),
             eos_token_id: vec![1],
+            variant: Variant::default(),
         };
         let stream = Stream::new(9);
-        let backbone = Llama::new(config, &stream.child("model")).unwrap();
+        let backbone = CausalLm::new(config, &stream.child("model")).unwrap();
         let head = ScalarHead::random(8, &stream.child("head")).unwrap();
         let file = r#"{"version": "1.0", "added_tokens": [], "normalizer": null, "post_processor": null, "decoder": null,
             "truncation": null, "padding": null, "pre_tokenizer": {"type": "WhitespaceSplit"},

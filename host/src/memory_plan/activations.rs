@@ -1,23 +1,20 @@
 //! Activations of passes and the logits of a head.
 //!
-//! A layer keeps of each token, beside its input (C): queries and the attention's result (H·D each), keys and values
-//! (2·K·D), the stream between the halves (C), gate and up (2·F), and log-sums (H, f32). In the last layer, only keys and
-//! values are there for all n tokens; the rest is for the m that are read (`model/pass/block.rs`: `Activations`).
-//!
-//! The way back holds, of the layer it is in: the activated product (F), two normed inputs (2·C), the gradients of the
-//! middle stream (C), of queries (H·D), of keys and values (2·K·D), of both streams (2·C), of a normed input (C) and of
-//! the attention's result (H·D), and both products of every adapter with its rank (`block_backward.rs`: `Factors`); and for
-//! the tokens that are read, hidden states, their gradients and the stream before the final norm (3·C).
+//! What a layer keeps of each token for its way back, what it needs on the way, and what it leaves for the gradients of its weights
+//! are the buffers of `model/block/buffers.rs`, counted by their widths; and the stream between layers (C) with its gradient. In the
+//! last layer, only keys and values are there for all n tokens; the rest is for the m that are read: hidden states, their gradients
+//! and the stream before the final norm (3·C) too.
 //!
 //! The CPU lays the matrices of small models out once a pass, for the products of that way (`ops/panels.rs`), and for both where
 //! activations are computed again on the way back.
 //!
-//! The CPU works on a layer while the weights of the one above are summed up, so it has two sets of `Factors`, and one
-//! more of what a layer keeps where that is computed again; the last two gradients are those of the chunks under way.
+//! The CPU works on a layer while the weights of the one above are summed up, so it has two sets of what is left for weights, and
+//! one more of what a layer keeps where that is computed again; what is needed on the way is for the chunks under way.
 
 use super::machine::Machine;
 use super::rows::MicroBatch;
 use super::sizes::Sizes;
+use crate::model::block::{Activations, Factors, Scratch, ScratchBack, Width};
 use crate::model::{LAID_OUT, Way};
 use crate::ops::panels;
 
@@ -30,6 +27,9 @@ const CPU_LOGITS_ROWS: u64 = 64;
 
 /// Tokens of the CPU's chunks, unless a row is longer (`model/pass/rows.rs`).
 const CPU_CHUNK: u64 = 256;
+
+/// Rows of sums at most that a GPU makes of a norm's gradient before it adds them up (`ops/rms_norm/cuda.rs`).
+const NORM_SUMS: u64 = 1024;
 
 /// Bytes of a log-sum and of a logit.
 const F32: u64 = 4;
@@ -49,9 +49,9 @@ impl Passes<'_> {
 
     /// Bytes that a layer keeps beside its input, of n tokens of which m ask.
     fn layer(&self, n: u64, m: u64) -> u64 {
-        let of = self.sizes;
-        let asking = 2 * of.query_width + of.channels + 2 * of.feed_forward;
-        self.real() * (n * of.key_value_width + m * asking) + F32 * m * of.heads
+        let of = &self.sizes.of;
+        let kept = Activations::<Width>::widths(of).len(n as usize, m as usize) as u64;
+        self.real() * kept + F32 * m * of.attention.heads as u64
     }
 
     /// Tokens of the chunks that the CPU's threads have under way; all at once on a GPU.
@@ -107,21 +107,24 @@ impl Passes<'_> {
         } else {
             of.layers.min(2)
         };
-        let factors = of.feed_forward
-            + 3 * of.channels
-            + of.query_width
-            + of.key_value_width
-            + 2 * of.ranks();
+        let factors = Factors::<Width>::widths(&of.of, false).len(1, 1) as u64 + 2 * of.ranks();
         let streams = (1 + layers) * of.channels;
-        let passing = self.under_way(batch) * (of.channels + of.query_width);
+        let passing = ScratchBack::<Width>::widths(&of.of, false).len(1, 1) as u64;
+        let passing = self.under_way(batch) * passing;
         let again = if self.recompute {
             layers * self.layer(n, n) + self.laid_out(Way::Forwards)
         } else {
             0
         };
         let laid_out = self.laid_out(Way::Backwards);
+        let norms = if self.machine.is_gpu() && of.adapter().is_none() {
+            F32 * n.min(NORM_SUMS) * of.channels
+        } else {
+            0
+        };
         let hidden = batch.read * of.channels;
-        self.real() * (n * (layers * factors + streams) + passing + hidden) + again + laid_out
+        let elements = n * (layers * factors + streams) + passing + hidden;
+        self.real() * elements + again + laid_out + norms
     }
 
     /// Both.
@@ -129,11 +132,13 @@ impl Passes<'_> {
         self.kept(batch) + self.backward(batch)
     }
 
-    /// A pass without a way back: two streams, one layer's activations, a normed input and the activated product of the
-    /// tokens under way, all hidden states that are read, and the weights laid out.
+    /// A pass without a way back: two streams, one layer's activations and what it needs on the way of the tokens under way, all
+    /// hidden states that are read, and the weights laid out.
     pub(super) fn forward(&self, batch: MicroBatch) -> u64 {
         let (of, n) = (self.sizes, self.under_way(batch));
-        let elements = n * (3 * of.channels + of.feed_forward) + batch.read * of.channels;
+        let rank = of.slots().iter().map(|slot| slot.rank).max().unwrap_or(0);
+        let room = Scratch::<Width>::widths(&of.of, false, rank).len(1, 1) as u64;
+        let elements = n * (2 * of.channels + room) + batch.read * of.channels;
         // A GPU makes the last layer's activations before it drops those that the others have shared.
         let last = if self.machine.is_gpu() {
             self.layer(n, batch.read.min(n))

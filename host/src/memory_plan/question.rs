@@ -7,7 +7,7 @@ use super::sizes::Sizes;
 use crate::config::{Config, Task};
 use crate::data::records::PairSource;
 use crate::error::{Error, Result};
-use crate::model::LlamaConfig;
+use crate::model::CausalLmConfig;
 use crate::sandbox::{LONGEST_PROMPT, LONGEST_RESPONSE, tokenizer};
 
 /// What plugins ask for.
@@ -25,7 +25,7 @@ pub struct Question {
     /// What is run.
     pub config: Config,
     /// The sizes of the model that SFT starts from.
-    pub model: LlamaConfig,
+    pub model: CausalLmConfig,
     /// What plugins ask for.
     pub needs: Needs,
     /// Where it is run.
@@ -45,7 +45,7 @@ impl Question {
     /// A prompt template that the sandbox's tokenizer cannot encode.
     pub fn new(
         config: Config,
-        model: LlamaConfig,
+        model: CausalLmConfig,
         needs: Needs,
         machine: Machine,
         given: Limits,

@@ -64,7 +64,7 @@ impl Sampling {
     pub(super) fn decoder(&self, sizes: &Sizes) -> Parts {
         let table = if sizes.tied { 0 } else { sizes.table() };
         Parts {
-            parameters: self.laid_out(sizes) + F32 * (sizes.norms() + table),
+            parameters: self.laid_out(sizes) + F32 * (sizes.vectors() + table),
             ..Parts::default()
         }
     }

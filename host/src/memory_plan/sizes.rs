@@ -10,54 +10,64 @@
 
 use super::machine::Machine;
 use super::parts::Parts;
-use crate::model::{LlamaConfig, LoraConfig};
+use crate::model::block::Slot;
+use crate::model::description::Dimensions;
+use crate::model::{CausalLmConfig, LoraConfig};
 
 /// Bytes of an f32: master weights, gradients, one moment.
 const F32: u64 = 4;
 
 /// The sizes of a model, and how it is trained.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(super) struct Sizes {
+    /// What passes need.
+    pub(super) of: Dimensions,
     pub(super) vocabulary: u64,
     pub(super) channels: u64,
     pub(super) layers: u64,
-    pub(super) heads: u64,
     /// H·D.
     pub(super) query_width: u64,
     /// 2·K·D.
     pub(super) key_value_width: u64,
     pub(super) feed_forward: u64,
     pub(super) tied: bool,
-    /// A of one layer and the sum of ranks in it; `None` where all parameters are trained.
-    lora: Option<(u64, u64)>,
+    /// P.
+    parameters: u64,
+    /// Elements of a layer's matrices.
+    matrices: u64,
+    /// A of one layer, and its slots; `None` where all parameters are trained.
+    lora: Option<(u64, Vec<Slot>)>,
 }
 
 impl Sizes {
-    pub(super) fn new(model: &LlamaConfig, lora: Option<&LoraConfig>) -> Self {
-        let head = model.head_dim as u64;
+    pub(super) fn new(model: &CausalLmConfig, lora: Option<&LoraConfig>) -> Self {
+        let of = model.dimensions();
         let of_layer = |lora: &LoraConfig| {
-            let rank = lora.rank as u64;
-            let shapes = lora.targets.iter().map(|target| target.shape(model));
-            let values = shapes.map(|(outputs, inputs)| rank * (outputs + inputs) as u64);
-            (values.sum(), rank * lora.targets.len() as u64)
+            let fields = lora.fields(model.family).into_iter();
+            let values = fields.map(|field| {
+                let (outputs, inputs) = model.shape(field);
+                (lora.rank * (outputs + inputs)) as u64
+            });
+            (values.sum(), lora.slots(model))
         };
         Self {
             vocabulary: model.vocab_size as u64,
             channels: model.hidden_size as u64,
             layers: model.num_hidden_layers as u64,
-            heads: model.num_attention_heads as u64,
-            query_width: model.num_attention_heads as u64 * head,
-            key_value_width: 2 * model.num_key_value_heads as u64 * head,
+            query_width: of.attention.query_width() as u64,
+            key_value_width: of.attention.key_value_width() as u64,
             feed_forward: model.intermediate_size as u64,
             tied: model.tie_word_embeddings,
+            parameters: model.parameter_count() as u64,
+            matrices: model.matrices_of_layer() as u64,
             lora: lora.map(of_layer),
+            of,
         }
     }
 
-    /// Elements of the seven matrices of all layers.
+    /// Elements of the matrices of all layers.
     pub(super) fn matrices(&self) -> u64 {
-        let attention = 2 * self.query_width + self.key_value_width;
-        self.layers * self.channels * (attention + 3 * self.feed_forward)
+        self.layers * self.matrices
     }
 
     /// V·C.
@@ -65,25 +75,31 @@ impl Sizes {
         self.vocabulary * self.channels
     }
 
-    /// Values of all norms.
-    pub(super) fn norms(&self) -> u64 {
-        (2 * self.layers + 1) * self.channels
+    /// Values of all norms and biases.
+    pub(super) fn vectors(&self) -> u64 {
+        let tables = if self.tied { 1 } else { 2 };
+        self.parameters - tables * self.table() - self.matrices()
     }
 
     /// P.
     pub(super) fn parameters(&self) -> u64 {
-        let tables = if self.tied { 1 } else { 2 };
-        tables * self.table() + self.matrices() + self.norms()
+        self.parameters
     }
 
     /// A, where adapters are trained.
     pub(super) fn adapter(&self) -> Option<u64> {
-        self.lora.map(|(values, _)| self.layers * values)
+        let lora = self.lora.as_ref();
+        lora.map(|(values, _)| self.layers * values)
+    }
+
+    /// The slots of a layer's adapters; none without.
+    pub(super) fn slots(&self) -> &[Slot] {
+        self.lora.as_ref().map_or(&[], |(_, slots)| slots)
     }
 
     /// The sum of the ranks of a layer's adapters; 0 without.
     pub(super) fn ranks(&self) -> u64 {
-        self.lora.map_or(0, |(_, ranks)| ranks)
+        self.slots().iter().map(|slot| slot.rank as u64).sum()
     }
 
     /// The bytes of all models that are alive.

@@ -14,11 +14,12 @@ use crate::config::Config;
 use crate::data::ragged::TokenBatch;
 use crate::device::{DeviceKind, Dtype};
 use crate::model::{
-    Gradients, Llama, LlamaConfig, LoraConfig, SamplingWeights, ScalarHead, ScoredModel,
+    CausalLm, CausalLmConfig, Family, Gradients, LoraConfig, SamplingWeights, ScalarHead,
+    ScoredModel, Variant,
 };
 use crate::train::batching::micro_batches;
 
-fn llama(sizes: [usize; 7], tied: bool) -> LlamaConfig {
+fn llama(sizes: [usize; 7], tied: bool) -> CausalLmConfig {
     let [
         vocabulary,
         channels,
@@ -28,7 +29,8 @@ fn llama(sizes: [usize; 7], tied: bool) -> LlamaConfig {
         feed_forward,
         positions,
     ] = sizes;
-    LlamaConfig {
+    CausalLmConfig {
+        family: Family::Llama,
         vocab_size: vocabulary,
         hidden_size: channels,
         intermediate_size: feed_forward,
@@ -42,16 +44,17 @@ fn llama(sizes: [usize; 7], tied: bool) -> LlamaConfig {
         tie_word_embeddings: tied,
         bos_token_id: None,
         eos_token_id: Vec::new(),
+        variant: Variant::default(),
     }
 }
 
 /// V = 10, C = 4, L = 2, H = 2, K = 1, D = 2, F = 3; the head is the table.
-fn tiny() -> LlamaConfig {
+fn tiny() -> CausalLmConfig {
     llama([10, 4, 2, 2, 1, 3, 8], true)
 }
 
 /// Touvron et al. 2023, arXiv:2302.13971, table 2.
-fn llama_7b() -> LlamaConfig {
+fn llama_7b() -> CausalLmConfig {
     llama([32_000, 4096, 32, 32, 32, 11_008, 2048], false)
 }
 
@@ -90,7 +93,7 @@ fn parameters_by_hand_and_those_of_a_model() {
     for tied in [true, false] {
         let config = llama([50, 16, 3, 4, 2, 24, 8], tied);
         let lora = all_maps(3);
-        let model = Llama::new(config.clone(), &Stream::new(1)).unwrap();
+        let model = CausalLm::new(config.clone(), &Stream::new(1)).unwrap();
         let adapted = model.with_lora(&lora, &Stream::new(2)).unwrap();
         let sizes = Sizes::new(&config, Some(&lora));
         assert_eq!(sizes.parameters(), model.parameters().len() as u64);
@@ -125,7 +128,8 @@ fn roles_by_hand() {
 }
 
 /// Of 6 tokens, 3 read. A layer: 2·(6·4 + 6·(8 + 4 + 6)) + 4·6·2 = 312 bytes, the last one 2·(6·4 + 3·18) + 4·3·2 = 180;
-/// inputs 2·2·6·4 = 96; both ends 2·2·3·4 = 48. Back: 2·(6·(3 + 12 + 4 + 4 + 8) + 6·8 + 3·4) = 492.
+/// inputs 2·2·6·4 = 96; both ends 2·2·3·4 = 48. Back: 2·(6·(3 + 12 + 4 + 4 + 8) + 6·8 + 3·4) = 492,
+/// and where norms are trained 4·6·4 = 96 for the sums of their gradients.
 #[test]
 fn activations_by_hand() {
     let sizes = Sizes::new(&tiny(), None);
@@ -141,9 +145,9 @@ fn activations_by_hand() {
         recompute,
     };
     assert_eq!(passes(&gpu, false).kept(batch), 312 + 180 + 96 + 48);
-    assert_eq!(passes(&gpu, false).backward(batch), 492);
+    assert_eq!(passes(&gpu, false).backward(batch), 492 + 96);
     assert_eq!(passes(&gpu, true).kept(batch), 96 + 48);
-    assert_eq!(passes(&gpu, true).backward(batch), 492 + 312);
+    assert_eq!(passes(&gpu, true).backward(batch), 492 + 96 + 312);
     // 2·(6·(12 + 3) + 3·4), a layer, and the last one.
     assert_eq!(passes(&gpu, false).forward(batch), 204 + 312 + 180);
     assert_eq!(passes(&gpu, false).logits(batch, true), 3 * 10 * (4 + 2));

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 
-use super::config::{self, LlamaConfig};
+use super::config::{self, CausalLmConfig};
 use super::lora;
 use crate::data::gguf::is_gguf;
 use crate::data::tokenizer::Tokenizer;
@@ -55,7 +55,7 @@ impl Checkpoint {
     }
 
     /// The model's configuration.
-    pub(super) fn config(&self) -> &LlamaConfig {
+    pub(super) fn config(&self) -> &CausalLmConfig {
         match &self.source {
             Source::Folder(folder) => folder.config(),
             Source::Gguf(model) => model.config(),
@@ -142,42 +142,13 @@ pub(super) fn named_ends(path: &Path) -> Result<Vec<(String, Vec<u32>)>> {
     Ok(vec![("the file's metadata".to_owned(), ids)])
 }
 
-/// Whether a folder has what says which model is in it.
-pub fn has_a_configuration(dir: &Path) -> bool {
-    dir.join(CONFIG).is_file() || lora::is_adapter(dir)
-}
-
-/// Whether a folder ties its head to the table and holds a head all the same; of an adapter, whether its base does. Weights that
-/// are not there hold nothing.
-///
-/// # Errors
-/// A file that cannot be read.
-pub fn has_a_head_beside_the_table(path: &Path) -> Result<bool> {
-    if lora::is_adapter(path) {
-        return has_a_head_beside_the_table(&lora::base_of(path)?);
-    }
-    if !has_a_configuration(path) || !sizes(path)?.tie_word_embeddings {
-        return Ok(false);
-    }
-    let Ok(files) = folder::weight_files(path) else {
-        return Ok(false);
-    };
-    for file in files.iter().filter(|file| file.is_file()) {
-        let names = folder::names(file)?;
-        if names.iter().any(|name| name == holdings::HEAD) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 /// What is worth a line where a tokenizer has added tokens that the model has no embedding for: fine-tunes add a padding token to
 /// the one and not to the other, and no text has it. A text that does is refused when it comes, with the id. The model may have more
 /// rows than the tokenizer has tokens: tables are often padded.
 ///
 /// # Errors
 /// A tokenizer whose own vocabulary goes beyond the table: it belongs to another model.
-pub fn tokens_beyond(config: &LlamaConfig, tokenizer: &Tokenizer) -> Result<Option<String>> {
+pub fn tokens_beyond(config: &CausalLmConfig, tokenizer: &Tokenizer) -> Result<Option<String>> {
     let (rows, tokens) = (config.vocab_size, tokenizer.vocab_size());
     let ids = (rows..tokens).filter_map(|id| u32::try_from(id).ok());
     let beyond: Vec<(u32, String)> = ids
@@ -207,15 +178,15 @@ mod tests {
     use std::collections::{BTreeMap, HashMap};
 
     use super::*;
-    use crate::model::{Llama, fixture};
+    use crate::model::{CausalLm, fixture};
     use crate::pipeline::atomic::write_atomic;
 
-    fn logprobs(model: &Llama) -> Result<Vec<f32>> {
+    fn logprobs(model: &CausalLm) -> Result<Vec<f32>> {
         let out = model.log_probs(&fixture::batch(), 1.0)?.logprobs;
         Ok(out)
     }
 
-    fn saved() -> Result<(tempfile::TempDir, Llama)> {
+    fn saved() -> Result<(tempfile::TempDir, CausalLm)> {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let model = fixture::model(false)?;
         model.save(dir.path())?;
@@ -225,7 +196,7 @@ mod tests {
     #[test]
     fn a_saved_model_is_the_same_to_the_bit() -> Result<()> {
         let (dir, model) = saved()?;
-        let again = Llama::load(dir.path())?;
+        let again = CausalLm::load(dir.path())?;
         assert_eq!(again.config(), model.config());
         assert_eq!(logprobs(&again)?, logprobs(&model)?);
         Ok(())
@@ -248,7 +219,7 @@ mod tests {
             let index = serde_json::json!({ "metadata": {}, "weight_map": weight_map });
             write_atomic(&dir.path().join(INDEX), index.to_string().as_bytes())?;
             std::fs::remove_file(dir.path().join(WEIGHTS)).ok();
-            let half = Llama::load(dir.path())?;
+            let half = CausalLm::load(dir.path())?;
             // Every weight is the nearest half-precision number to the original.
             for ((name, read), (_, original)) in half
                 .weights()
@@ -268,14 +239,10 @@ mod tests {
     #[test]
     fn a_broken_folder_is_refused_with_what_is_wrong() -> Result<()> {
         let (dir, model) = saved()?;
-        let load = || Llama::load(dir.path()).expect_err("a broken folder");
+        let load = || CausalLm::load(dir.path()).expect_err("a broken folder");
         let all = model.weights().tensors()?;
         let write = |tensors: Vec<(String, Tensor)>| {
-            save(
-                dir.path(),
-                &model.config().to_json("LlamaForCausalLM"),
-                tensors,
-            )
+            save(dir.path(), &model.config().to_json("ForCausalLM"), tensors)
         };
 
         write(all[..all.len() - 1].to_vec())?;

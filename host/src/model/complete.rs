@@ -5,10 +5,10 @@ use std::sync::atomic::AtomicBool;
 
 use finegrain_sdk::rng::Stream;
 
+use super::causal_lm::CausalLm;
 use super::checkpoint::tokens_beyond;
 use super::ends::ends;
 use super::generate::generate;
-use super::llama::Llama;
 use super::lora::tokenizer_of;
 use super::rounding_effect::RoundingEffect;
 use super::sampling::Sampling;
@@ -98,14 +98,14 @@ pub fn answer<'m>(
 
 /// A model and the tokenizer that belongs to it.
 struct Speaker {
-    model: Llama,
+    model: CausalLm,
     tokenizer: Tokenizer,
     remarks: Vec<String>,
 }
 
 impl Speaker {
     fn load(Source { path, base }: Source<'_>) -> Result<Self> {
-        let model = Llama::load_on(path, base)?;
+        let model = CausalLm::load_on(path, base)?;
         let tokenizer = tokenizer_of(path, base)?;
         let mut remarks = model.remarks().to_vec();
         remarks.extend(tokens_beyond(model.config(), &tokenizer)?);

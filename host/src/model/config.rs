@@ -1,22 +1,30 @@
-//! The shape of a LLaMA model under the names of Hugging Face's config.json, and what of that file is supported.
+//! The shape of a model under the names of Hugging Face's config.json, and what of that file is supported.
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::family::Family;
 use crate::error::{Error, Result};
 
 mod file;
 mod keys;
+mod rope;
+mod variant;
+mod write;
 
 pub(super) use keys::is_off;
+pub use rope::RopeScaling;
+pub use variant::{LayerKind, Variant};
 
 /// What a model says about generation beside config.json; its EOS ids count as config.json's do.
 pub(super) const GENERATION: &str = "generation_config.json";
 
-/// Sizes and constants of a LLaMA model. Field names are config.json's.
+/// Sizes and constants of a model. Field names are config.json's.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LlamaConfig {
+pub struct CausalLmConfig {
+    /// What kind of layers it has.
+    pub family: Family,
     /// V: tokens of the vocabulary.
     pub vocab_size: usize,
     /// C: channels of the residual stream.
@@ -31,7 +39,7 @@ pub struct LlamaConfig {
     pub num_key_value_heads: usize,
     /// D: channels of a head, even because rotary embeddings turn pairs.
     pub head_dim: usize,
-    /// The longest row, prompt and response together, in tokens.
+    /// The longest row, prompt and response together, in tokens (but see [`CausalLmConfig::longest_row`]).
     pub max_position_embeddings: usize,
     /// ε of the RMS norms, above 0.
     pub rms_norm_eps: f64,
@@ -43,13 +51,15 @@ pub struct LlamaConfig {
     pub bos_token_id: Option<u32>,
     /// The tokens that end a response, as config.json and `generation_config.json` name them: each gives none, one or a list.
     pub eos_token_id: Vec<u32>,
+    /// What it does beyond its sizes.
+    pub variant: Variant,
 }
 
-impl LlamaConfig {
+impl CausalLmConfig {
     /// Reads config.json, and of `generation_config.json` beside it the tokens that end a response.
     ///
     /// # Errors
-    /// A file that cannot be read, a key that is missing or of the wrong type, a model that is not a plain LLaMA.
+    /// A file that cannot be read, a key that is missing or of the wrong type, a family or a value that is not supported.
     pub fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read(path).map_err(|error| Error::io("read", path, &error))?;
         let mut config = Self::from_json(&text).map_err(|error| error.context(path.display()))?;
@@ -70,42 +80,22 @@ impl LlamaConfig {
         file::read(text)
     }
 
-    /// The text of config.json with `architecture` (such as `LlamaForCausalLM`), readable by transformers 4 and 5.
-    pub fn to_json(&self, architecture: &str) -> String {
-        let eos = match self.eos_token_id.as_slice() {
-            [] => Value::Null,
-            [one] => json!(one),
-            many => json!(many),
-        };
-        let mut value = json!({
-            "architectures": [architecture],
-            "model_type": "llama",
-            "vocab_size": self.vocab_size,
-            "hidden_size": self.hidden_size,
-            "intermediate_size": self.intermediate_size,
-            "num_hidden_layers": self.num_hidden_layers,
-            "num_attention_heads": self.num_attention_heads,
-            "num_key_value_heads": self.num_key_value_heads,
-            "head_dim": self.head_dim,
-            "max_position_embeddings": self.max_position_embeddings,
-            "rms_norm_eps": self.rms_norm_eps,
-            // transformers 4 reads the first, transformers 5 the second.
-            "rope_theta": self.rope_theta,
-            "rope_parameters": { "rope_theta": self.rope_theta, "rope_type": "default" },
-            "tie_word_embeddings": self.tie_word_embeddings,
-            "bos_token_id": self.bos_token_id,
-            "eos_token_id": eos,
-            "hidden_act": "silu",
-            "attention_bias": false,
-            "mlp_bias": false,
-            "torch_dtype": "float32",
-        });
-        if architecture.ends_with("ForSequenceClassification") {
-            // transformers derives the number of labels from the names of the labels.
-            value["id2label"] = json!({ "0": "score" });
-            value["label2id"] = json!({ "score": 0 });
+    /// The longest row that its positions are made for, prompt and response together, in tokens.
+    ///
+    /// Positions of the kind `longrope` have one set of factors for rows up to the length of the first training and another for
+    /// longer ones. transformers chooses by the longest row of a call, so that a row's result depends on its neighbours, and
+    /// changes in the middle of a response; here rows are as long as the first set is for.
+    pub fn longest_row(&self) -> usize {
+        match &self.variant.rope_scaling {
+            RopeScaling::LongRope { original, .. } => self.max_position_embeddings.min(*original),
+            _ => self.max_position_embeddings,
         }
-        format!("{value:#}\n")
+    }
+
+    /// The text of config.json with the class `task` (`ForCausalLM`, `ForSequenceClassification`), readable by transformers 4
+    /// and 5.
+    pub fn to_json(&self, task: &str) -> String {
+        write::json(self, task)
     }
 
     /// Checks that the sizes fit together; the first that does not is named with what is accepted.
@@ -146,6 +136,9 @@ impl LlamaConfig {
         for (key, value) in [
             ("rms_norm_eps", self.rms_norm_eps),
             ("rope_theta", self.rope_theta),
+            ("embedding_multiplier", self.variant.embedding_multiplier),
+            ("residual_multiplier", self.variant.residual_multiplier),
+            ("logits_scaling", self.variant.logits_scaling),
         ] {
             if !(value.is_finite() && value > 0.0) {
                 return Err(Error::input(format!(
@@ -153,6 +146,7 @@ impl LlamaConfig {
                 )));
             }
         }
+        self.variant.validate(self)?;
         let named = self.bos_token_id.iter().map(|id| ("bos_token_id", *id));
         let named = named.chain(self.eos_token_id.iter().map(|id| ("eos_token_id", *id)));
         for (key, id) in named {
@@ -171,7 +165,7 @@ impl LlamaConfig {
 /// not there names none.
 pub(super) fn named_ends(path: &Path) -> Result<[(&'static str, Vec<u32>); 2]> {
     let text = std::fs::read(path).map_err(|error| Error::io("read", path, &error))?;
-    let own = LlamaConfig::from_json(&text).map_err(|error| error.context(path.display()))?;
+    let own = CausalLmConfig::from_json(&text).map_err(|error| error.context(path.display()))?;
     Ok([
         ("config.json", own.eos_token_id),
         (GENERATION, generation_eos(path)?),

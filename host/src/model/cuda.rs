@@ -5,16 +5,15 @@
 //! ```text
 //! rows.rs      a batch's ids, positions and rows on the device
 //! network.rs   parameters as matrices; linear maps with their adapters
-//! block.rs     a layer forwards      block_backward.rs   and back
+//! layer.rs     what `block.rs` computes a layer with      weights.rs   the gradients of its weights
 //! pass.rs      all layers
 //! decoder/     sampling: KV cache, the state of rows, a step as a graph
 //! policy.rs    log-probabilities and entropies, and their way back     scores.rs   scores and values, and theirs
 //! ```
 //! Legend: N tokens that go through, M tokens that are read, C channels, V vocabulary.
 
-mod block;
-mod block_backward;
 pub(super) mod decoder;
+mod layer;
 mod network;
 mod pass;
 pub(super) mod policy;
@@ -22,6 +21,7 @@ mod rows;
 pub(super) mod scores;
 #[cfg(test)]
 mod tests;
+mod weights;
 
 pub(super) use pass::hidden;
 

@@ -1,42 +1,39 @@
-//! A LLaMA's weights laid out for generation on the CPU, and one step of it: some tokens of some rows, in plain slices.
+//! A model's weights laid out for generation on the CPU, and one step of it: some tokens of some rows.
 //!
-//! The same arithmetic as `llama`, but with a cache, without a graph, and with little allocation inside the loop. Every
-//! token's result depends on its row alone; see `packed`.
+//! The layers are `block.rs`'s, with a cache behind attention and weights in one of the formats of `packed.rs`. Every token's result
+//! depends on its row alone.
 //!
-//! Legend: E entries of a step, C channels, F feed-forward, H heads, K key/value heads, D head size, V vocabulary.
+//! Legend: E entries of a step, C channels, H heads, K key/value heads, D head size, V vocabulary.
+
+mod steps;
+
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::config::LlamaConfig;
+use self::steps::{Packed, Steps};
+use super::block::{self, Activations, Stream, Width};
+use super::causal_lm::CausalLm;
+use super::config::CausalLmConfig;
+use super::description::{Dimensions, NormPlace, Place};
 use super::kv_cache::KvCache;
-use super::llama::Llama;
 use super::packed::PackedMatrix;
 use super::sampling_weights::SamplingWeights;
-use super::vector;
 use crate::error::Result;
-use crate::ops::rope::{self, Direction, Table};
+use crate::ops::rope::{self, Table};
+use crate::ops::{pointwise, rms_norm};
 
 /// The weights of a model for generation. Building one copies them, so later updates of the model do not reach it.
 pub(super) struct HostDecoder {
-    config: LlamaConfig,
+    config: CausalLmConfig,
+    of: Dimensions,
     weights: SamplingWeights,
     /// (V, C); `None` where the rows of the head are the embedding.
     embedding: Option<Vec<f32>>,
-    layers: Vec<Layer>,
+    layers: Vec<block::Layer<Packed, Vec<f32>>>,
     norm: Vec<f32>,
     /// (V, C).
     head: PackedMatrix,
-}
-
-struct Layer {
-    input_norm: Vec<f32>,
-    /// Queries, keys and values below each other: (H·D + 2·K·D, C).
-    qkv: PackedMatrix,
-    output: PackedMatrix,
-    post_norm: Vec<f32>,
-    /// Gate and up below each other: (2·F, C).
-    gate_up: PackedMatrix,
-    down: PackedMatrix,
 }
 
 /// One token to feed: which cache its row has, its id, and where in the row it stands.
@@ -50,39 +47,34 @@ pub(super) struct Entry {
 /// Buffers of a step, kept from one to the next.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// The residual stream, (E, C); behind the last layer of the entries that ask alone.
-    x: Vec<f32>,
-    normed: Vec<f32>,
-    wide: Vec<f32>,
-    narrow: Vec<f32>,
-    update: Vec<f32>,
+    /// The residual stream, (E, C); behind the last layer of the entries that ask alone. A layer takes it from the one to the other.
+    x: [Vec<f32>; 2],
+    kept: Activations<Vec<f32>>,
+    room: block::Scratch<Vec<f32>>,
+    /// What a product gives before it is added to.
+    sum: Vec<f32>,
     logits: Vec<f32>,
 }
 
 impl HostDecoder {
     /// Copies the weights of a model into the format `weights`; an adapter is merged into them.
-    pub(super) fn new(model: &Llama, weights: SamplingWeights) -> Result<Self> {
+    pub(super) fn new(model: &CausalLm, weights: SamplingWeights) -> Result<Self> {
         let model = &model.merged()?;
         let config = model.config().clone();
-        let c = config.hidden_size;
-        let queries = config.num_attention_heads * config.head_dim;
-        let pack =
-            |matrices: &[&[f32]], inputs: usize| PackedMatrix::new(matrices, inputs, weights);
-        let layers = (0..config.num_hidden_layers)
-            .into_par_iter()
-            .map(|index| {
-                let [input_norm, q, k, v, o, post_norm, gate, up, down] =
-                    model.layer_weights(index);
-                Layer {
-                    input_norm: input_norm.to_vec(),
-                    qkv: pack(&[q, k, v], c),
-                    output: pack(&[o], queries),
-                    post_norm: post_norm.to_vec(),
-                    gate_up: pack(&[gate, up], c),
-                    down: pack(&[down], config.intermediate_size),
+        let (of, layout, c) = (config.dimensions(), config.layout(), config.hidden_size);
+        let rules = of.layers.par_iter().enumerate();
+        let layers = rules.map(|(index, rule)| {
+            let values = model.layer_weights(index);
+            let map = |place| {
+                let map = layout.map(place);
+                Packed {
+                    matrix: PackedMatrix::new(&values[map.weight.clone()], map.inputs, weights),
+                    bias: map.bias.clone().map(|range| values[range].to_vec()),
                 }
-            })
-            .collect();
+            };
+            let norm = |place| layout.norm(place).map(|range| values[range].to_vec());
+            block::Layer::new(Place::ALL.map(map), NormPlace::ALL.map(norm), *rule)
+        });
         Ok(Self {
             weights,
             embedding: if config.tie_word_embeddings {
@@ -90,15 +82,16 @@ impl HostDecoder {
             } else {
                 Some(model.embedding_weight().to_vec())
             },
-            layers,
+            layers: layers.collect(),
             norm: model.norm_weight().to_vec(),
-            head: pack(&[model.output_weight()], c),
+            head: PackedMatrix::new(model.output_weight(), c, weights),
+            of,
             config,
         })
     }
 
     /// The model's sizes.
-    pub(super) fn config(&self) -> &LlamaConfig {
+    pub(super) fn config(&self) -> &CausalLmConfig {
         &self.config
     }
 
@@ -109,32 +102,77 @@ impl HostDecoder {
 
     /// Bytes of weights that a step reads.
     pub(super) fn bytes(&self) -> usize {
-        let layer = self.layers.first().map_or(0, |layer| {
-            layer.qkv.bytes() + layer.output.bytes() + layer.gate_up.bytes() + layer.down.bytes()
-        });
-        self.layers.len() * layer + self.head.bytes()
+        let maps = self.layers.iter().flat_map(block::Layer::maps);
+        maps.map(|map| map.matrix.bytes()).sum::<usize>() + self.head.bytes()
+    }
+
+    /// A cache for a row of at most `tokens` tokens.
+    pub(super) fn cache(&self, tokens: usize) -> KvCache {
+        KvCache::new(self.of.attention, self.layers.len(), tokens)
     }
 
     /// Feeds tokens: afterwards their keys and values are in the caches, and the states of those that ask for logits, by
     /// their places among `entries` in ascending order, in `scratch`. Entries of the same slot follow each other in the order
     /// of their positions, without gaps.
+    ///
+    /// # Errors
+    /// None on the CPU.
     pub(super) fn forward(
         &self,
         entries: &[Entry],
         asking: &[usize],
         caches: &mut [KvCache],
         scratch: &mut Scratch,
-    ) {
-        let c = self.config.hidden_size;
-        let eps = self.config.rms_norm_eps as f32;
-        let Scratch {
-            x,
-            normed,
-            wide,
-            narrow,
-            update,
-            ..
-        } = scratch;
+    ) -> Result<()> {
+        let (of, c) = (&self.of, self.of.channels);
+        self.embed(entries, &mut scratch.x[0]);
+        let all: Vec<usize> = (0..entries.len()).collect();
+        let positions: Vec<u32> = entries.iter().map(|entry| entry.position as u32).collect();
+        let longest = positions.iter().max().map_or(0, |&last| last as usize + 1);
+        let tables = of.rotations.iter();
+        let rotations: Vec<Arc<Table>> = tables.map(|of| rope::table(of, longest)).collect();
+        for (index, layer) in self.layers.iter().enumerate() {
+            // Of tokens whose logits nobody wants, the last layer's key and value are all that is needed.
+            let last = index + 1 == self.layers.len();
+            let asking = if last { asking } else { &all };
+            let (n, m) = (entries.len(), asking.len());
+            let mut steps = Steps {
+                sizes: of.attention,
+                rotations: &rotations,
+                entries,
+                positions: &positions,
+                asking,
+                layer: index,
+                caches,
+                sum: &mut scratch.sum,
+            };
+            let widths = Activations::widths(of);
+            let kept = scratch.kept.each_mut().zip(widths);
+            let mut kept = kept.map(|it| fitting(it, n, m));
+            let widths = block::Scratch::widths(of, m < n, 0);
+            let room = scratch.room.each_mut().zip(widths);
+            let mut room = room.map(|it| fitting(it, n, m));
+            let [x, out] = &mut scratch.x;
+            out.resize(m * c, 0.0);
+            let stream = Stream::Apart {
+                x: &x[..],
+                out: Some(&mut out[..]),
+            };
+            block::forward(
+                &mut steps,
+                of,
+                layer,
+                stream,
+                (&mut kept, &mut []),
+                &mut room,
+            )?;
+            scratch.x.swap(0, 1);
+        }
+        Ok(())
+    }
+
+    fn embed(&self, entries: &[Entry], x: &mut Vec<f32>) {
+        let c = self.of.channels;
         x.clear();
         for entry in entries {
             match &self.embedding {
@@ -142,87 +180,35 @@ impl HostDecoder {
                 None => self.head.extend_with_row(entry.id as usize, x),
             }
         }
-        let all: Vec<usize> = (0..entries.len()).collect();
-        let positions: Vec<u32> = entries.iter().map(|entry| entry.position as u32).collect();
-        let longest = positions.iter().max().map_or(0, |&last| last as usize + 1);
-        let table = rope::table(self.config.rope_theta, self.config.head_dim / 2, longest);
-        for (index, layer) in self.layers.iter().enumerate() {
-            norm_rows(x, &layer.input_norm, eps, normed);
-            layer.qkv.multiply(normed, wide);
-            // Of tokens whose logits nobody wants, the last layer's key and value are all that is needed.
-            let last = index + 1 == self.layers.len();
-            let asking = if last { asking } else { &all };
-            let places = (entries, &positions[..], asking);
-            self.attention(index, places, &table, caches, wide, narrow);
-            if asking.len() < entries.len() {
-                for (to, &from) in asking.iter().enumerate() {
-                    x.copy_within(from * c..(from + 1) * c, to * c);
-                }
-                x.truncate(asking.len() * c);
-            }
-            layer.output.multiply(narrow, update);
-            vector::add(x, update);
-
-            norm_rows(x, &layer.post_norm, eps, normed);
-            layer.gate_up.multiply(normed, wide);
-            let f = self.config.intermediate_size;
-            narrow.resize(asking.len() * f, 0.0);
-            for (row, out) in wide.chunks_exact(2 * f).zip(narrow.chunks_exact_mut(f)) {
-                vector::swiglu(&row[..f], &row[f..], out);
-            }
-            layer.down.multiply(narrow, update);
-            vector::add(x, update);
-        }
-    }
-
-    /// qkv (E, H·D + 2·K·D) → out (asking, H·D), storing all keys and values as it goes.
-    fn attention(
-        &self,
-        layer: usize,
-        (entries, positions, asking): (&[Entry], &[u32], &[usize]),
-        table: &Table,
-        caches: &mut [KvCache],
-        qkv: &mut [f32],
-        out: &mut Vec<f32>,
-    ) {
-        let d = self.config.head_dim;
-        let queries = self.config.num_attention_heads * d;
-        let keys = self.config.num_key_value_heads * d;
-        out.resize(asking.len() * queries, 0.0);
-        let width = queries + 2 * keys;
-        let heads = self.config.num_attention_heads + self.config.num_key_value_heads;
-        rope::turn(qkv, width, (heads, d), positions, table, Direction::Forward);
-        let mut asking = asking.iter().zip(out.chunks_exact_mut(queries)).peekable();
-        for (place, (entry, row)) in entries.iter().zip(qkv.chunks_exact(width)).enumerate() {
-            let (query, rest) = row.split_at(queries);
-            let (key, value) = rest.split_at(keys);
-            let cache = &mut caches[entry.slot];
-            cache.store(layer, entry.position, key, value);
-            if let Some((_, out)) = asking.next_if(|(asks, _)| **asks == place) {
-                cache.attend(layer, entry.position, query, out);
-            }
+        if self.of.embedding != 1.0 {
+            pointwise::scale(x, self.of.embedding);
         }
     }
 
     /// Logits of the entries of the last [`HostDecoder::forward`] that asked, in their order: rows of V.
     pub(super) fn logits<'s>(&self, scratch: &'s mut Scratch) -> std::slice::ChunksExact<'s, f32> {
         let Scratch {
-            x, normed, logits, ..
+            x: [x, normed],
+            logits,
+            ..
         } = scratch;
-        norm_rows(x, &self.norm, self.config.rms_norm_eps as f32, normed);
+        normed.resize(x.len(), 0.0);
+        rms_norm::forward(x, &self.norm, self.of.norm, normed);
+        logits.resize(x.len() / self.of.channels * self.of.vocabulary, 0.0);
         self.head.multiply(normed, logits);
-        logits.chunks_exact(self.head.outputs())
+        self.of.finish_logits(logits);
+        logits.chunks_exact(self.of.vocabulary)
     }
 }
 
-fn norm_rows(x: &[f32], weight: &[f32], eps: f32, out: &mut Vec<f32>) {
-    let c = weight.len();
-    out.resize(x.len(), 0.0);
-    for (x, out) in x.chunks_exact(c).zip(out.chunks_exact_mut(c)) {
-        vector::rms_norm(x, weight, eps, out);
+/// The beginning of a buffer, long enough for n tokens of which m ask.
+fn fitting<'a>((buffer, width): (&'a mut Vec<f32>, Width), n: usize, m: usize) -> &'a mut [f32] {
+    let len = width.len(n, m);
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
     }
+    &mut buffer[..len]
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,7 +226,7 @@ mod tests {
             let expected = model.logits(&batch, Read::All)?;
 
             let decoder = HostDecoder::new(&model, SamplingWeights::F32)?;
-            let mut caches = [KvCache::new(model.config(), ids.len())];
+            let mut caches = [decoder.cache(ids.len())];
             let mut scratch = Scratch::default();
             let mut logits: Vec<Vec<f32>> = Vec::new();
             // In the first piece nobody asks, in the second the last token alone.
@@ -253,7 +239,7 @@ mod tests {
                         position,
                     })
                     .collect();
-                decoder.forward(&entries, &asking, &mut caches, &mut scratch);
+                decoder.forward(&entries, &asking, &mut caches, &mut scratch)?;
                 logits.extend(decoder.logits(&mut scratch).map(<[f32]>::to_vec));
             }
             let expected = &expected[3..];

@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::checkpoint;
-use super::config::LlamaConfig;
+use super::config::CausalLmConfig;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
 
 /// The tokens that end a response: the tokenizer's EOS, which also closes texts of data, and those that the model's files name.
-pub fn ends(config: &LlamaConfig, tokenizer: &Tokenizer) -> Vec<u32> {
+pub fn ends(config: &CausalLmConfig, tokenizer: &Tokenizer) -> Vec<u32> {
     let mut ends = vec![tokenizer.eos()];
     for id in &config.eos_token_id {
         if !ends.contains(id) {
@@ -19,11 +19,6 @@ pub fn ends(config: &LlamaConfig, tokenizer: &Tokenizer) -> Vec<u32> {
         }
     }
     ends
-}
-
-/// Whether the model's files name the tokenizer's EOS and nothing else.
-pub fn agree(config: &LlamaConfig, tokenizer: &Tokenizer) -> bool {
-    config.eos_token_id == [tokenizer.eos()]
 }
 
 /// Token ids in words: `2 ("</s>") or 13 ("\n")`.
@@ -97,7 +92,7 @@ mod tests {
             let tokenizer = Tokenizer::load(dir.path()).unwrap();
             let config = checkpoint::sizes(dir.path()).unwrap();
             assert_eq!(ends(&config, &tokenizer), expected);
-            let loaded = crate::model::Llama::load(dir.path()).unwrap();
+            let loaded = crate::model::CausalLm::load(dir.path()).unwrap();
             assert_eq!(loaded.config(), &config);
         }
     }

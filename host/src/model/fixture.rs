@@ -2,13 +2,14 @@
 
 use finegrain_sdk::rng::Stream;
 
-use super::{Llama, LlamaConfig};
+use super::{CausalLm, CausalLmConfig, Family, Variant};
 use crate::data::ragged::TokenBatch;
 use crate::error::Result;
 
 /// Two layers, grouped key/value heads, a head size that is not C / H, and a vocabulary of 11.
-pub(super) fn config(tied: bool) -> LlamaConfig {
-    LlamaConfig {
+pub(super) fn config(tied: bool) -> CausalLmConfig {
+    CausalLmConfig {
+        family: Family::Llama,
         vocab_size: 11,
         hidden_size: 12,
         intermediate_size: 20,
@@ -22,12 +23,13 @@ pub(super) fn config(tied: bool) -> LlamaConfig {
         tie_word_embeddings: tied,
         bos_token_id: Some(1),
         eos_token_id: vec![2],
+        variant: Variant::default(),
     }
 }
 
 /// A model whose weights are 1.4 times the fresh ones', so that its distributions are far from uniform.
-pub(super) fn model(tied: bool) -> Result<Llama> {
-    let mut model = Llama::new(config(tied), &Stream::new(7).child("model"))?;
+pub(super) fn model(tied: bool) -> Result<CausalLm> {
+    let mut model = CausalLm::new(config(tied), &Stream::new(7).child("model"))?;
     let entries = model.parameters().entries().to_vec();
     for entry in entries.iter().filter(|entry| !entry.name.contains("norm")) {
         let values = model.parameters_mut().get_mut(&entry.name)?;

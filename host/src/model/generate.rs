@@ -7,11 +7,11 @@ use std::sync::atomic::AtomicBool;
 
 use finegrain_sdk::rng::Stream;
 
-use super::config::LlamaConfig;
+use super::causal_lm::{CausalLm, check_row};
+use super::config::CausalLmConfig;
 #[cfg(feature = "cuda")]
 use super::cuda::decoder::DeviceDecoder;
 use super::decoder::HostDecoder;
-use super::llama::{Llama, check_row};
 use super::sampling::Sampling;
 use super::sampling_weights::SamplingWeights;
 use crate::device::Device;
@@ -34,7 +34,7 @@ pub struct Generated {
 /// Settings out of range, an empty prompt, a prompt that leaves no room for `max_new_tokens`, an id outside the
 /// vocabulary, logits that are not finite, an interrupt.
 pub fn generate(
-    model: &Llama,
+    model: &CausalLm,
     prompts: &[Vec<u32>],
     sampling: &Sampling,
     stream: &Stream,
@@ -58,7 +58,7 @@ impl Decoder {
     ///
     /// # Errors
     /// Another format than f32 on a GPU.
-    pub fn new(model: &Llama, weights: SamplingWeights) -> Result<Self> {
+    pub fn new(model: &CausalLm, weights: SamplingWeights) -> Result<Self> {
         match model.device() {
             Device::Cpu => Ok(Self(Kind::Host(HostDecoder::new(model, weights)?))),
             #[cfg(feature = "cuda")]
@@ -71,7 +71,7 @@ impl Decoder {
         }
     }
 
-    fn config(&self) -> &LlamaConfig {
+    fn config(&self) -> &CausalLmConfig {
         match &self.0 {
             Kind::Host(decoder) => decoder.config(),
             #[cfg(feature = "cuda")]
@@ -256,11 +256,11 @@ mod tests {
 
     #[test]
     fn long_prompts_are_fed_over_several_steps() -> Result<()> {
-        let config = crate::model::LlamaConfig {
+        let config = crate::model::CausalLmConfig {
             max_position_embeddings: 512,
             ..fixture::config(true)
         };
-        let model = Llama::new(config, &Stream::new(3))?;
+        let model = CausalLm::new(config, &Stream::new(3))?;
         let prompts: Vec<Vec<u32>> = (0..3)
             .map(|row| (0..300).map(|i| (i * i + row) % 11).collect())
             .collect();

@@ -1,4 +1,4 @@
-//! A scalar per token on top of a LLaMA: the reward model and the critic.
+//! A scalar per token on top of a language model: the reward model and the critic.
 //!
 //! score = w·h + b, where h is the hidden state after the final norm. The reward model reads the state **at** a response
 //! token, the critic the state one **before** it (the state in which the token is chosen).
@@ -10,11 +10,11 @@ use std::path::Path;
 use candle_core::Tensor;
 use finegrain_sdk::rng::Stream;
 
+use super::causal_lm::CausalLm;
 use super::checkpoint::{self, Checkpoint};
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::gradients::{Gradients, Trainable};
-use super::llama::Llama;
 use super::lora::{self, Adapter};
 use super::parameters::{ParameterSet, normal};
 use super::pass::{Pass, Read};
@@ -106,11 +106,11 @@ impl ScalarHead {
     }
 }
 
-/// A LLaMA with a scalar head: reward model or critic. Clones share memory until one of them is trained.
+/// A language model with a scalar head: reward model or critic. Clones share memory until one of them is trained.
 #[derive(Clone, Debug)]
 pub struct ScoredModel {
     /// The model whose hidden states are read.
-    pub backbone: Llama,
+    pub backbone: CausalLm,
     /// What reads them.
     pub head: ScalarHead,
 }
@@ -133,7 +133,7 @@ impl ScoredModel {
     ///
     /// # Errors
     /// No memory on the device.
-    pub fn new(backbone: Llama, mut head: ScalarHead) -> Result<Self> {
+    pub fn new(backbone: CausalLm, mut head: ScalarHead) -> Result<Self> {
         head.parameters = head.parameters.to(&backbone.device())?;
         Ok(Self { backbone, head })
     }
@@ -177,10 +177,10 @@ impl ScoredModel {
         }
     }
 
-    /// The same model on a device, as [`Llama::to`].
+    /// The same model on a device, as [`CausalLm::to`].
     ///
     /// # Errors
-    /// Those of [`Llama::to`].
+    /// Those of [`CausalLm::to`].
     pub fn to(&self, device: &Device) -> Result<Self> {
         Ok(Self {
             backbone: self.backbone.to(device)?,
@@ -207,7 +207,7 @@ impl ScoredModel {
             return Self::new(backbone, ScalarHead::from_values(weight, bias)?);
         }
         let checkpoint = Checkpoint::open(dir)?;
-        let backbone = Llama::from_checkpoint(&checkpoint)?;
+        let backbone = CausalLm::from_checkpoint(&checkpoint)?;
         let weight = checkpoint.values(WEIGHT, &[1, backbone.config().hidden_size])?;
         let bias = if checkpoint.contains(BIAS) {
             checkpoint.values(BIAS, &[1])?[0]
@@ -217,15 +217,20 @@ impl ScoredModel {
         Self::new(backbone, ScalarHead::from_values(weight, bias)?)
     }
 
-    /// Saves config.json and model.safetensors, or an adapter with the head, into `dir` as [`Llama::save`] does.
-    /// [`Llama::load`] reads the backbone from the same folder.
+    /// Saves config.json and model.safetensors, or an adapter with the head, into `dir` as [`CausalLm::save`] does.
+    /// [`CausalLm::load`] reads the backbone from the same folder.
     pub fn save(&self, dir: &Path) -> Result<()> {
         let head: Vec<(String, Tensor)> = self.head.parameters.tensors()?;
         if let Some(adapter) = self.backbone.adapter() {
-            return adapter.save(dir, self.backbone.origin()?, head);
+            return adapter.save(
+                self.backbone.config().family,
+                dir,
+                self.backbone.origin()?,
+                head,
+            );
         }
         let config = self.backbone.config();
-        let config = config.to_json("LlamaForSequenceClassification");
+        let config = config.to_json("ForSequenceClassification");
         let mut tensors = self.backbone.weights().tensors()?;
         tensors.extend(head);
         checkpoint::save(dir, &config, tensors)
@@ -273,7 +278,7 @@ impl ScorePass {
     }
 }
 
-impl Trainable for Llama {
+impl Trainable for CausalLm {
     fn parameter_sets(&self) -> Vec<(&ParameterSet, usize)> {
         vec![(self.parameters(), self.parameters().len())]
     }
@@ -351,7 +356,7 @@ mod tests {
             model.save(dir.path())?;
             let again = ScoredModel::load(dir.path())?;
             assert_eq!(again.scores(&batch)?, model.scores(&batch)?);
-            let backbone = Llama::load(dir.path())?;
+            let backbone = CausalLm::load(dir.path())?;
             let expected = model.backbone.log_probs(&batch, 1.0)?;
             assert_eq!(backbone.log_probs(&batch, 1.0)?, expected);
         }

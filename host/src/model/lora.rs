@@ -14,7 +14,10 @@ use rand::RngExt as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::config::LlamaConfig;
+use super::block::{Slot, Tokens};
+use super::config::CausalLmConfig;
+use super::description::Place;
+use super::family::{Family, Field};
 use super::parameters::ParameterSet;
 use crate::error::{Error, Result};
 use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
@@ -40,29 +43,23 @@ pub enum Target {
     KProj,
     /// Values, (K·D, C).
     VProj,
+    /// The three, which are one map in Phi 3: (H·D + 2·K·D, C).
+    QkvProj,
     /// The attention's output, (C, H·D).
     OProj,
     /// The feed-forward gate, (F, C).
     GateProj,
     /// The feed-forward's other input, (F, C).
     UpProj,
+    /// The two, which are one map in Phi 3: (2·F, C).
+    GateUpProj,
     /// The feed-forward's output, (C, F).
     DownProj,
 }
 
-/// The products of a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    Query,
-    KeyValue,
-    Output,
-    GateUp,
-    Down,
-}
-
 impl Target {
-    /// All, in the order of a layer's parameters.
-    pub const ALL: [Self; 7] = [
+    /// One for each map of most families, in the order of a layer's parameters.
+    pub const USUAL: [Self; 7] = [
         Self::QProj,
         Self::KProj,
         Self::VProj,
@@ -72,45 +69,45 @@ impl Target {
         Self::DownProj,
     ];
 
-    /// The module's name inside a layer, as Hugging Face has it.
-    pub fn module(self) -> &'static str {
+    /// The target that is a field's map, whole; `None` of a norm.
+    pub(super) fn of(field: Field) -> Option<Self> {
+        Some(match field {
+            Field::Query => Self::QProj,
+            Field::Key => Self::KProj,
+            Field::Value => Self::VProj,
+            Field::QueryKeyValue => Self::QkvProj,
+            Field::Output => Self::OProj,
+            Field::Gate => Self::GateProj,
+            Field::Up => Self::UpProj,
+            Field::GateUp => Self::GateUpProj,
+            Field::Down => Self::DownProj,
+            _ => return None,
+        })
+    }
+
+    /// The targets that it is made of, or that it is a part of.
+    fn kin(self) -> &'static [Self] {
         match self {
-            Self::QProj => "self_attn.q_proj",
-            Self::KProj => "self_attn.k_proj",
-            Self::VProj => "self_attn.v_proj",
-            Self::OProj => "self_attn.o_proj",
-            Self::GateProj => "mlp.gate_proj",
-            Self::UpProj => "mlp.up_proj",
-            Self::DownProj => "mlp.down_proj",
+            Self::QProj | Self::KProj | Self::VProj => &[Self::QkvProj],
+            Self::GateProj | Self::UpProj => &[Self::GateUpProj],
+            Self::QkvProj => &[Self::QProj, Self::KProj, Self::VProj],
+            Self::GateUpProj => &[Self::GateProj, Self::UpProj],
+            Self::OProj | Self::DownProj => &[],
         }
     }
 
-    /// The product that it is a part of, and the first of its outputs there: keys and values are one product, and so are gate
-    /// and up.
-    pub(super) fn place(self, config: &LlamaConfig) -> (Place, usize) {
-        let (outputs, _) = self.shape(config);
+    /// Its name, as PEFT and configurations have it.
+    pub fn name(self) -> &'static str {
         match self {
-            Self::QProj => (Place::Query, 0),
-            Self::KProj => (Place::KeyValue, 0),
-            Self::VProj => (Place::KeyValue, outputs),
-            Self::OProj => (Place::Output, 0),
-            Self::GateProj => (Place::GateUp, 0),
-            Self::UpProj => (Place::GateUp, outputs),
-            Self::DownProj => (Place::Down, 0),
-        }
-    }
-
-    /// Outputs and inputs.
-    pub fn shape(self, config: &LlamaConfig) -> (usize, usize) {
-        let (c, f) = (config.hidden_size, config.intermediate_size);
-        let q = config.num_attention_heads * config.head_dim;
-        let k = config.num_key_value_heads * config.head_dim;
-        match self {
-            Self::QProj => (q, c),
-            Self::KProj | Self::VProj => (k, c),
-            Self::OProj => (c, q),
-            Self::GateProj | Self::UpProj => (f, c),
-            Self::DownProj => (c, f),
+            Self::QProj => "q_proj",
+            Self::KProj => "k_proj",
+            Self::VProj => "v_proj",
+            Self::QkvProj => "qkv_proj",
+            Self::OProj => "o_proj",
+            Self::GateProj => "gate_proj",
+            Self::UpProj => "up_proj",
+            Self::GateUpProj => "gate_up_proj",
+            Self::DownProj => "down_proj",
         }
     }
 }
@@ -134,7 +131,7 @@ impl Default for LoraConfig {
         Self {
             rank: 8,
             alpha: 16.0,
-            targets: Target::ALL.to_vec(),
+            targets: Target::USUAL.to_vec(),
         }
     }
 }
@@ -166,20 +163,91 @@ impl LoraConfig {
         self.alpha / self.rank as f64
     }
 
-    /// The targets in the order of a layer's parameters, each once.
-    pub fn targets(&self) -> impl Iterator<Item = Target> + '_ {
-        Target::ALL
-            .into_iter()
-            .filter(|target| self.targets.contains(target))
+    /// The maps of a family's layers that have an adapter, in the order of a layer's parameters. Where a family keeps several
+    /// targets in one map, one of them is enough here; [`LoraConfig::check_family`] refuses that.
+    pub(crate) fn fields(&self, family: Family) -> Vec<Field> {
+        let has = |target: &Target| self.targets.contains(target);
+        let chosen = |field: &Field| {
+            Target::of(*field).is_some_and(|target| has(&target) || target.kin().iter().any(has))
+        };
+        let rows = family.architecture().layer.iter();
+        rows.map(|(field, _, _)| *field).filter(chosen).collect()
     }
 
-    /// Names and shapes of an adapter's parameters, layer by layer: A, then B of every target.
-    fn shapes(&self, config: &LlamaConfig) -> Vec<(String, Vec<usize>)> {
+    /// Refuses targets that are a part of one map in a family: a low-rank addition of a part would be no LoRA of the map.
+    ///
+    /// # Errors
+    /// The target, and what stands in its way.
+    pub(crate) fn check_family(&self, family: Family) -> Result<()> {
+        let architecture = family.architecture();
+        for (field, _, _) in architecture.layer {
+            let Some(target) = Target::of(*field).filter(|it| !self.targets.contains(it)) else {
+                continue;
+            };
+            if !matches!(target, Target::QkvProj | Target::GateUpProj) {
+                continue;
+            }
+            let (named, missing): (Vec<Target>, Vec<Target>) = target
+                .kin()
+                .iter()
+                .partition(|it| self.targets.contains(it));
+            if let (Some(named), Some(missing)) = (named.first(), missing.first()) {
+                return Err(Error::input(format!(
+                    "lora.targets: {} is named and {} is not, and models of the family {family} keep them in one map; accepted: \
+                     {}, or all of its parts",
+                    named.name(),
+                    missing.name(),
+                    target.name()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Its parts in a layer, by slot; all layers are alike.
+    fn parts(&self, model: &CausalLmConfig) -> Vec<AdapterPart> {
+        let rank = self.rank;
+        let mut parts = Vec::new();
+        let mut at = 0;
+        for field in self.fields(model.family) {
+            let (outputs, inputs) = model.shape(field);
+            let a = at..at + rank * inputs;
+            for piece in model.pieces(field) {
+                parts.push(AdapterPart {
+                    place: piece.place,
+                    first: piece.first,
+                    inputs,
+                    outputs: piece.rows.len(),
+                    a: a.clone(),
+                    b: a.end + piece.rows.start * rank..a.end + piece.rows.end * rank,
+                });
+            }
+            at = a.end + outputs * rank;
+        }
+        parts
+    }
+
+    /// The slots of a layer: one for each part, which sees all tokens (keys and values) or those that ask.
+    pub(crate) fn slots(&self, model: &CausalLmConfig) -> Vec<Slot> {
+        let parts = self.parts(model).into_iter();
+        let slot = |part: AdapterPart| Slot {
+            rank: self.rank,
+            tokens: match part.place {
+                Place::KeyValue => Tokens::All,
+                _ => Tokens::Asking,
+            },
+        };
+        parts.map(slot).collect()
+    }
+
+    /// Names and shapes of an adapter's parameters, layer by layer: A, then B of every map.
+    fn shapes(&self, model: &CausalLmConfig) -> Vec<(String, Vec<usize>)> {
         let mut shapes = Vec::new();
-        for layer in 0..config.num_hidden_layers {
-            for target in self.targets() {
-                let (outputs, inputs) = target.shape(config);
-                let name = |part| tensor_name(layer, target, part);
+        let fields = self.fields(model.family);
+        for layer in 0..model.num_hidden_layers {
+            for &field in &fields {
+                let (outputs, inputs) = model.shape(field);
+                let name = |part| tensor_name(model.family, layer, field, part);
                 shapes.push((name("lora_A"), vec![self.rank, inputs]));
                 shapes.push((name("lora_B"), vec![outputs, self.rank]));
             }
@@ -188,23 +256,28 @@ impl LoraConfig {
     }
 }
 
-/// PEFT's name of a part (`lora_A` or `lora_B`) of the adapter beside a map.
-fn tensor_name(layer: usize, target: Target, part: &str) -> String {
-    let module = target.module();
-    format!("base_model.model.model.layers.{layer}.{module}.{part}.weight")
+/// The module of a layer's map, as Hugging Face names it.
+pub(super) fn module_name(family: Family, layer: usize, field: Field) -> String {
+    let module = family.architecture().module(field).unwrap_or_default();
+    format!("model.layers.{layer}.{module}")
 }
 
-/// A low-rank addition of one map: y[first..] += scale · B · A · x.
+/// PEFT's name of a part (`lora_A` or `lora_B`) of the adapter beside a map.
+fn tensor_name(family: Family, layer: usize, field: Field, part: &str) -> String {
+    let module = module_name(family, layer, field);
+    format!("base_model.model.{module}.{part}.weight")
+}
+
+/// A low-rank addition to some outputs of a product: y[first..first + o] += scale · B · A · x.
 pub(super) struct AdapterPart {
-    pub(super) layer: usize,
-    /// Its number among those of a layer.
-    pub(super) slot: usize,
-    /// The product that the map is a part of, and the first of its outputs there.
+    /// The product, and the first of its outputs.
     pub(super) place: Place,
     pub(super) first: usize,
-    pub(super) outputs: usize,
     pub(super) inputs: usize,
-    /// Where A (r, I) and B (O, r) lie among the adapter's values.
+    /// o.
+    pub(super) outputs: usize,
+    /// Where A (r, I) and the rows of B (o, r) lie among the adapter's values of a layer. A is shared where one map is a part of
+    /// two products.
     pub(super) a: Range<usize>,
     pub(super) b: Range<usize>,
 }
@@ -221,8 +294,9 @@ pub struct Adapter {
 
 impl Adapter {
     /// A fresh adapter, which changes nothing yet.
-    pub fn new(config: &LoraConfig, model: &LlamaConfig, stream: &Stream) -> Result<Self> {
+    pub fn new(config: &LoraConfig, model: &CausalLmConfig, stream: &Stream) -> Result<Self> {
         config.validate("lora")?;
+        config.check_family(model.family)?;
         let parameters = ParameterSet::new(config.shapes(model), |name, shape| {
             let count = shape.iter().product();
             if name.ends_with("lora_B.weight") {
@@ -249,59 +323,32 @@ impl Adapter {
         &self.parameters
     }
 
-    /// Its parts, layer by layer, in the order of its values.
-    pub(super) fn parts<'a>(
-        &'a self,
-        model: &'a LlamaConfig,
-    ) -> impl Iterator<Item = AdapterPart> + 'a {
-        let rank = self.config.rank;
-        let mut end = 0;
-        let mut next = move |count: usize| {
-            end += count;
-            end - count..end
-        };
-        (0..model.num_hidden_layers)
-            .flat_map(|layer| {
-                let targets = self.config.targets().enumerate();
-                targets.map(move |(slot, target)| (layer, slot, target))
-            })
-            .map(move |(layer, slot, target)| {
-                let (outputs, inputs) = target.shape(model);
-                let (place, first) = target.place(model);
-                AdapterPart {
-                    layer,
-                    slot,
-                    place,
-                    first,
-                    outputs,
-                    inputs,
-                    a: next(rank * inputs),
-                    b: next(outputs * rank),
-                }
-            })
+    /// Its parts in a layer, by slot; all layers are alike.
+    pub(super) fn parts(&self, model: &CausalLmConfig) -> Vec<AdapterPart> {
+        self.config.parts(model)
     }
 
-    /// The rank of each slot of a layer, and whether it sees all tokens (keys and values) or those that ask.
-    pub(super) fn slots(&self, model: &LlamaConfig) -> Vec<(usize, bool)> {
-        let sees_all = |target: Target| target.place(model).0 == Place::KeyValue;
-        let targets = self.config.targets();
-        targets
-            .map(|target| (self.config.rank, sees_all(target)))
-            .collect()
+    /// The slots of a layer.
+    pub(super) fn slots(&self, model: &CausalLmConfig) -> Vec<Slot> {
+        self.config.slots(model)
     }
 
     /// Adds the adapter to the weights it stands beside: W ← W + (α/r)·B·A.
-    pub(super) fn merge_into(&self, weights: &mut ParameterSet, model: &LlamaConfig) -> Result<()> {
+    pub(super) fn merge_into(
+        &self,
+        weights: &mut ParameterSet,
+        model: &CausalLmConfig,
+    ) -> Result<()> {
         let mut places = Vec::new();
         for layer in 0..model.num_hidden_layers {
-            for target in self.config.targets() {
-                let name = format!("model.layers.{layer}.{}.weight", target.module());
-                places.push((layer, target, weights.range(&name)?));
+            for field in self.config.fields(model.family) {
+                let name = module_name(model.family, layer, field) + ".weight";
+                places.push((layer, field, weights.range(&name)?));
             }
         }
         weights.edit(|values| {
-            places.into_iter().try_for_each(|(layer, target, range)| {
-                self.add(layer, target, model, &mut values[range])
+            places.into_iter().try_for_each(|(layer, field, range)| {
+                self.add(layer, field, model, &mut values[range])
             })
         })
     }
@@ -310,13 +357,16 @@ impl Adapter {
     fn add(
         &self,
         layer: usize,
-        target: Target,
-        model: &LlamaConfig,
+        field: Field,
+        model: &CausalLmConfig,
         weight: &mut [f32],
     ) -> Result<()> {
-        let (outputs, inputs) = target.shape(model);
+        let (outputs, inputs) = model.shape(field);
         let rank = self.config.rank;
-        let part = |part| self.parameters.get(&tensor_name(layer, target, part));
+        let part = |part| {
+            let name = tensor_name(model.family, layer, field, part);
+            self.parameters.get(&name)
+        };
         let (a, b) = (part("lora_A")?, part("lora_B")?);
         let product = Product {
             scale: self.config.scale() as f32,
@@ -335,16 +385,16 @@ impl Adapter {
     ///
     /// # Errors
     /// A file that cannot be read, a kind of adapter that is not a plain LoRA, a tensor that is missing or does not fit.
-    pub fn load(dir: &Path, model: &LlamaConfig) -> Result<Self> {
+    pub fn load(dir: &Path, model: &CausalLmConfig) -> Result<Self> {
         Ok(Self::load_with_head(dir, model)?.0)
     }
 
     /// An adapter, and a scalar head where the folder holds one.
     pub(super) fn load_with_head(
         dir: &Path,
-        model: &LlamaConfig,
+        model: &CausalLmConfig,
     ) -> Result<(Self, Option<SavedHead>)> {
-        let described = peft::read(dir)?;
+        let described = peft::read(dir, model.family)?;
         let tensors = files::Tensors::open(dir)?;
         let config = tensors.config(&described, model)?;
         let parameters = ParameterSet::new(config.shapes(model), |name, shape| {
@@ -357,7 +407,13 @@ impl Adapter {
 
     /// Writes `adapter_config.json` and `adapter_model.safetensors` into `dir`, each whole or not at all. `base` is where PEFT
     /// loads the frozen weights from; `head` are the tensors of a scalar head beside it.
-    pub fn save(&self, dir: &Path, base: &Path, head: Vec<(String, Tensor)>) -> Result<()> {
-        files::save(self, dir, base, head)
+    pub fn save(
+        &self,
+        family: Family,
+        dir: &Path,
+        base: &Path,
+        head: Vec<(String, Tensor)>,
+    ) -> Result<()> {
+        files::save((self, family), dir, base, head)
     }
 }

@@ -1,6 +1,4 @@
-//! Parameters in one flat vector, each with a name and a shape; and those of a LLaMA in their fixed order, with names as
-//! Hugging Face has them, and how a fresh model draws them.
-//! Legend: C channels, F feed-forward, H heads, K key/value heads, D head size, V vocabulary, L layers.
+//! Parameters in one flat vector, each with a name and a shape, and how a fresh model draws them.
 
 use std::borrow::Cow;
 use std::f64::consts::TAU;
@@ -12,13 +10,11 @@ use finegrain_sdk::rng::Stream;
 use rand::RngExt as _;
 use rayon::prelude::*;
 
-use super::config::LlamaConfig;
+use super::config::CausalLmConfig;
+use super::description::{Draw, Spec};
 use super::storage::{Storage, WeakStorage};
 use crate::device::Device;
 use crate::error::{Error, Result};
-
-/// How many parameters a layer has; they follow each other in the order of [`specs`].
-pub(super) const PER_LAYER: usize = 9;
 
 /// A parameter's place in the flat vector.
 #[derive(Clone, Debug, PartialEq)]
@@ -235,104 +231,27 @@ impl ParameterSet {
     }
 }
 
-/// One parameter: its name, its shape and the standard deviation it is drawn with (`None`: all ones, for norms).
-pub(super) struct Spec {
-    pub(super) name: String,
-    pub(super) shape: Vec<usize>,
-    std: Option<f64>,
-}
-
-/// All parameters in order: embedding, layers, final norm, and the output head where it is not the embedding.
-///
-/// A fresh weight of I inputs is drawn with the standard deviation 1/√I, so that every map keeps the scale of what goes in
-/// (`LeCun` et al. 1998, section 4.6), whatever the width. The customary 0.02 is that for C = 2500; in a model of 100
-/// channels it leaves attention flat and the feed-forward block linear for most of a short training.
-pub(super) fn specs(config: &LlamaConfig) -> Vec<Spec> {
-    let (c, f) = (config.hidden_size, config.intermediate_size);
-    let queries = config.num_attention_heads * config.head_dim;
-    let keys = config.num_key_value_heads * config.head_dim;
-    // Each layer adds twice to the residual stream. Scaling what is added by 1/√(2L) keeps the stream's variance
-    // independent of the depth (GPT-2, section 2.3); transformers' LLaMA does not scale.
-    let depth = (2.0 * config.num_hidden_layers as f64).sqrt();
-    let fan_in = |inputs: usize| 1.0 / (inputs as f64).sqrt();
-    // A row of the table is read as it is: of scale 1, it weighs in the residual stream what a layer adds. As an output
-    // head it has C inputs.
-    let embedding = if config.tie_word_embeddings {
-        fan_in(c)
-    } else {
-        1.0
-    };
-    let spec = |name: String, shape: &[usize], std| Spec {
-        name,
-        shape: shape.to_vec(),
-        std,
-    };
-    let table = [config.vocab_size, c];
-    let mut all = vec![spec(
-        "model.embed_tokens.weight".into(),
-        &table,
-        Some(embedding),
-    )];
-    for layer in 0..config.num_hidden_layers {
-        let of_layer: [(&str, &[usize], Option<f64>); PER_LAYER] = [
-            ("input_layernorm", &[c], None),
-            ("self_attn.q_proj", &[queries, c], Some(fan_in(c))),
-            ("self_attn.k_proj", &[keys, c], Some(fan_in(c))),
-            ("self_attn.v_proj", &[keys, c], Some(fan_in(c))),
-            (
-                "self_attn.o_proj",
-                &[c, queries],
-                Some(fan_in(queries) / depth),
-            ),
-            ("post_attention_layernorm", &[c], None),
-            ("mlp.gate_proj", &[f, c], Some(fan_in(c))),
-            ("mlp.up_proj", &[f, c], Some(fan_in(c))),
-            ("mlp.down_proj", &[c, f], Some(fan_in(f) / depth)),
-        ];
-        for (name, shape, std) in of_layer {
-            all.push(spec(
-                format!("model.layers.{layer}.{name}.weight"),
-                shape,
-                std,
-            ));
-        }
-    }
-    all.push(spec("model.norm.weight".into(), &[c], None));
-    if !config.tie_word_embeddings {
-        all.push(spec("lm_head.weight".into(), &table, Some(fan_in(c))));
-    }
-    all
-}
-
-/// Names and shapes of all parameters in order.
-pub(super) fn shapes(config: &LlamaConfig) -> Vec<(String, Vec<usize>)> {
-    let specs = specs(config).into_iter();
-    specs.map(|spec| (spec.name, spec.shape)).collect()
-}
-
-impl Spec {
-    /// A fresh value. It depends on the seed and the parameter's name alone, so that a model with one more layer
-    /// begins with the same first layers (but for the residual scale).
-    pub(super) fn draw(&self, stream: &Stream) -> Vec<f32> {
-        let count = self.shape.iter().product();
-        match self.std {
-            None => vec![1.0; count],
-            Some(std) => normal(&stream.child(&self.name), std, count),
-        }
+/// A fresh value. It depends on the seed and the parameter's name alone, so that a model with one more layer begins with the same
+/// first layers (but for the residual scale).
+pub(super) fn draw(spec: &Spec, stream: &Stream) -> Vec<f32> {
+    let count = spec.shape.iter().product();
+    match spec.draw {
+        Draw::Constant(value) => vec![value; count],
+        Draw::Normal(std) => normal(&stream.child(&spec.name), std, count),
     }
 }
 
 /// The parameters of a model of noise: of the scale that a fresh one has, uniform, value by value from `seed` and its place.
-pub(super) fn noise(config: &LlamaConfig, seed: u64) -> ParameterSet {
-    let specs = specs(config);
+pub(super) fn noise(config: &CausalLmConfig, seed: u64) -> ParameterSet {
+    let specs = config.specs();
     let count = |spec: &Spec| spec.shape.iter().product::<usize>();
     let mut all = Vec::with_capacity(specs.iter().map(count).sum());
     let mut entries = Vec::with_capacity(specs.len());
     for spec in specs {
         let range = all.len()..all.len() + count(&spec);
-        match spec.std {
-            None => all.resize(range.end, 1.0),
-            Some(std) => {
+        match spec.draw {
+            Draw::Constant(value) => all.resize(range.end, value),
+            Draw::Normal(std) => {
                 // U(−a, a) has the standard deviation a/√3.
                 let width = (std * 2.0 * 3f64.sqrt()) as f32;
                 let place = range.clone().into_par_iter();

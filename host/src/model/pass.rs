@@ -1,45 +1,56 @@
 //! A batch through the model and back, written out by hand: no graph, no zeros to fill, nothing copied that can be added in
 //! place (after llm.c).
 //!
-//! The rows of a batch are cut into chunks ([`rows`]). A thread takes a chunk through all layers ([`block`]), so that its
-//! activations stay in its core's cache and threads meet once. Backwards they meet twice a layer: after the gradients of the
-//! activations ([`block_backward`]), and after those of the weights, which are products over all tokens.
+//! The rows of a batch are cut into chunks ([`rows`]). A thread takes a chunk through all layers ([`super::block`], on slices:
+//! [`cpu`]), so that its activations stay in its core's cache and threads meet once. Backwards they meet twice a layer: after the
+//! gradients of the activations, and after those of the weights ([`weights`]), which are products over all tokens.
 //!
 //! Legend: N tokens that go through, M tokens that are read, C channels.
 
-mod block;
-mod block_backward;
+mod cpu;
 mod cut;
 mod network;
 mod pool;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod weights;
+
+use std::marker::PhantomData;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use self::block::{Activations, View};
-use self::block_backward::{Counts, Factors, LayerGradients};
+use self::cpu::{Cpu, View};
 use self::cut::{cut, next};
 use self::rows::Chunk;
-use super::config::LlamaConfig;
+use super::block::{
+    self, Activations, Factors, Scratch, ScratchBack, Stream, Through, Tokens, Width,
+};
+use super::config::CausalLmConfig;
+use super::description::Dimensions;
 use crate::data::ragged::TokenBatch;
 use crate::error::Result;
-use crate::ops::{Element, Start, embedding, rms_norm};
+use crate::ops::{Element, Start, embedding, pointwise, rms_norm};
 
-#[cfg(feature = "cuda")]
-pub(in crate::model) use self::network::Dimensions;
 pub(crate) use self::network::{LAID_OUT, Network, Way};
 pub(crate) use self::pool::{Pool, Pooled};
 pub use self::rows::Read;
 pub(in crate::model) use self::rows::Rows;
+
+/// What a layer keeps for its way back, besides its input.
+struct KeptLayer<B> {
+    values: Activations<B>,
+    /// (m, H).
+    log_sums: B,
+}
 
 /// What a pass keeps for the way back.
 struct Kept<T> {
     /// The input of every layer, (N, C).
     inputs: Vec<Pooled<T>>,
     /// The rest of every layer; empty where it is computed again.
-    layers: Vec<Activations<Pooled<T>>>,
+    layers: Vec<KeptLayer<Pooled<T>>>,
     /// The residual stream behind the last layer, (M, C).
     last: Pooled<T>,
 }
@@ -81,7 +92,7 @@ impl Prepared {
 ///
 /// # Errors
 /// A row that the model has no positions or no embeddings for, by name.
-pub(crate) fn prepare(batch: &TokenBatch, read: Read, config: &LlamaConfig) -> Result<Prepared> {
+pub(crate) fn prepare(batch: &TokenBatch, read: Read, config: &CausalLmConfig) -> Result<Prepared> {
     Ok(Prepared {
         rows: Rows::new(batch, read, config)?,
     })
@@ -103,7 +114,7 @@ impl<T: Element> Pass<T> {
                 let of = &network.dimensions;
                 let asking = |layer| if layer + 1 == depth { m } else { n };
                 (0..depth)
-                    .map(|layer| Activations::take(pool, of, n, asking(layer)))
+                    .map(|layer| KeptLayer::take(pool, of, n, asking(layer)))
                     .collect()
             },
             last: pool.take(m * c),
@@ -164,7 +175,7 @@ impl<T: Element> Pass<T> {
                 dw.fill(T::zero());
                 let (x, grad) = (&last[part.clone()], &d_hidden[part]);
                 let into = (Start::Zero, dx);
-                rms_norm::backward(x, network.norm, network.dimensions.eps, grad, into, dw);
+                rms_norm::backward(x, network.norm, network.dimensions.norm, grad, into, dw);
             });
         }
 
@@ -183,9 +194,9 @@ impl<T: Element> Pass<T> {
                 .expect("invariant: every layer's input is kept");
             let mut kept = layers.pop().unwrap_or_else(|| {
                 let asking = counts.asking.iter().sum();
-                Activations::take(pool, &network.dimensions, n, asking)
+                KeptLayer::take(pool, &network.dimensions, n, asking)
             });
-            let mut left = Factors::take(network, &counts);
+            let mut left = Left::take(network, &counts);
             let mut dx = pool.take(n * c);
             rayon::join(
                 || {
@@ -195,12 +206,12 @@ impl<T: Element> Pass<T> {
                 },
                 || {
                     let through = (&d_out[..], &mut dx[..]);
-                    rows.back(network, index, &counts, &x, &mut kept, &mut left, through);
+                    rows.back(network, index, &counts, &x, (&mut kept, &mut left), through);
                 },
             );
             waiting = Some(Finished {
                 index,
-                kept,
+                kept: kept.values,
                 left,
                 d_out: std::mem::replace(&mut d_out, dx),
             });
@@ -213,8 +224,128 @@ impl<T: Element> Pass<T> {
             for chunk in d_norms.chunks_exact(c) {
                 norm.iter_mut().zip(chunk).for_each(|(sum, &d)| *sum += d);
             }
+            let scale = network.dimensions.embedding;
+            if scale != 1.0 {
+                pointwise::scale(&mut d_out, scale);
+            }
             embedding::backward(&rows.ids, &d_out, table);
         }
+    }
+}
+
+/// So many tokens and so many that ask, chunk by chunk.
+struct Counts<'a> {
+    tokens: &'a [usize],
+    asking: &'a [usize],
+    /// Whether some tokens do not ask.
+    pruned: bool,
+}
+
+impl Counts<'_> {
+    /// Elements of a buffer for all chunks.
+    fn len(&self, width: Width) -> usize {
+        width.len(self.tokens.iter().sum(), self.asking.iter().sum())
+    }
+
+    /// The parts of the chunks.
+    fn cut<'b, T>(&self, (values, width): (&'b mut Pooled<T>, Width)) -> Parts<'b, T> {
+        let counts = match width.tokens {
+            Tokens::All => self.tokens,
+            Tokens::Asking => self.asking,
+        };
+        cut(values, width.width, counts)
+    }
+}
+
+type Parts<'a, T> = std::vec::IntoIter<&'a mut [T]>;
+
+impl<T: Element> KeptLayer<Pooled<T>> {
+    /// Buffers for n tokens of which m ask.
+    fn take(pool: &Arc<Pool<T>>, of: &Dimensions, n: usize, m: usize) -> Self {
+        Self {
+            values: Activations::widths(of).map(|width| pool.take(width.len(n, m))),
+            log_sums: pool.take(m * of.attention.heads),
+        }
+    }
+
+    /// The parts of the chunks.
+    fn cut(&mut self, of: &Dimensions, counts: &Counts<'_>) -> Vec<KeptLayer<&mut [T]>> {
+        let widths = Activations::widths(of);
+        let mut values = self.values.each_mut().zip(widths).map(|it| counts.cut(it));
+        let mut log_sums = cut(&mut self.log_sums, of.attention.heads, counts.asking);
+        let mut part = || KeptLayer {
+            values: values.each_mut().map(next),
+            log_sums: next(&mut log_sums),
+        };
+        counts.tokens.iter().map(|_| part()).collect()
+    }
+
+    /// The beginnings of the buffers, for n tokens of which m ask.
+    fn first(&mut self, of: &Dimensions, n: usize, m: usize) -> KeptLayer<&mut [T]> {
+        let counts = Counts {
+            tokens: &[n],
+            asking: &[m],
+            pruned: false,
+        };
+        self.cut(of, &counts).remove(0)
+    }
+}
+
+impl<T> KeptLayer<&mut [T]> {
+    /// The same for a shorter time.
+    fn again(&mut self) -> KeptLayer<&mut [T]> {
+        KeptLayer {
+            values: self.values.each_mut().map(|values| &mut **values),
+            log_sums: self.log_sums,
+        }
+    }
+}
+
+/// What a layer's way back leaves for the gradients of its parameters.
+struct Left<B> {
+    factors: Factors<B>,
+    /// A · x and scale · dy · B of every adapter, by slot, (m or n, r).
+    lows: Vec<[B; 2]>,
+    /// The sums of the norms' gradients, chunk by chunk.
+    norms: B,
+}
+
+impl<T: Element> Left<Pooled<T>> {
+    fn take(network: &Network<'_, T>, counts: &Counts<'_>) -> Self {
+        let (of, pool) = (&network.dimensions, &network.pool);
+        let take = |width| pool.take(counts.len(width));
+        let slots = network.slots.iter();
+        let norms = weights::norm_widths(network).iter().sum::<usize>();
+        Self {
+            factors: Factors::widths(of, counts.pruned).map(take),
+            lows: slots
+                .map(|slot| [take(slot.width()), take(slot.width())])
+                .collect(),
+            norms: pool.take(counts.tokens.len() * norms),
+        }
+    }
+
+    /// The parts of the chunks.
+    fn cut(&mut self, network: &Network<'_, T>, counts: &Counts<'_>) -> Vec<Left<&mut [T]>> {
+        let widths = Factors::widths(&network.dimensions, counts.pruned);
+        let mut factors = self.factors.each_mut().zip(widths).map(|it| counts.cut(it));
+        let mut lows: Vec<[Parts<'_, T>; 2]> = self
+            .lows
+            .iter_mut()
+            .zip(&network.slots)
+            .map(|(pair, slot)| pair.each_mut().map(|low| counts.cut((low, slot.width()))))
+            .collect();
+        let width = weights::norm_widths(network).iter().sum::<usize>();
+        let mut norms = cut(&mut self.norms, width, &vec![1; counts.tokens.len()]);
+        let mut part = || Left {
+            factors: factors.each_mut().map(next),
+            lows: lows
+                .iter_mut()
+                .map(|pair| pair.each_mut().map(next))
+                .collect(),
+            norms: next(&mut norms),
+        };
+        counts.tokens.iter().map(|_| part()).collect()
     }
 }
 
@@ -222,39 +353,53 @@ impl<T: Element> Pass<T> {
 struct Finished<T> {
     index: usize,
     kept: Activations<Pooled<T>>,
-    left: Factors<Pooled<T>>,
+    left: Left<Pooled<T>>,
     /// The gradient of its result, (m, C).
     d_out: Pooled<T>,
 }
 
 impl<T: Element> Finished<T> {
     /// Adds the gradients of its weights.
-    fn weights(self, network: &Network<'_, T>, gradients: &mut NetworkGradients<'_, T>) {
+    fn weights(mut self, network: &Network<'_, T>, gradients: &mut NetworkGradients<'_, T>) {
         let layer = &network.layers[self.index];
-        let into = gradients.layer(network, self.index);
-        block_backward::weights(network, layer, &self.kept, &self.d_out, &self.left, into);
+        let kept = self.kept.each_mut().map(|values| &values[..]);
+        let left = self.left.factors.each_mut().map(|values| &values[..]);
+        let factors = block::factors(layer, &kept, &left, &self.d_out[..], <[T]>::is_empty);
+        let factors = factors.map(|(place, _, grad, x)| (place, grad, x));
+        let lows = self.left.lows.iter();
+        let lows: Vec<[&[T]; 2]> = lows
+            .map(|pair| pair.each_ref().map(|low| &low[..]))
+            .collect();
+        match gradients {
+            NetworkGradients::Weights(all) => {
+                let first = network.embedding.len() + self.index * network.layout.len;
+                let own = &mut all[first..first + network.layout.len];
+                weights::add_own(network, &factors, &self.left.norms, own);
+            }
+            NetworkGradients::Adapter(all) => {
+                let len = network.adapted.as_ref().map_or(0, |adapted| adapted.len);
+                let own = &mut all[self.index * len..][..len];
+                weights::add_adapters(network, self.index, &factors, &lows, own);
+            }
+        }
     }
 }
 
 impl Rows {
     /// All chunks back through a layer: from the gradient of its result to that of its input x, (N, C).
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the buffers of one layer, each with a meaning of its own"
-    )]
     fn back<T: Element>(
         &self,
         network: &Network<'_, T>,
         index: usize,
         counts: &Counts<'_>,
         x: &[T],
-        kept: &mut Activations<Pooled<T>>,
-        left: &mut Factors<Pooled<T>>,
+        (kept, left): (&mut KeptLayer<Pooled<T>>, &mut Left<Pooled<T>>),
         (d_out, dx): (&[T], &mut [T]),
     ) {
-        let (layer, c) = (&network.layers[index], network.dimensions.channels);
+        let (of, pool) = (&network.dimensions, &network.pool);
+        let (layer, c) = (&network.layers[index], of.channels);
         let at_end = index + 1 == network.layers.len();
-        let parts = kept.cut(&network.dimensions, counts.tokens, counts.asking);
+        let parts = kept.cut(of, counts);
         let lefts = left.cut(network, counts);
         let mut dx = cut(dx, c, counts.tokens);
         let chunks = self.chunks.iter().zip(parts).zip(lefts);
@@ -263,33 +408,66 @@ impl Rows {
             .collect();
         let threads = threads(tasks.len());
         let tasks = tasks.into_par_iter().with_max_len(1);
-        tasks.for_each(|(chunk, mut kept, left, dx)| {
-            let mut view = self.view(chunk, at_end, threads);
-            view.pruned = counts.pruned;
+        tasks.for_each(|(chunk, mut kept, mut left, dx)| {
+            let view = self.view(chunk, at_end);
+            let view = view.pruned_with_others(counts.pruned);
+            let mut cpu = network.cpu(view, threads);
             let x = &x[chunk.tokens.start * c..chunk.tokens.end * c];
-            if network.recompute {
-                block::forward(network, layer, view, x, &mut kept, None);
-            }
             let asked = if at_end { &chunk.read } else { &chunk.tokens };
             let d_out = &d_out[asked.start * c..asked.end * c];
-            block_backward::backward(network, layer, view, x, &mut kept, (d_out, dx), left);
+            let (n, m) = (chunk.tokens.len(), asked.len());
+            if network.recompute {
+                let widths = Scratch::widths(of, counts.pruned, network.rank());
+                let mut scratch = widths.map(|width| pool.take(width.len(n, m)));
+                let mut scratch = scratch.each_mut().map(|room| &mut room[..]);
+                let keep = (&mut kept.values, &mut *kept.log_sums);
+                let stream = Stream::Apart { x, out: None };
+                sure(block::forward(
+                    &mut cpu,
+                    of,
+                    layer,
+                    stream,
+                    keep,
+                    &mut scratch,
+                ));
+            }
+            let widths = ScratchBack::widths(of, counts.pruned);
+            let mut scratch = widths.map(|width| pool.take(width.len(n, m)));
+            let mut scratch = scratch.each_mut().map(|room| &mut room[..]);
+            left.norms.fill(T::zero());
+            let mut norms = left.norms;
+            let sums = weights::norm_widths(network).map(|width| {
+                let (sums, rest) = std::mem::take(&mut norms).split_at_mut(width);
+                norms = rest;
+                Some(sums)
+            });
+            sure(block::backward(
+                &mut cpu,
+                of,
+                layer,
+                Through { x, d_out, dx },
+                (&mut kept.values, kept.log_sums),
+                &mut scratch,
+                (&mut left.factors, &mut left.lows),
+                sums,
+            ));
         });
     }
 }
 
-impl<T: Element> NetworkGradients<'_, T> {
-    /// Those of a layer.
-    fn layer(&mut self, network: &Network<'_, T>, index: usize) -> LayerGradients<'_, T> {
-        match self {
-            Self::Weights(all) => {
-                let first = network.embedding.len();
-                let count = network.dimensions.layer().iter().sum::<usize>();
-                LayerGradients::Weights(&mut all[first + index * count..][..count])
-            }
-            Self::Adapter(all) => {
-                let count = all.len() / network.layers.len();
-                LayerGradients::Adapter(&mut all[index * count..][..count])
-            }
+/// The CPU's steps have nothing that fails.
+fn sure(done: Result<()>) {
+    done.expect("invariant: no step on slices fails");
+}
+
+impl<T: Element> Network<'_, T> {
+    fn cpu<'a>(&'a self, view: View<'a>, threads: usize) -> Cpu<'a, T> {
+        Cpu {
+            sizes: self.dimensions.attention,
+            rotations: &self.rotations,
+            view,
+            threads,
+            of: PhantomData,
         }
     }
 }
@@ -297,15 +475,15 @@ impl<T: Element> NetworkGradients<'_, T> {
 impl<T: Element> Network<'_, T> {
     /// The gradients of the embedding and of the final norm.
     fn ends<'g>(&self, all: &'g mut [T]) -> (&'g mut [T], &'g mut [T]) {
-        let layers = self.layers.len() * self.dimensions.layer().iter().sum::<usize>();
+        let layers = self.layers.len() * self.layout.len;
         let (table, rest) = all.split_at_mut(self.embedding.len());
         (table, &mut rest[layers..][..self.norm.len()])
     }
 }
 
 impl Rows {
-    fn view<'a>(&'a self, chunk: &'a Chunk, last: bool, threads: usize) -> View<'a> {
-        block::view(chunk, &self.positions, &self.read_positions, last, threads)
+    fn view<'a>(&'a self, chunk: &'a Chunk, last: bool) -> View<'a> {
+        View::new(chunk, &self.positions, &self.read_positions, last)
     }
 }
 
@@ -320,7 +498,7 @@ struct Task<'t, T> {
     /// The inputs of all layers, then the residual stream behind the last; empty where nothing is kept.
     streams: Vec<&'t mut [T]>,
     /// What else the layers keep; empty where nothing is kept or it is computed again.
-    layers: Vec<Activations<&'t mut [T]>>,
+    layers: Vec<KeptLayer<&'t mut [T]>>,
     /// (m, C).
     hidden: &'t mut [T],
 }
@@ -358,8 +536,12 @@ fn tasks<'t, T: Element>(
         }
         let depth = kept.layers.len();
         for (index, layer) in kept.layers.iter_mut().enumerate() {
-            let asking = if index + 1 == depth { &read } else { &tokens };
-            let parts = layer.cut(&network.dimensions, &tokens, asking);
+            let counts = Counts {
+                tokens: &tokens,
+                asking: if index + 1 == depth { &read } else { &tokens },
+                pruned: false,
+            };
+            let parts = layer.cut(&network.dimensions, &counts);
             for (task, part) in tasks.iter_mut().zip(parts) {
                 task.layers.push(part);
             }
@@ -380,10 +562,15 @@ impl<T: Element> Task<'_, T> {
         } else {
             (pool.take(n * c), pool.take(n * c))
         };
+        let of = &network.dimensions;
         let mut shared = self
             .layers
             .is_empty()
-            .then(|| Activations::take(pool, &network.dimensions, n, n));
+            .then(|| KeptLayer::take(pool, of, n, n));
+        let pruned = rows.view(self.chunk, true).pruned();
+        let mut scratch = Scratch::widths(of, pruned, network.rank())
+            .map(|width| pool.take(width.len(n, n.max(m))));
+        let mut scratch = scratch.each_mut().map(|room| &mut room[..]);
         let ids = &rows.ids[self.chunk.tokens.clone()];
         let first = if keeps {
             &mut *self.streams[0]
@@ -391,9 +578,12 @@ impl<T: Element> Task<'_, T> {
             &mut now
         };
         embedding::forward(network.embedding, ids, first);
+        if of.embedding != 1.0 {
+            pointwise::scale(first, of.embedding);
+        }
         for (index, layer) in network.layers.iter().enumerate() {
             let last = index + 1 == depth;
-            let view = rows.view(self.chunk, last, threads);
+            let mut cpu = network.cpu(rows.view(self.chunk, last), threads);
             let asking = if last { m } else { n };
             let (x, out): (&[T], &mut [T]) = if keeps {
                 let (before, after) = self.streams.split_at_mut(index + 1);
@@ -401,15 +591,17 @@ impl<T: Element> Task<'_, T> {
             } else {
                 (&now, &mut then[..asking * c])
             };
-            match &mut shared {
-                Some(shared) => {
-                    let mut kept = shared.first(&network.dimensions, n, asking);
-                    block::forward(network, layer, view, x, &mut kept, Some(out));
-                }
-                None => {
-                    block::forward(network, layer, view, x, &mut self.layers[index], Some(out));
-                }
-            }
+            let mut kept = match &mut shared {
+                Some(shared) => shared.first(of, n, asking),
+                None => self.layers[index].again(),
+            };
+            let mut room = scratch
+                .each_mut()
+                .zip(Scratch::widths(of, cpu.view.pruned(), network.rank()))
+                .map(|(room, width)| &mut room[..width.len(n, asking)]);
+            let keep = (&mut kept.values, &mut *kept.log_sums);
+            let stream = Stream::Apart { x, out: Some(out) };
+            sure(block::forward(&mut cpu, of, layer, stream, keep, &mut room));
             std::mem::swap(&mut now, &mut then);
         }
         let last = if keeps {
@@ -417,6 +609,6 @@ impl<T: Element> Task<'_, T> {
         } else {
             &now[..m * c]
         };
-        rms_norm::forward(last, network.norm, network.dimensions.eps, self.hidden);
+        rms_norm::forward(last, network.norm, of.norm, self.hidden);
     }
 }

@@ -5,10 +5,10 @@
 //!
 //! Legend: M response tokens, C channels, V vocabulary.
 
+use super::causal_lm::CausalLm;
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::gradients::Gradients;
-use super::llama::Llama;
 use super::pass::{Pass, Pooled, Read};
 use crate::data::ragged::TokenBatch;
 use crate::device::Device;
@@ -46,7 +46,7 @@ struct HostWay {
     said: Said<f32>,
 }
 
-impl Llama {
+impl CausalLm {
     /// Log-probabilities and entropies of the response tokens at a temperature above 0.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl Llama {
     /// The same, with the way back.
     ///
     /// # Errors
-    /// Those of [`Llama::log_probs`].
+    /// Those of [`CausalLm::log_probs`].
     pub fn log_probs_pass(&self, batch: &TokenBatch, temperature: f64) -> Result<PolicyPass> {
         PolicyPass::new(self, batch, temperature, true)
     }
@@ -88,6 +88,7 @@ impl Llama {
             Matrix::new(self.output_weight(), v, c).t(),
             Product::set(rayon::current_num_threads()),
         );
+        self.config().dimensions().finish_logits(&mut logits);
         Ok(logits)
     }
 
@@ -97,13 +98,14 @@ impl Llama {
             weight: Matrix::new(self.output_weight(), v, c),
             targets,
             temperature,
+            form: self.config().dimensions().logits,
             threads: rayon::current_num_threads(),
         }
     }
 }
 
 impl PolicyPass {
-    fn new(model: &Llama, batch: &TokenBatch, temperature: f64, keep: bool) -> Result<Self> {
+    fn new(model: &CausalLm, batch: &TokenBatch, temperature: f64, keep: bool) -> Result<Self> {
         if !(temperature.is_finite() && temperature > 0.0) {
             return Err(Error::internal(format!(
                 "log-probabilities: the temperature is {temperature}; a number above 0 is accepted"
@@ -137,7 +139,7 @@ impl PolicyPass {
     /// Gradients of another length.
     pub fn backward(
         self,
-        model: &Llama,
+        model: &CausalLm,
         d_logprobs: &[f32],
         d_entropy: Option<&[f32]>,
         gradients: &mut Gradients,
@@ -157,7 +159,12 @@ impl PolicyPass {
 }
 
 impl HostWay {
-    fn pass(model: &Llama, batch: &TokenBatch, temperature: f64, keep: bool) -> Result<PolicyPass> {
+    fn pass(
+        model: &CausalLm,
+        batch: &TokenBatch,
+        temperature: f64,
+        keep: bool,
+    ) -> Result<PolicyPass> {
         let pass = model.pass(batch, Read::Predicting, keep)?;
         let targets = batch.responses().values().to_vec();
         let head = model.head(&targets, temperature);
@@ -180,7 +187,7 @@ impl HostWay {
 
     fn backward(
         mut self,
-        model: &Llama,
+        model: &CausalLm,
         d_logprobs: &[f32],
         d_entropy: Option<&[f32]>,
         gradients: &mut [f32],

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::causal_lm::CausalLm;
 use super::generate::Generated;
-use super::llama::Llama;
 use crate::data::ragged::TokenBatch;
 use crate::error::Result;
 
@@ -50,7 +50,7 @@ impl RoundingEffect {
     /// Of what was generated, by a forward pass of the model over each row. `temperature` is that of the sampling. `None`
     /// where no row has a token.
     pub fn measure(
-        model: &Llama,
+        model: &CausalLm,
         prompts: &[Vec<u32>],
         rows: &[Generated],
         temperature: f64,

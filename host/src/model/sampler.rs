@@ -4,8 +4,8 @@
 use std::cmp::Ordering;
 
 use super::sampling::Sampling;
-use super::vector;
 use crate::error::{Error, Result};
+use crate::ops::log_prob;
 use crate::telemetry::NotFinite;
 
 /// Likeliest tokens looked at first for a nucleus; a peaked distribution needs no more.
@@ -38,12 +38,9 @@ impl Sampler {
         let scale = if greedy {
             1.0
         } else {
-            1.0 / sampling.temperature as f32
+            (1.0 / sampling.temperature) as f32
         };
-        let largest = vector::max(logits);
-        self.weights.clear();
-        self.weights.extend_from_slice(logits);
-        let sum = vector::exp_sum(&mut self.weights, largest, scale);
+        let (largest, sum) = log_prob::weigh(logits, scale, &mut self.weights);
         // NaN anywhere, or an infinite logit, makes the sum NaN.
         if !sum.is_finite() {
             return Err(Error::input("the model's logits are not finite").hint(

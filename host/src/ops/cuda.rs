@@ -50,8 +50,6 @@ pub(crate) fn square_sums(values: &Buffer<f32>) -> Result<Vec<f64>> {
 pub(crate) enum Move {
     /// to[i] ← from[rows[i]].
     Choose,
-    /// to[rows[i]] ← from[i].
-    Scatter,
     /// to[rows[i]] ← to[rows[i]] + from[i]; the rows differ.
     ScatterAdd,
 }
@@ -71,7 +69,6 @@ pub(crate) fn move_rows(
     let count = rows.len();
     let (short, name) = match how {
         Move::Choose => (to.len(), "choose_rows"),
-        Move::Scatter => (from.len(), "scatter_rows"),
         Move::ScatterAdd => (from.len(), "scatter_add_rows"),
     };
     assert_eq!(short, count * width);

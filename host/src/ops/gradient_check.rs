@@ -64,7 +64,7 @@ macro_rules! test_device {
         }
     };
 }
-pub(super) use test_device;
+pub(crate) use test_device;
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()

@@ -5,7 +5,7 @@
 use super::element::Element;
 
 /// How many running sums: one AVX-512 register of f32.
-pub(super) const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// Adds the lanes pairwise.
 #[inline]

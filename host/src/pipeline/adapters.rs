@@ -9,13 +9,13 @@ use crate::config::ModelConfig;
 use crate::data::tokenizer::Tokenizer;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::{Llama, ScoredModel};
+use crate::model::{CausalLm, ScoredModel};
 
 /// Where, beside a stage's model, the weights under its adapter lie where the stage made them.
 const BASE: &str = "base";
 
 /// A model ready to be trained as the configuration says; a fresh adapter is drawn from `stream`.
-pub fn ready(mut model: Llama, config: &ModelConfig, stream: &Stream) -> Result<Llama> {
+pub fn ready(mut model: CausalLm, config: &ModelConfig, stream: &Stream) -> Result<CausalLm> {
     model.set_recompute(config.recompute);
     match &config.lora {
         Some(lora) if model.adapter().is_none() => model.with_lora(lora, &stream.child("lora")),
@@ -34,7 +34,7 @@ pub fn ready_scored(
 }
 
 /// Puts weights that were never saved beside the folder `dir`, where the adapter on them will be saved.
-pub fn keep_base(model: &mut Llama, config: &ModelConfig, dir: &Path) -> Result<()> {
+pub fn keep_base(model: &mut CausalLm, config: &ModelConfig, dir: &Path) -> Result<()> {
     if config.lora.is_none() || config.merge_adapters || model.has_origin() {
         return Ok(());
     }
@@ -54,7 +54,7 @@ pub trait Save: Sized {
     fn save(&self, dir: &Path) -> Result<()>;
 }
 
-impl Save for Llama {
+impl Save for CausalLm {
     fn merged(&self) -> Result<Self> {
         self.to(&Device::Cpu)?.merged()
     }

@@ -7,11 +7,10 @@ use finegrain_sdk::rng::Stream;
 use serde_json::{Value, json};
 
 use crate::config::{Config, Task};
-use crate::data::chat::ChatTemplate;
-use crate::data::tokenizer::{self, Tokenizer};
+use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::model::ends::{agree, disagreement};
-use crate::model::{Llama, LlamaConfig, checkpoint, ends, locate, lora, tokens_beyond};
+use crate::model::ends::disagreement;
+use crate::model::{CausalLm, CausalLmConfig, checkpoint, locate, lora, tokens_beyond};
 use crate::pipeline::store::sha256_of_file;
 use crate::sandbox;
 
@@ -41,28 +40,7 @@ impl<'a> BaseModel<'a> {
     /// What identifies it: the hashes of its files, or the sandbox's shape.
     pub fn fingerprint(&self) -> Result<Value> {
         match self {
-            Self::Disk(path) => {
-                let mut found = hashes(path)?;
-                // Files that were once read otherwise: one of several ends of a response, a template with line ends of Windows,
-                // a head that was dropped. Older results do not count; of other models they do, and keep their keys.
-                // A folder that is no model is refused when it is opened.
-                if path.is_file()
-                    || checkpoint::has_a_configuration(path) && path.join(tokenizer::FILE).is_file()
-                {
-                    let (tokenizer, sizes) = self.without_weights()?;
-                    if !agree(&sizes, &tokenizer) {
-                        found["ends"] = json!(ends(&sizes, &tokenizer));
-                    }
-                    let template = tokenizer.chat_template();
-                    if template.is_some_and(ChatTemplate::is_read_otherwise) {
-                        found["chat_template"] = json!("as Jinja2 reads it");
-                    }
-                }
-                if checkpoint::has_a_head_beside_the_table(path)? {
-                    found["head"] = json!("of its own where it is another");
-                }
-                Ok(found)
-            }
+            Self::Disk(path) => hashes(path),
             Self::Sandbox(config) => Ok(json!({ "fresh": config.model })),
         }
     }
@@ -72,7 +50,7 @@ impl<'a> BaseModel<'a> {
     /// # Errors
     /// Files that cannot be read; a tokenizer of another model; an EOS that the model has no embedding for, with which every response
     /// would end.
-    pub fn without_weights(&self) -> Result<(Tokenizer, LlamaConfig)> {
+    pub fn without_weights(&self) -> Result<(Tokenizer, CausalLmConfig)> {
         match self {
             Self::Disk(path) => {
                 let (tokenizer, sizes) =
@@ -83,7 +61,7 @@ impl<'a> BaseModel<'a> {
             }
             Self::Sandbox(config) => {
                 let tokenizer = sandbox::tokenizer()?;
-                let sizes = config.model.llama_config(&tokenizer);
+                let sizes = config.model.model_config(&tokenizer);
                 Ok((tokenizer, sizes))
             }
         }
@@ -106,12 +84,12 @@ impl<'a> BaseModel<'a> {
     }
 
     /// The model and its tokenizer; fresh weights are drawn from `stream`.
-    pub fn open(&self, stream: &Stream) -> Result<(Llama, Tokenizer)> {
+    pub fn open(&self, stream: &Stream) -> Result<(CausalLm, Tokenizer)> {
         match self {
             Self::Disk(path) => {
                 // An adapter that is there already is a part of what training starts from, not what is trained.
                 let (model, tokenizer) = (
-                    Llama::load(path)?.merged()?,
+                    CausalLm::load(path)?.merged()?,
                     lora::tokenizer_of(path, None)?,
                 );
                 check_tokenizer(model.config(), &tokenizer)
@@ -124,7 +102,7 @@ impl<'a> BaseModel<'a> {
 }
 
 /// Refuses a tokenizer of another model, and one whose EOS the model has no embedding for.
-fn check_tokenizer(sizes: &LlamaConfig, tokenizer: &Tokenizer) -> Result<()> {
+fn check_tokenizer(sizes: &CausalLmConfig, tokenizer: &Tokenizer) -> Result<()> {
     tokens_beyond(sizes, tokenizer)?;
     let (eos, rows) = (tokenizer.eos(), sizes.vocab_size);
     if (eos as usize) < rows {
@@ -182,6 +160,7 @@ fn folder_hashes(dir: &Path) -> Result<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::tokenizer::FILE as TOKENIZER;
     use crate::model::LoraConfig;
     use crate::sandbox::ModelShape;
 
@@ -198,7 +177,7 @@ mod tests {
     fn an_adapter_to_start_from_is_merged_and_its_base_counts() {
         let (base, adapter) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         save_base(1, base.path());
-        let plain = Llama::load(base.path()).unwrap();
+        let plain = CausalLm::load(base.path()).unwrap();
         let mut adapted = plain
             .with_lora(&LoraConfig::default(), &Stream::new(2))
             .unwrap();
@@ -227,12 +206,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let model = BaseModel::Disk(dir.path().to_owned());
         assert_eq!(model.fingerprint().unwrap(), json!({}));
-        fs::write(dir.path().join(tokenizer::FILE), "{}").unwrap();
-        assert!(model.fingerprint().unwrap()[tokenizer::FILE].is_string());
+        fs::write(dir.path().join(TOKENIZER), "{}").unwrap();
+        assert!(model.fingerprint().unwrap()[TOKENIZER].is_string());
     }
 
     /// A folder with the sandbox's tokenizer, whose EOS is 2, and what its files name as the end of a response.
-    fn named(own: &Value, generation: Option<&Value>) -> (tempfile::TempDir, Value) {
+    fn named(own: &Value, generation: Option<&Value>) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         save_base(1, dir.path());
         let file = dir.path().join("config.json");
@@ -243,56 +222,37 @@ mod tests {
             let text = json!({ "eos_token_id": ids }).to_string();
             fs::write(dir.path().join("generation_config.json"), text).unwrap();
         }
-        let fingerprint = BaseModel::Disk(dir.path().to_owned())
-            .fingerprint()
-            .unwrap();
-        (dir, fingerprint)
+        dir
     }
 
     #[test]
-    fn several_ends_of_a_response_are_in_the_fingerprint_and_one_is_not() {
-        for (own, generation) in [(json!(2), None), (json!([2]), Some(json!(2)))] {
-            let (dir, fingerprint) = named(&own, generation.as_ref());
-            assert_eq!(fingerprint, folder_hashes(dir.path()).unwrap());
-        }
-        for (own, generation, ends) in [
-            (json!([2, 5]), None, json!([2, 5])),
-            (json!(2), Some(json!([7, 2])), json!([2, 7])),
-            // A reward model was once told of no end at all.
-            (json!(null), None, json!([2])),
+    fn files_that_disagree_on_the_end_of_a_response_are_worth_a_line_and_count() {
+        let mut seen = Vec::new();
+        for (own, generation, remarks) in [
+            (json!(2), None, 0),
+            (json!([2]), Some(json!(2)), 0),
+            (json!([2, 5]), None, 1),
+            (json!(2), Some(json!([7, 2])), 1),
+            // Files that name no token disagree with nobody.
+            (json!(null), None, 0),
         ] {
-            let (dir, fingerprint) = named(&own, generation.as_ref());
-            assert_eq!(fingerprint["ends"], ends);
-            let remarks = BaseModel::Disk(dir.path().to_owned()).remarks().unwrap();
-            assert_eq!(remarks.is_empty(), own.is_null(), "{remarks:?}");
+            let dir = named(&own, generation.as_ref());
+            let model = BaseModel::Disk(dir.path().to_owned());
+            let found = model.remarks().unwrap();
+            assert_eq!(found.len(), remarks, "{own} {generation:?}: {found:?}");
+            let fingerprint = model.fingerprint().unwrap();
+            assert!(!seen.contains(&fingerprint), "{own} {generation:?}");
+            seen.push(fingerprint);
         }
-    }
-
-    #[test]
-    fn a_head_beside_a_tied_table_is_in_the_fingerprint() {
-        let (dir, before) = named(&json!(2), None);
-        assert!(before.get("head").is_none());
-        let file = dir.path().join("model.safetensors");
-        let cpu = &candle_core::Device::Cpu;
-        let mut tensors = candle_core::safetensors::load(&file, cpu).unwrap();
-        let table = tensors["model.embed_tokens.weight"].clone();
-        tensors.insert("lm_head.weight".into(), table);
-        candle_core::safetensors::save(&tensors, &file).unwrap();
-        let model = BaseModel::Disk(dir.path().to_owned());
-        let tied = checkpoint::sizes(dir.path()).unwrap().tie_word_embeddings;
-        assert_eq!(model.fingerprint().unwrap().get("head").is_some(), tied);
-        // A folder that is planned with need not have its weights yet.
-        fs::remove_file(file).unwrap();
-        model.fingerprint().unwrap();
     }
 
     #[test]
     fn a_padding_token_without_an_embedding_is_worth_a_line_and_an_eos_is_refused() {
-        let (dir, _) = named(&json!(2), None);
+        let dir = named(&json!(2), None);
         let file = dir.path().join("config.json");
         let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
         let rows = config["vocab_size"].as_u64().unwrap();
-        let added = dir.path().join(tokenizer::FILE);
+        let added = dir.path().join(TOKENIZER);
         let mut tokens: Value = serde_json::from_slice(&fs::read(&added).unwrap()).unwrap();
         let mut pad = tokens["added_tokens"][0].clone();
         (pad["id"], pad["content"]) = (json!(rows), json!("[PAD]"));
@@ -331,7 +291,7 @@ mod tests {
     fn an_adapter_without_a_tokenizer_has_its_bases() {
         let (base, adapter) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         save_base(1, base.path());
-        let plain = Llama::load(base.path()).unwrap();
+        let plain = CausalLm::load(base.path()).unwrap();
         let adapted = plain
             .with_lora(&LoraConfig::default(), &Stream::new(2))
             .unwrap();

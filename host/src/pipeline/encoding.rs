@@ -6,7 +6,7 @@ use crate::data::records::{Pair, SetAsideReason};
 use crate::data::template::PromptTemplate;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::model::{LlamaConfig, ends};
+use crate::model::{CausalLmConfig, ends};
 
 /// Encodes rows for one model, and refuses those that do not fit it.
 pub struct Encoder<'a> {
@@ -34,7 +34,7 @@ impl<'a> Encoder<'a> {
     pub fn new(
         tokenizer: &'a Tokenizer,
         template: &'a PromptTemplate,
-        config: &LlamaConfig,
+        config: &CausalLmConfig,
     ) -> Self {
         Self {
             tokenizer,
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn sampled_responses_keep_their_ids_and_texts_are_encoded() {
         let (tokenizer, template) = (tokenizer().unwrap(), PromptTemplate::default());
-        let sizes = ModelShape::default().llama_config(&tokenizer);
+        let sizes = ModelShape::default().model_config(&tokenizer);
         let encoder = Encoder::new(&tokenizer, &template, &sizes);
         let mut pair = Pair {
             id: "7".into(),
@@ -250,9 +250,9 @@ mod tests {
     #[test]
     fn a_response_that_ends_by_any_of_its_ends_is_not_closed_again() {
         let (tokenizer, template) = (tokenizer().unwrap(), PromptTemplate::default());
-        let mut sizes = ModelShape::default().llama_config(&tokenizer);
+        let mut sizes = ModelShape::default().model_config(&tokenizer);
         let wave = *tokenizer.encode("the wave").unwrap().last().unwrap();
-        let response = |sizes: &LlamaConfig, ended| {
+        let response = |sizes: &CausalLmConfig, ended| {
             let encoder = Encoder::new(&tokenizer, &template, sizes);
             encoder.row("7", "the sea", "the wave", ended).unwrap().1
         };
@@ -265,9 +265,9 @@ mod tests {
     #[test]
     fn a_row_with_a_token_beyond_the_table_is_set_aside_with_it() {
         let (tokenizer, template) = (tokenizer().unwrap(), PromptTemplate::default());
-        let mut sizes = ModelShape::default().llama_config(&tokenizer);
+        let mut sizes = ModelShape::default().model_config(&tokenizer);
         let id = *tokenizer.encode("the wave").unwrap().last().unwrap();
-        let refused = |sizes: &LlamaConfig, prompt: &str, response: &str| {
+        let refused = |sizes: &CausalLmConfig, prompt: &str, response: &str| {
             let encoder = Encoder::new(&tokenizer, &template, sizes);
             encoder
                 .refuses("7", prompt, &[(response, true)], None)

@@ -6,7 +6,7 @@ use crate::data::records::PromptRecord;
 use crate::data::template::PromptTemplate;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
-use crate::model::{Llama, ends, generate};
+use crate::model::{CausalLm, ends, generate};
 use crate::pipeline::context::StageContext;
 use crate::pipeline::encoding::Encoder;
 use crate::train::sampling::SamplingConfig;
@@ -29,7 +29,7 @@ pub struct Sampled {
 #[derive(Clone, Copy)]
 pub struct Sampler<'a> {
     /// The model.
-    pub model: &'a Llama,
+    pub model: &'a CausalLm,
     /// Its tokenizer.
     pub tokenizer: &'a Tokenizer,
     /// The text around prompts.

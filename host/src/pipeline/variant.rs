@@ -216,7 +216,7 @@ mod tests {
         }
         let (sft, _) = sft::load(&apart.sft, &Device::Cpu).unwrap();
         let (reward, _) = reward_model::load(reward, &Device::Cpu).unwrap();
-        let policy = crate::model::Llama::load(&apart.ppo.file("policy")).unwrap();
+        let policy = crate::model::CausalLm::load(&apart.ppo.file("policy")).unwrap();
         assert!(reward.backbone.weights().shares_memory_with(sft.weights()));
         assert!(policy.weights().shares_memory_with(sft.weights()));
         assert_ne!(

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::vocabulary::LONGEST_ROW;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::model::LlamaConfig;
+use crate::model::{CausalLmConfig, Family, Variant};
 
 /// The sandbox: prompts, demonstrations and a fresh model. All prompts differ, within a split and between splits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -137,8 +137,9 @@ impl SandboxConfig {
 
 impl ModelShape {
     /// The whole configuration of a model of this shape for `tokenizer`.
-    pub fn llama_config(&self, tokenizer: &Tokenizer) -> LlamaConfig {
-        LlamaConfig {
+    pub fn model_config(&self, tokenizer: &Tokenizer) -> CausalLmConfig {
+        CausalLmConfig {
+            family: Family::Llama,
             vocab_size: tokenizer.vocab_size(),
             hidden_size: self.hidden_size,
             intermediate_size: self.intermediate_size,
@@ -153,6 +154,7 @@ impl ModelShape {
             tie_word_embeddings: self.tie_word_embeddings,
             bos_token_id: Some(tokenizer.bos()),
             eos_token_id: vec![tokenizer.eos()],
+            variant: Variant::default(),
         }
     }
 
@@ -170,7 +172,7 @@ impl ModelShape {
                 self.max_position_embeddings
             )));
         }
-        self.llama_config(&super::tokenizer()?).validate()
+        self.model_config(&super::tokenizer()?).validate()
     }
 }
 

@@ -7,16 +7,16 @@ use finegrain_sdk::rng::Stream;
 use super::{ModelShape, tokenizer};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
-use crate::model::Llama;
+use crate::model::CausalLm;
 
 /// A model with random weights drawn from `stream`, and the sandbox's tokenizer.
 ///
 /// # Errors
 /// A shape that is no model.
-pub fn fresh_model(shape: &ModelShape, stream: &Stream) -> Result<(Llama, Tokenizer)> {
+pub fn fresh_model(shape: &ModelShape, stream: &Stream) -> Result<(CausalLm, Tokenizer)> {
     let tokenizer = tokenizer()?;
-    let config = shape.llama_config(&tokenizer);
-    Ok((Llama::new(config, stream)?, tokenizer))
+    let config = shape.model_config(&tokenizer);
+    Ok((CausalLm::new(config, stream)?, tokenizer))
 }
 
 /// Writes a fresh model and its tokenizer into `dir`: config.json, model.safetensors, tokenizer.json,
@@ -41,7 +41,7 @@ mod tests {
         };
         save_fresh_model(&shape, &Stream::new(1), dir.path()).unwrap();
         let (model, tokenizer) = (
-            Llama::load(dir.path()).unwrap(),
+            CausalLm::load(dir.path()).unwrap(),
             Tokenizer::load(dir.path()).unwrap(),
         );
         assert_eq!(model.config().vocab_size, tokenizer.vocab_size());

@@ -4,7 +4,7 @@
 use super::batching::micro_batches;
 use crate::data::ragged::TokenBatch;
 use crate::error::Result;
-use crate::model::{Llama, ScoredModel};
+use crate::model::{CausalLm, ScoredModel};
 use crate::telemetry::NotFinite;
 
 /// The given rows of a batch, in the given order.
@@ -28,7 +28,7 @@ pub fn row_lengths(batch: &TokenBatch) -> Vec<usize> {
 /// Log-probability of every response token and entropy of the distribution it was drawn from, both (M,), in nats at
 /// `temperature`. At most `micro_batch_tokens` tokens go through the model together (0 = all).
 pub fn log_probs(
-    model: &Llama,
+    model: &CausalLm,
     batch: &TokenBatch,
     temperature: f64,
     micro_batch_tokens: usize,

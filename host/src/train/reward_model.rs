@@ -15,7 +15,7 @@ use super::rollout_batch::{Decode, RewardSource, RolloutBatch, ended, log};
 use super::schedule::{Decay, ScheduleConfig};
 use crate::data::ragged::{RaggedVec, TokenBatch};
 use crate::error::{Context, Error, Result};
-use crate::model::{Llama, ScalarHead, ScoredModel};
+use crate::model::{CausalLm, ScalarHead, ScoredModel};
 use crate::pipeline::checkpoints::{Snapshot, parameters, restore_parameters};
 use crate::pipeline::context::StageContext;
 use crate::plugins::instance::{PairLoss, RewardInstance};
@@ -128,7 +128,7 @@ pub struct RewardModelReport {
 /// What the training of a reward model takes.
 pub struct RewardModelInputs<'a> {
     /// The model whose copy becomes the backbone: policy₀.
-    pub backbone: &'a Llama,
+    pub backbone: &'a CausalLm,
     /// The scheme that says what the scores mean.
     pub scheme: &'a RewardInstance,
     /// The pairs to train on.

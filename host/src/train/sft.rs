@@ -9,7 +9,7 @@ use super::forward;
 use super::schedule::{Decay, ScheduleConfig};
 use crate::data::ragged::TokenBatch;
 use crate::error::{Context, Error, Result};
-use crate::model::Llama;
+use crate::model::CausalLm;
 use crate::pipeline::checkpoints::{Snapshot, parameters, restore_parameters};
 use crate::pipeline::context::StageContext;
 use crate::telemetry::not_finite::OffendingRows;
@@ -90,7 +90,7 @@ pub struct SftReport {
 /// # Errors
 /// No rows, a row without a response, a loss that is not finite (naming step and row), an interruption.
 pub fn run(
-    policy: &mut Llama,
+    policy: &mut CausalLm,
     train: &TokenBatch,
     held_out: &TokenBatch,
     config: &SftConfig,
@@ -115,7 +115,7 @@ pub fn run(
         optimizer.restore("optimizer", state.optimizer_steps, saved)?;
         (start, held_out_losses) = (saved.step(), state.held_out_losses);
     }
-    let evaluate = |policy: &Llama, step: u64, losses: &mut Vec<f64>| -> Result<()> {
+    let evaluate = |policy: &CausalLm, step: u64, losses: &mut Vec<f64>| -> Result<()> {
         if held_out.responses().values().is_empty() {
             return Ok(());
         }
@@ -189,14 +189,14 @@ struct State {
 }
 
 /// The mean loss over the response tokens of a batch, in nats, without training.
-pub fn mean_loss(policy: &Llama, batch: &TokenBatch, micro_batch_tokens: usize) -> Result<f64> {
+pub fn mean_loss(policy: &CausalLm, batch: &TokenBatch, micro_batch_tokens: usize) -> Result<f64> {
     let (logprobs, _) = forward::log_probs(policy, batch, 1.0, micro_batch_tokens)?;
     Ok(-logprobs.iter().map(|&x| f64::from(x)).sum::<f64>() / logprobs.len() as f64)
 }
 
 /// Adds the gradients of the mean loss of `rows`; returns the loss and its number of tokens.
 fn accumulate(
-    policy: &Llama,
+    policy: &CausalLm,
     train: &TokenBatch,
     rows: &[usize],
     micro_batch_tokens: usize,

@@ -15,15 +15,16 @@ use serde_json::Value;
 
 use crate::device::Device;
 use crate::error::Result;
-use crate::model::{Llama, LlamaConfig, Trainable};
+use crate::model::{CausalLm, CausalLmConfig, Family, Trainable, Variant};
 use crate::pipeline::checkpoints::Checkpoints;
 use crate::pipeline::context::{Observer, StageContext};
 use crate::plugins::instance::{AdvantageInstance, RewardInstance};
 use crate::plugins::registry::Registry;
 
 /// One layer of 16 channels over 12 ids; 1 is BOS, 2 is EOS.
-pub(super) fn model(seed: u64) -> Llama {
-    let config = LlamaConfig {
+pub(super) fn model(seed: u64) -> CausalLm {
+    let config = CausalLmConfig {
+        family: Family::Llama,
         vocab_size: 12,
         hidden_size: 16,
         intermediate_size: 24,
@@ -37,8 +38,9 @@ pub(super) fn model(seed: u64) -> Llama {
         tie_word_embeddings: true,
         bos_token_id: Some(1),
         eos_token_id: vec![EOS],
+        variant: Variant::default(),
     };
-    Llama::new(config, &Stream::new(seed)).unwrap()
+    CausalLm::new(config, &Stream::new(seed)).unwrap()
 }
 
 /// The id that ends a response of [`model`].

@@ -9,8 +9,7 @@ use super::percent;
 ///
 /// # Errors
 /// An escape that Python refuses, or one that is not read here (`\N{…}`).
-pub(super) fn prepared(source: &str) -> Result<Prepared, Error> {
-    let mut otherwise = source.contains('\r');
+pub(super) fn prepared(source: &str) -> Result<String, Error> {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut out = String::with_capacity(source.len());
     let mut rest = source.as_str();
@@ -47,22 +46,12 @@ pub(super) fn prepared(source: &str) -> Result<Prepared, Error> {
             }
             _ => {
                 out.push_str(&tag[..2]);
-                otherwise |= code(&tag[2..], &mut out)?;
+                code(&tag[2..], &mut out)?;
             }
         }
     }
     out.push_str(rest);
-    Ok(Prepared {
-        text: out,
-        otherwise,
-    })
-}
-
-/// A template's text for the engine.
-pub(super) struct Prepared {
-    pub(super) text: String,
-    /// Whether the engine would have read the original without an error and to another effect.
-    pub(super) otherwise: bool,
+    Ok(out)
 }
 
 /// Where the next tag begins, and what ends it.
@@ -121,9 +110,8 @@ fn literal_length(text: &str) -> Option<usize> {
     None
 }
 
-/// Writes the code of a tag with its literals rewritten. Whether the engine would read one of them otherwise.
-fn code(text: &str, out: &mut String) -> Result<bool, Error> {
-    let mut otherwise = false;
+/// Writes the code of a tag with its literals rewritten.
+fn code(text: &str, out: &mut String) -> Result<(), Error> {
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         let Some(length) = matches!(c, '\'' | '"')
@@ -134,7 +122,7 @@ fn code(text: &str, out: &mut String) -> Result<bool, Error> {
             rest = &rest[c.len_utf8()..];
             continue;
         };
-        otherwise |= literal(&rest[..length], out)?;
+        literal(&rest[..length], out)?;
         rest = &rest[length..];
         let Some(operand) = rest.trim_start().strip_prefix('%') else {
             continue;
@@ -145,11 +133,11 @@ fn code(text: &str, out: &mut String) -> Result<bool, Error> {
         let length = operand_length(operand);
         out.extend(["|", percent::FILTER, "("]);
         out.push_str(space);
-        otherwise |= code(&operand[..length], out)?;
+        code(&operand[..length], out)?;
         out.push(')');
         rest = &operand[length..];
     }
-    Ok(otherwise)
+    Ok(())
 }
 
 /// The length of an operand: a literal, a name, a number or brackets, with what is called, taken or filtered of it.
@@ -192,14 +180,12 @@ fn operand_length(text: &str) -> usize {
 
 /// Writes a literal of Python's as one of the engine's that has the same value.
 ///
-/// Jinja2 turns a literal into ASCII with what is beyond escaped, and reads that as Python's `unicode_escape`. Whether the engine
-/// would give the literal another value.
-fn literal(text: &str, out: &mut String) -> Result<bool, Error> {
+/// Jinja2 turns a literal into ASCII with what is beyond escaped, and reads that as Python's `unicode_escape`.
+fn literal(text: &str, out: &mut String) -> Result<(), Error> {
     if !text.contains('\\') {
         out.push_str(text);
-        return Ok(false);
+        return Ok(());
     }
-    let mut otherwise = false;
     let refused = |what: &str| {
         Error::new(
             ErrorKind::SyntaxError,
@@ -233,7 +219,6 @@ fn literal(text: &str, out: &mut String) -> Result<bool, Error> {
             return Err(refused("a backslash at its end"));
         };
         rest = &rest[escaped.len_utf8()..];
-        otherwise |= matches!(escaped, '\n' | '/' | 'a' | 'v' | 'U') || !escaped.is_ascii();
         match escaped {
             '\n' => lines += 1,
             '\\' | '\'' | '"' => put(out, escaped),
@@ -294,7 +279,7 @@ fn literal(text: &str, out: &mut String) -> Result<bool, Error> {
     }
     out.push('"');
     out.extend(std::iter::repeat_n('\n', lines));
-    Ok(otherwise)
+    Ok(())
 }
 
 /// The character of so many hexadecimal digits, and what follows; two halves of a pair are one character.

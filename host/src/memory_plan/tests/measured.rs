@@ -12,7 +12,7 @@ fn the_plan_covers_what_a_pass_takes() {
         batch.push(&[row; 32], &[row + 1; 32]);
     }
     for (recompute, lora) in [(false, None), (true, None), (false, Some(all_maps(8)))] {
-        let mut backbone = Llama::new(config.clone(), &Stream::new(1)).unwrap();
+        let mut backbone = CausalLm::new(config.clone(), &Stream::new(1)).unwrap();
         if let Some(lora) = &lora {
             backbone = backbone.with_lora(lora, &Stream::new(2)).unwrap();
         }
@@ -64,7 +64,7 @@ fn the_plan_covers_what_a_pass_takes_of_a_gpu() {
             return;
         };
         for (recompute, lora) in [(false, None), (true, None), (false, Some(all_maps(8)))] {
-            let mut backbone = Llama::new(config.clone(), &Stream::new(1)).unwrap();
+            let mut backbone = CausalLm::new(config.clone(), &Stream::new(1)).unwrap();
             if let Some(lora) = &lora {
                 backbone = backbone.with_lora(lora, &Stream::new(2)).unwrap();
             }

@@ -1,20 +1,19 @@
 //! A Hugging Face folder that is read: config.json, and model.safetensors or shards with an index.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use candle_core::safetensors::BufferedSafetensors;
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
 
-use super::super::config::LlamaConfig;
+use super::super::config::CausalLmConfig;
 use super::{CONFIG, INDEX, WEIGHTS, holdings};
 use crate::error::{Error, Result, without_backtrace};
 
 /// An opened folder: its configuration and where each tensor lies.
 pub(super) struct Folder {
-    config: LlamaConfig,
+    config: CausalLmConfig,
     files: Vec<BufferedSafetensors>,
     /// Tensor name → index into `files`, and its name there.
     places: BTreeMap<String, (usize, String)>,
@@ -33,7 +32,7 @@ impl Folder {
     /// # Errors
     /// A file that cannot be read, a configuration that is no plain LLaMA's, a tensor that belongs to nothing in one.
     pub(super) fn open(dir: &Path) -> Result<Self> {
-        let config = LlamaConfig::load(&dir.join(CONFIG))?;
+        let config = CausalLmConfig::load(&dir.join(CONFIG))?;
         let mut folder = Self {
             config,
             files: Vec::new(),
@@ -66,7 +65,7 @@ impl Folder {
         Ok(())
     }
 
-    pub(super) fn config(&self) -> &LlamaConfig {
+    pub(super) fn config(&self) -> &CausalLmConfig {
         &self.config
     }
 
@@ -114,25 +113,6 @@ impl Folder {
         self.config.tie_word_embeddings = true;
     }
 }
-
-/// The names of the tensors in a file, from its header alone; none of a file that is no safetensors file.
-pub(super) fn names(path: &Path) -> Result<Vec<String>> {
-    let failed = |error| Error::io("read", path, &error);
-    let mut file = std::fs::File::open(path).map_err(failed)?;
-    let mut length = [0; 8];
-    let mut header = Vec::new();
-    if file.read_exact(&mut length).is_ok() {
-        let header_length = u64::from_le_bytes(length).min(LONGEST_HEADER);
-        file.take(header_length)
-            .read_to_end(&mut header)
-            .map_err(failed)?;
-    }
-    let names: serde_json::Map<_, _> = serde_json::from_slice(&header).unwrap_or_default();
-    Ok(names.into_iter().map(|(name, _)| name).collect())
-}
-
-/// The longest header that the format allows, in bytes.
-const LONGEST_HEADER: u64 = 100_000_000;
 
 /// The files that hold the weights of `dir`.
 pub(super) fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {

@@ -4,13 +4,10 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::super::config::LlamaConfig;
-use super::super::parameters;
+use super::super::config::CausalLmConfig;
+use super::super::description::{HEAD, TABLE};
 use super::folder::Folder;
 use crate::error::{Error, Result};
-
-const TABLE: &str = "model.embed_tokens.weight";
-pub(super) const HEAD: &str = "lm_head.weight";
 
 /// Buffers that older folders hold and that follow from config.json.
 const BUFFERS: [&str; 3] = [
@@ -35,13 +32,13 @@ const QUANTISED: [&str; 9] = [
     ".weight_scale_inv",
 ];
 
-/// Refuses a tensor that a plain LLaMA does not have. What is left out without harm is answered in words.
+/// Refuses a tensor that a model of this configuration does not have. What is left out without harm is answered in words.
 pub(super) fn check_names(
     dir: &Path,
-    config: &LlamaConfig,
+    config: &CausalLmConfig,
     names: &[&str],
 ) -> Result<Option<String>> {
-    let specs = parameters::specs(config);
+    let specs = config.specs();
     let known: HashSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
     let mut scalar_head = None;
     for name in names {
@@ -56,8 +53,9 @@ pub(super) fn check_names(
             continue;
         }
         let error = Error::input(format!(
-            "{}: tensor {name:?} belongs to nothing in a plain LLaMA of this configuration",
-            dir.display()
+            "{}: tensor {name:?} belongs to nothing in a model of the family {} with this configuration",
+            dir.display(),
+            config.family
         ));
         return Err(error.hint(why(name, config, &known)));
     }
@@ -67,7 +65,7 @@ pub(super) fn check_names(
 }
 
 /// What a tensor of this name may be.
-fn why(name: &str, config: &LlamaConfig, known: &HashSet<&str>) -> String {
+fn why(name: &str, config: &CausalLmConfig, known: &HashSet<&str>) -> String {
     if QUANTISED.iter().any(|end| name.ends_with(end)) {
         return "the weights are quantised; take the folder of the model before it was quantised, or a GGUF of it".into();
     }
@@ -94,7 +92,7 @@ fn why(name: &str, config: &LlamaConfig, known: &HashSet<&str>) -> String {
         return "names begin with \"model.\" where the model has its head; save the whole model"
             .into();
     }
-    "biases, norms of queries and keys, experts and adapters are not supported".into()
+    "the family has no such parameter; do the files belong together?".into()
 }
 
 /// Makes sure that there is a table, and a head where the two are not one. safetensors keep one of two shared tensors, and which
@@ -148,7 +146,7 @@ mod tests {
 
     use crate::error::Result;
     use crate::model::checkpoint::{CONFIG, WEIGHTS};
-    use crate::model::{Llama, ScoredModel, fixture};
+    use crate::model::{CausalLm, ScoredModel, fixture};
 
     type Tensors = HashMap<String, Tensor>;
 
@@ -156,7 +154,7 @@ mod tests {
     fn folder(
         (model, tied): (bool, bool),
         change: impl FnOnce(&mut Tensors),
-    ) -> Result<(tempfile::TempDir, Llama)> {
+    ) -> Result<(tempfile::TempDir, CausalLm)> {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let model = fixture::model(model)?;
         let mut tensors: Tensors = model.weights().tensors()?.into_iter().collect();
@@ -164,12 +162,12 @@ mod tests {
         candle_core::safetensors::save(&tensors, dir.path().join(WEIGHTS))?;
         let mut config = model.config().clone();
         config.tie_word_embeddings = tied;
-        let text = config.to_json("LlamaForCausalLM");
+        let text = config.to_json("ForCausalLM");
         std::fs::write(dir.path().join(CONFIG), text).expect("written");
         Ok((dir, model))
     }
 
-    fn hidden_and_head(model: &Llama) -> Result<(Vec<f32>, Vec<f32>)> {
+    fn hidden_and_head(model: &CausalLm) -> Result<(Vec<f32>, Vec<f32>)> {
         let hidden = model.hidden(&fixture::batch(), crate::model::Read::All)?;
         Ok((hidden, model.output_weight().to_vec()))
     }
@@ -181,9 +179,12 @@ mod tests {
     #[test]
     fn a_tensor_that_belongs_to_nothing_is_refused_by_name() -> Result<()> {
         for (name, hint) in [
-            ("model.layers.0.self_attn.q_proj.bias", "biases"),
-            ("model.layers.1.mlp.up_proj.bias", "biases"),
-            ("model.layers.0.self_attn.q_norm.weight", "norms of queries"),
+            ("model.layers.0.self_attn.q_proj.bias", "no such parameter"),
+            ("model.layers.1.mlp.up_proj.bias", "no such parameter"),
+            (
+                "model.layers.0.self_attn.q_norm.weight",
+                "no such parameter",
+            ),
             (
                 "model.layers.2.input_layernorm.weight",
                 "num_hidden_layers is 2",
@@ -203,7 +204,7 @@ mod tests {
             let (dir, _) = folder((true, true), |tensors| {
                 tensors.insert(name.to_owned(), zeros(&[1]));
             })?;
-            let error = Llama::load(dir.path()).expect_err(name);
+            let error = CausalLm::load(dir.path()).expect_err(name);
             assert!(error.to_string().contains(name), "{error}");
             let said = error.hint_text().unwrap_or_default();
             assert!(said.contains(hint), "{name}: {said}");
@@ -225,7 +226,7 @@ mod tests {
             let table = tensors["model.embed_tokens.weight"].clone();
             tensors.insert("lm_head.weight".to_owned(), table);
         })?;
-        let read = Llama::load(dir.path())?;
+        let read = CausalLm::load(dir.path())?;
         assert!(read.config().tie_word_embeddings && read.remarks().is_empty());
         assert_eq!(hidden_and_head(&read)?, hidden_and_head(&model)?);
         Ok(())
@@ -234,7 +235,7 @@ mod tests {
     #[test]
     fn a_head_of_its_own_is_used_although_the_flag_says_tied() -> Result<()> {
         let (dir, model) = folder((false, true), |_| {})?;
-        let read = Llama::load(dir.path())?;
+        let read = CausalLm::load(dir.path())?;
         assert_eq!(hidden_and_head(&read)?, hidden_and_head(&model)?);
         let [remark] = read.remarks() else {
             panic!("{:?}", read.remarks());
@@ -243,7 +244,7 @@ mod tests {
         // What is saved says what was used.
         let again = tempfile::tempdir().expect("a temporary folder");
         read.save(again.path())?;
-        assert!(!Llama::load(again.path())?.config().tie_word_embeddings);
+        assert!(!CausalLm::load(again.path())?.config().tie_word_embeddings);
         Ok(())
     }
 
@@ -253,7 +254,7 @@ mod tests {
             let table = tensors.remove("model.embed_tokens.weight").expect("there");
             tensors.insert("lm_head.weight".to_owned(), table);
         })?;
-        let read = Llama::load(dir.path())?;
+        let read = CausalLm::load(dir.path())?;
         assert_eq!(hidden_and_head(&read)?, hidden_and_head(&model)?);
         Ok(())
     }
@@ -265,7 +266,7 @@ mod tests {
             ("model.embed_tokens.weight", "lm_head.weight"),
         ] {
             let (dir, _) = folder((false, false), |tensors| drop(tensors.remove(gone)))?;
-            let error = Llama::load(dir.path()).expect_err(gone);
+            let error = CausalLm::load(dir.path()).expect_err(gone);
             let text = error.to_string();
             assert!(text.contains(&format!("no tensor {gone:?}")), "{text}");
             assert!(text.contains("tie_word_embeddings"), "{text}");
@@ -276,7 +277,7 @@ mod tests {
         let (dir, _) = folder((true, true), |tensors| {
             drop(tensors.remove("model.embed_tokens.weight"));
         })?;
-        let error = Llama::load(dir.path()).expect_err("no table");
+        let error = CausalLm::load(dir.path()).expect_err("no table");
         assert!(
             error
                 .to_string()
@@ -292,9 +293,9 @@ mod tests {
             tensors.insert("score.weight".to_owned(), zeros(&[1, 12]));
         })?;
         let read = ScoredModel::load(dir.path())?;
-        let hidden = |model: &Llama| model.hidden(&fixture::batch(), crate::model::Read::All);
+        let hidden = |model: &CausalLm| model.hidden(&fixture::batch(), crate::model::Read::All);
         assert_eq!(hidden(&read.backbone)?, hidden(&model)?);
-        let remarks = Llama::load(dir.path())?.remarks().join("\n");
+        let remarks = CausalLm::load(dir.path())?.remarks().join("\n");
         assert!(
             remarks.contains("score.weight") && remarks.contains("lm_head.weight"),
             "{remarks}"

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use hf_hub::api::sync::{ApiError, ApiRepo};
 use hf_hub::{Repo, RepoType};
 
-use super::super::config::{GENERATION, LlamaConfig};
+use super::super::config::{CausalLmConfig, GENERATION};
 use super::super::lora;
 use super::folder::{shard_names, weight_files};
 use super::gguf::GgufModel;
@@ -60,7 +60,7 @@ pub fn is_here(name: &Path) -> Result<bool> {
 ///
 /// # Errors
 /// Nothing of this name, a model of the hub that is not cached, a config.json that is no plain LLaMA's.
-pub fn sizes(name: &Path) -> Result<LlamaConfig> {
+pub fn sizes(name: &Path) -> Result<CausalLmConfig> {
     if name.is_dir() {
         if lora::is_adapter(name) {
             return sizes(&lora::named_base(name)?);
@@ -73,7 +73,7 @@ pub fn sizes(name: &Path) -> Result<LlamaConfig> {
                 ),
             );
         }
-        return LlamaConfig::load(&file);
+        return CausalLmConfig::load(&file);
     }
     if name.is_file() && is_gguf(name) {
         return Ok(GgufModel::open(name)?.config().clone());
@@ -98,7 +98,7 @@ pub fn sizes(name: &Path) -> Result<LlamaConfig> {
         ))
         .hint("nothing is downloaded here: put the model's config.json, which is enough, into a folder and name the folder"));
     }
-    LlamaConfig::load(&file)
+    CausalLmConfig::load(&file)
 }
 
 /// `org/name` at a revision: a branch, a tag or a commit.
@@ -184,7 +184,7 @@ fn download(hub: &Hub, id: &HubId) -> Result<PathBuf, Failure> {
     }
     api.get(tokenizer::FILE)?;
     let config = api.get(CONFIG)?;
-    LlamaConfig::load(&config)?;
+    CausalLmConfig::load(&config)?;
     fetch_weights(&api, has)?;
     let dir = config.parent().map(Path::to_owned);
     dir.ok_or_else(|| Error::internal("a downloaded file lies in no folder").into())

@@ -1,15 +1,17 @@
 //! Keys of config.json beyond those that are read: which of them say something about the arithmetic.
 //!
 //! Folders carry keys of every tool that they went through, and most change nothing. But a model that calls itself a LLaMA and
-//! has a `residual_multiplier` computes something else, and would talk nonsense without a complaint. So a key that is known to
+//! has a `residual_multiplier` computes something else, and would talk nonsense without a complaint. What each family reads beyond
+//! the others stands in its table. So a key that is known to
 //! have no effect passes; one whose name is about the arithmetic is refused unless it is off; what is left is a note.
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::model::family::Family;
 
-/// Keys that are read, in `file`.
-const READ: [&str; 19] = [
+/// Keys that are read of every family, in `file`.
+const READ: [&str; 17] = [
     "model_type",
     "vocab_size",
     "hidden_size",
@@ -27,8 +29,6 @@ const READ: [&str; 19] = [
     "bos_token_id",
     "eos_token_id",
     "hidden_act",
-    "attention_bias",
-    "mlp_bias",
 ];
 
 /// Words of names that are about dropout, which is off where nothing is trained with it.
@@ -164,6 +164,25 @@ fn says_the_usual(key: &str, value: &Value, keys: &Map<String, Value>) -> bool {
     }
 }
 
+/// Keys about the arithmetic that transformers' class for the family does not look at.
+fn of_no_effect(family: Family) -> &'static [&'static str] {
+    match family {
+        Family::Mistral => &["attention_bias", "mlp_bias"],
+        Family::Qwen2 => &["attention_bias"],
+        Family::SmolLm3 => &["max_window_layers"],
+        Family::Gemma2 => &["sliding_window_pattern", "cache_implementation"],
+        Family::Gemma3 => &["_sliding_window_pattern", "cache_implementation"],
+        Family::Phi3 => &[
+            "attention_bias",
+            "mlp_bias",
+            "embd_pdrop",
+            "full_attn_mod",
+            "interpolate_factor",
+        ],
+        Family::Llama | Family::Qwen3 | Family::Olmo2 | Family::Granite => &[],
+    }
+}
+
 /// Whether a key is left at what means off.
 pub(in crate::model) fn is_off(value: &Value) -> bool {
     match value {
@@ -175,20 +194,28 @@ pub(in crate::model) fn is_off(value: &Value) -> bool {
     }
 }
 
-/// Refuses keys that make another model of a LLaMA: the first is named with its value.
-pub(super) fn check(keys: &Map<String, Value>) -> Result<()> {
+/// Refuses keys that make another model of the family: the first is named with its value.
+pub(super) fn check(keys: &Map<String, Value>, family: Family) -> Result<()> {
     check_quantised(keys)?;
+    // transformers looks at it in every family, and its "off" is the unusual.
+    if keys.get("is_causal") == Some(&Value::Bool(false)) {
+        return Err(Error::input(
+            "is_causal is false; accepted: true, or no such key, because a response is written from left to right",
+        ));
+    }
     for (key, value) in keys {
         let passes = is_off(value)
             || READ.contains(&key.as_str())
+            || family.architecture().keys.contains(&key.as_str())
             || WITHOUT_EFFECT.contains(&key.as_str())
             // Notes of the tools themselves.
             || key.starts_with('_')
             || !is_about_the_arithmetic(key)
-            || says_the_usual(key, value, keys);
+            || says_the_usual(key, value, keys)
+            || of_no_effect(family).contains(&key.as_str());
         if !passes {
             return Err(Error::input(format!(
-                "{key} is {value}; accepted: no such key, or off, because a plain LLaMA has nothing of the kind"
+                "{key} is {value}; accepted: no such key, or off, because a model of the family {family} has nothing of the kind"
             ))
             .hint("if the key changes nothing in this model, take it out of config.json"));
         }

@@ -1,5 +1,7 @@
 //! Files as they are found, and files that are refused.
 
+use serde_json::json;
+
 use super::*;
 
 fn minimal() -> Value {
@@ -9,10 +11,10 @@ fn minimal() -> Value {
     })
 }
 
-fn parse(change: impl FnOnce(&mut Value)) -> Result<LlamaConfig> {
+fn parse(change: impl FnOnce(&mut Value)) -> Result<CausalLmConfig> {
     let mut value = minimal();
     change(&mut value);
-    LlamaConfig::from_json(value.to_string().as_bytes())
+    CausalLmConfig::from_json(value.to_string().as_bytes())
 }
 
 #[test]
@@ -52,7 +54,7 @@ fn the_newer_nested_rope_parameters_are_read() -> Result<()> {
 
 #[test]
 fn what_is_written_is_read_back() -> Result<()> {
-    let config = LlamaConfig {
+    let config = CausalLmConfig {
         eos_token_id: vec![2, 3],
         bos_token_id: Some(1),
         num_key_value_heads: 2,
@@ -60,9 +62,9 @@ fn what_is_written_is_read_back() -> Result<()> {
         head_dim: 6,
         ..parse(|_| {})?
     };
-    for architecture in ["LlamaForCausalLM", "LlamaForSequenceClassification"] {
-        let text = config.to_json(architecture);
-        assert_eq!(LlamaConfig::from_json(text.as_bytes())?, config);
+    for task in ["ForCausalLM", "ForSequenceClassification"] {
+        let text = config.to_json(task);
+        assert_eq!(CausalLmConfig::from_json(text.as_bytes())?, config);
     }
     Ok(())
 }
@@ -81,7 +83,7 @@ fn an_error_names_the_key_what_was_found_and_what_is_accepted() {
         ),
         (
             |v| v["model_type"] = json!("gpt2"),
-            "model_type is \"gpt2\"; accepted: \"llama\"",
+            "model_type is \"gpt2\"; accepted: \"llama\", \"mistral\", \"qwen2\", \"qwen3\", ",
         ),
         (
             |v| v["num_key_value_heads"] = json!(3),
@@ -95,11 +97,11 @@ fn an_error_names_the_key_what_was_found_and_what_is_accepted() {
         ),
         (
             |v| v["rope_scaling"] = json!({"rope_type": "llama3", "factor": 8.0}),
-            "\"llama3\"",
+            "rope_scaling.low_freq_factor is missing",
         ),
         (
-            |v| v["rope_scaling"] = json!({"type": "linear", "factor": 2.0}),
-            "\"linear\"",
+            |v| v["rope_scaling"] = json!({"type": "dynamic", "factor": 2.0}),
+            "rope_scaling is of the type \"dynamic\"; accepted: null or one of the types \"default\", \"linear\"",
         ),
         (
             |v| v["rope_scaling"] = json!({"rope_type": "default", "type": "linear"}),
@@ -107,7 +109,7 @@ fn an_error_names_the_key_what_was_found_and_what_is_accepted() {
         ),
         (
             |v| v["rope_scaling"] = json!({"type": null, "factor": 4.0}),
-            "rope_scaling.factor is 4.0; accepted: positions that are not scaled",
+            "rope_scaling.factor is 4.0; accepted: no such key in positions of the type \"default\"",
         ),
         (
             |v| {
@@ -120,10 +122,7 @@ fn an_error_names_the_key_what_was_found_and_what_is_accepted() {
             |v| v["eos_token_id"] = json!(32),
             "below vocab_size, which is 32",
         ),
-        (
-            |v| v["attention_bias"] = json!(true),
-            "attention_bias is true",
-        ),
+        (|v| v["is_causal"] = json!(false), "is_causal is false"),
     ];
     for (change, expected) in cases {
         let error = parse(change).expect_err(expected);
@@ -234,7 +233,7 @@ fn generation_config_json_names_more_tokens_that_end_a_response() -> Result<()> 
     let mut value = minimal();
     value["eos_token_id"] = json!(2);
     std::fs::write(&config, value.to_string()).expect("written");
-    assert_eq!(LlamaConfig::load(&config)?.eos_token_id, [2]);
+    assert_eq!(CausalLmConfig::load(&config)?.eos_token_id, [2]);
     for (eos, expected) in [
         (json!([13, 2]), vec![2, 13]),
         (json!(5), vec![2, 5]),
@@ -242,11 +241,11 @@ fn generation_config_json_names_more_tokens_that_end_a_response() -> Result<()> 
     ] {
         let text = json!({"eos_token_id": eos, "temperature": 0.6}).to_string();
         std::fs::write(&beside, text).expect("written");
-        assert_eq!(LlamaConfig::load(&config)?.eos_token_id, expected);
+        assert_eq!(CausalLmConfig::load(&config)?.eos_token_id, expected);
     }
     for text in ["{", r#"{"eos_token_id": "two"}"#, r#"{"eos_token_id": 99}"#] {
         std::fs::write(&beside, text).expect("written");
-        let error = LlamaConfig::load(&config).expect_err(text);
+        let error = CausalLmConfig::load(&config).expect_err(text);
         assert!(error.to_string().contains(GENERATION), "{error}");
         assert_eq!(error.exit_code(), 2);
     }

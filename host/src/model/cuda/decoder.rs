@@ -10,6 +10,7 @@
 mod cache;
 mod state;
 mod step;
+mod steps;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +25,7 @@ use self::step::Step;
 use super::network::Network;
 use crate::device::Gpu;
 use crate::error::{Error, Result};
-use crate::model::{Generated, Llama, Sampling};
+use crate::model::{CausalLm, Generated, Sampling};
 
 /// Rows at once, at most.
 pub(crate) const SLOTS: usize = 512;
@@ -43,14 +44,14 @@ const ENDED: f64 = 0.25;
 
 /// A model that samples on its GPU.
 pub(in crate::model) struct DeviceDecoder {
-    model: Llama,
+    model: CausalLm,
     gpu: Arc<Gpu>,
     /// Rows at once, at most.
     most: usize,
 }
 
 impl DeviceDecoder {
-    pub(in crate::model) fn new(model: &Llama, gpu: Arc<Gpu>) -> Self {
+    pub(in crate::model) fn new(model: &CausalLm, gpu: Arc<Gpu>) -> Self {
         Self {
             model: model.clone(),
             gpu,
@@ -58,7 +59,7 @@ impl DeviceDecoder {
         }
     }
 
-    pub(in crate::model) fn model(&self) -> &Llama {
+    pub(in crate::model) fn model(&self) -> &CausalLm {
         &self.model
     }
 

@@ -3,12 +3,15 @@
 
 use std::sync::Arc;
 
-use crate::device::{Buffer, Gpu, Matrix, MatrixMut, Real, View, ViewMut};
+use crate::device::{Gpu, Matrix, MatrixMut, Real, View, ViewMut};
 use crate::error::Result;
-use crate::model::Llama;
-use crate::model::lora::{Adapter, Place};
-use crate::model::pass::Dimensions;
+use crate::model::CausalLm;
+use crate::model::block::{self, Slot};
+use crate::model::description::{Dimensions, Layout, MapPlace, NormPlace, Place};
+use crate::model::lora::{Adapter, AdapterPart};
+use crate::ops::log_prob::Form;
 use crate::ops::rope::cuda::{DeviceTable, device_table};
+use crate::ops::{bias, pointwise};
 
 /// A low-rank addition to some outputs of a map: y[first..first + o] += scale · B · A · x.
 pub(super) struct LowRank<'a> {
@@ -24,17 +27,22 @@ pub(super) struct LowRank<'a> {
     pub(super) scale: f32,
 }
 
-/// A linear map y = W · x with its adapters.
+/// A linear map y = W · x + b with its adapters.
 pub(super) struct Projection<'a> {
     /// (O, I).
     pub(super) weight: Matrix<'a>,
+    /// (O,).
+    bias: Option<View<'a, Real>>,
     pub(super) adapters: Vec<LowRank<'a>>,
 }
 
 impl<'a> Projection<'a> {
-    fn new(values: View<'a, Real>, outputs: usize, inputs: usize) -> Self {
+    /// The map that lies at `place` among a layer's parameters.
+    fn new(of_layer: View<'a, Real>, place: &MapPlace) -> Self {
+        let weight = of_layer.part(place.weight.clone());
         Self {
-            weight: Matrix::new(values, outputs, inputs),
+            weight: Matrix::new(weight, place.outputs, place.inputs),
+            bias: place.bias.clone().map(|range| of_layer.part(range)),
             adapters: Vec::new(),
         }
     }
@@ -43,54 +51,46 @@ impl<'a> Projection<'a> {
         x.len() / self.weight.columns()
     }
 
-    /// y of n tokens: x (n, I) → out (n, O), added to what is there where `add` says so.
+    /// y of n tokens: x (n, I) → out (n, O), added to what is there where `add` says so. `low` has room for n rows of the largest
+    /// rank.
     pub(super) fn forward(
-        &self,
-        gpu: &Arc<Gpu>,
-        x: View<'_, Real>,
-        out: ViewMut<'_, Real>,
-        add: bool,
-    ) -> Result<()> {
-        let rank = self.adapters.iter().map(|adapter| adapter.a.rows()).max();
-        let mut low = Buffer::new(gpu, self.tokens(x) * rank.unwrap_or(0))?;
-        self.forward_with(gpu, x, out, add, &mut low)
-    }
-
-    /// The same with room for what adapters need on the way, (n, r) at least.
-    pub(super) fn forward_with(
         &self,
         gpu: &Gpu,
         x: View<'_, Real>,
         mut out: ViewMut<'_, Real>,
         add: bool,
-        low: &mut Buffer<Real>,
+        mut low: ViewMut<'_, Real>,
     ) -> Result<()> {
         let (inputs, outputs) = (self.weight.columns(), self.weight.rows());
         let n = self.tokens(x);
         let x = Matrix::new(x, n, inputs);
         let all = MatrixMut::new(out.again(), n, outputs);
         gpu.multiply(all, x, self.weight.t(), 1.0, add)?;
+        if let Some(bias) = self.bias {
+            bias::cuda::add(gpu, out.again(), bias)?;
+        }
         for adapter in &self.adapters {
             let rank = adapter.a.rows();
-            let low_out = MatrixMut::new(low.part_mut(0..n * rank), n, rank);
+            let mut low = low.again().into_part(0..n * rank);
+            let low_out = MatrixMut::new(low.again(), n, rank);
             gpu.multiply(low_out, x, adapter.a.t(), 1.0, false)?;
             let part =
                 MatrixMut::new(out.again(), n, outputs).part(adapter.first, adapter.b.rows());
-            let low = Matrix::new(low.part(0..n * rank), n, rank);
+            let low = Matrix::new(low.as_view(), n, rank);
             gpu.multiply(part, low, adapter.b.t(), adapter.scale, true)?;
         }
         Ok(())
     }
 
     /// The gradient of x from that of y, grad (n, O): dx (n, I), added where `add` says so. What it computes on the way for the
-    /// adapters' own gradients, scale · grad · B (n, r), goes into `lows`, one for each slot.
+    /// adapters' own gradients, scale · grad · B (n, r), goes into the second of each pair of `lows`, by slot.
     pub(super) fn backward(
         &self,
         gpu: &Gpu,
         grad: View<'_, Real>,
         mut dx: ViewMut<'_, Real>,
         add: bool,
-        lows: &mut [[Buffer<Real>; 2]],
+        lows: &mut [[ViewMut<'_, Real>; 2]],
     ) -> Result<()> {
         let (inputs, outputs) = (self.weight.columns(), self.weight.rows());
         let n = grad.len() / outputs;
@@ -99,33 +99,28 @@ impl<'a> Projection<'a> {
         gpu.multiply(all, grad, self.weight, 1.0, add)?;
         for adapter in &self.adapters {
             let rank = adapter.a.rows();
-            let low = &mut lows[adapter.slot][1];
+            let [_, low] = &mut lows[adapter.slot];
             let part = grad.part(adapter.first, adapter.b.rows());
-            let out = MatrixMut::new(low.view_mut(), n, rank);
+            let out = MatrixMut::new(low.again(), n, rank);
             gpu.multiply(out, part, adapter.b, adapter.scale, false)?;
-            let low = Matrix::new(low.view(), n, rank);
-            gpu.multiply(
-                MatrixMut::new(dx.again(), n, inputs),
-                low,
-                adapter.a,
-                1.0,
-                true,
-            )?;
+            let low = Matrix::new(low.as_view(), n, rank);
+            let dx = MatrixMut::new(dx.again(), n, inputs);
+            gpu.multiply(dx, low, adapter.a, 1.0, true)?;
         }
         Ok(())
     }
 
-    /// A · x of every adapter, (n, r), into `lows`, one for each slot.
+    /// A · x of every adapter, (n, r), into the first of each pair of `lows`, by slot.
     pub(super) fn lows(
         &self,
         gpu: &Gpu,
         x: View<'_, Real>,
-        lows: &mut [[Buffer<Real>; 2]],
+        lows: &mut [[ViewMut<'_, Real>; 2]],
     ) -> Result<()> {
         let n = self.tokens(x);
         for adapter in &self.adapters {
-            let low = &mut lows[adapter.slot][0];
-            let out = MatrixMut::new(low.view_mut(), n, adapter.a.rows());
+            let [low, _] = &mut lows[adapter.slot];
+            let out = MatrixMut::new(low.again(), n, adapter.a.rows());
             let x = Matrix::new(x, n, self.weight.columns());
             gpu.multiply(out, x, adapter.a.t(), 1.0, false)?;
         }
@@ -134,20 +129,13 @@ impl<'a> Projection<'a> {
 }
 
 /// The parameters of one layer.
-pub(super) struct Layer<'a> {
-    pub(super) input_norm: View<'a, Real>,
-    pub(super) query: Projection<'a>,
-    pub(super) key_value: Projection<'a>,
-    pub(super) output: Projection<'a>,
-    pub(super) post_norm: View<'a, Real>,
-    pub(super) gate_up: Projection<'a>,
-    pub(super) down: Projection<'a>,
-}
+pub(super) type Layer<'a> = block::Layer<Projection<'a>, View<'a, Real>>;
 
 /// A model's parameters on a GPU.
 pub(in crate::model) struct Network<'a> {
     pub(super) gpu: Arc<Gpu>,
     pub(super) dimensions: Dimensions,
+    pub(super) layout: Layout,
     /// (V, C).
     pub(super) embedding: View<'a, Real>,
     pub(super) layers: Vec<Layer<'a>>,
@@ -155,22 +143,23 @@ pub(in crate::model) struct Network<'a> {
     pub(super) norm: View<'a, Real>,
     /// (V, C): the embedding where the two are tied.
     pub(super) head: View<'a, Real>,
-    pub(super) rope: DeviceTable,
-    /// Ranks of the adapters of a layer, by slot, and whether they see all tokens (keys and values) or those that ask.
-    pub(super) slots: Vec<(usize, bool)>,
+    pub(super) rotations: Vec<DeviceTable>,
+    /// The adapters of a layer, by slot, and their parts; none where all parameters are trained.
+    pub(super) slots: Vec<Slot>,
+    pub(super) parts: Vec<AdapterPart>,
     pub(super) recompute: bool,
 }
 
 impl<'a> Network<'a> {
     /// A view of a model's parameters, for rows of at most `longest` tokens.
-    pub(in crate::model) fn new(model: &'a Llama, gpu: &Arc<Gpu>, longest: usize) -> Result<Self> {
+    pub(in crate::model) fn new(
+        model: &'a CausalLm,
+        gpu: &Arc<Gpu>,
+        longest: usize,
+    ) -> Result<Self> {
         let config = model.config();
-        let dimensions = Dimensions::new(config);
-        let (c, f) = (dimensions.channels, dimensions.feed_forward);
-        let (q, kv) = (
-            dimensions.attention.query_width(),
-            dimensions.attention.key_value_width(),
-        );
+        let (dimensions, layout) = (config.dimensions(), config.layout());
+        let c = dimensions.channels;
         let values = model.weights().storage.read_on(gpu)?;
         let mut at = 0;
         let mut take = |count: usize| {
@@ -178,19 +167,15 @@ impl<'a> Network<'a> {
             values.part(at - count..at)
         };
         let embedding = take(dimensions.vocabulary * c);
-        let sizes = dimensions.layer();
-        let mut layers: Vec<Layer<'a>> = (0..config.num_hidden_layers)
-            .map(|_| {
-                let parts = sizes.map(&mut take);
-                Layer {
-                    input_norm: parts[0],
-                    query: Projection::new(parts[1], q, c),
-                    key_value: Projection::new(parts[2], kv, c),
-                    output: Projection::new(parts[3], c, q),
-                    post_norm: parts[4],
-                    gate_up: Projection::new(parts[5], 2 * f, c),
-                    down: Projection::new(parts[6], c, f),
-                }
+        let rules = dimensions.layers.iter();
+        let mut layers: Vec<Layer<'a>> = rules
+            .map(|rule| {
+                let of_layer = take(layout.len);
+                block::Layer::new(
+                    Place::ALL.map(|place| Projection::new(of_layer, layout.map(place))),
+                    NormPlace::ALL.map(|place| layout.norm(place).map(|it| of_layer.part(it))),
+                    *rule,
+                )
             })
             .collect();
         let norm = take(c);
@@ -199,53 +184,74 @@ impl<'a> Network<'a> {
         } else {
             take(dimensions.vocabulary * c)
         };
-        let slots = match model.adapter() {
-            Some(adapter) => attach(&mut layers, model, adapter, gpu)?,
-            None => Vec::new(),
-        };
+        let (mut slots, mut parts) = (Vec::new(), Vec::new());
+        if let Some(adapter) = model.adapter() {
+            (slots, parts) = (adapter.slots(config), adapter.parts(config));
+            attach(&mut layers, adapter, &parts, gpu)?;
+        }
+        let rotations = dimensions.rotations.iter();
         Ok(Self {
             gpu: gpu.clone(),
-            rope: device_table(gpu, config.rope_theta, config.head_dim / 2, longest)?,
+            rotations: rotations
+                .map(|of| device_table(gpu, of, longest))
+                .collect::<Result<_>>()?,
             dimensions,
+            layout,
             embedding,
             layers,
             norm,
             head,
             slots,
+            parts,
             recompute: model.recompute(),
         })
     }
-}
 
-impl<'a> Layer<'a> {
-    fn map(&mut self, place: Place) -> &mut Projection<'a> {
-        match place {
-            Place::Query => &mut self.query,
-            Place::KeyValue => &mut self.key_value,
-            Place::Output => &mut self.output,
-            Place::GateUp => &mut self.gate_up,
-            Place::Down => &mut self.down,
+    /// Logits of normed hidden states (rows, C) into `out` (rows, V), scaled and capped as the model says.
+    pub(super) fn logits(&self, hidden: View<'_, Real>, mut out: ViewMut<'_, f32>) -> Result<()> {
+        let (v, c) = (self.dimensions.vocabulary, self.dimensions.channels);
+        let rows = hidden.len() / c;
+        let Form { scale, cap } = self.dimensions.logits;
+        self.gpu.multiply(
+            MatrixMut::new(out.again(), rows, v),
+            Matrix::new(hidden, rows, c),
+            Matrix::new(self.head, v, c).t(),
+            scale as f32,
+            false,
+        )?;
+        match cap {
+            Some(cap) => pointwise::cuda::cap(&self.gpu, out, cap),
+            None => Ok(()),
         }
     }
+
+    /// The largest rank of a layer's adapters.
+    pub(super) fn rank(&self) -> usize {
+        self.slots.iter().map(|slot| slot.rank).max().unwrap_or(0)
+    }
 }
 
-/// Puts an adapter's matrices beside the maps they add to; returns the slots.
+/// Puts an adapter's matrices beside the maps they add to.
 fn attach<'a>(
     layers: &mut [Layer<'a>],
-    model: &'a Llama,
     adapter: &'a Adapter,
+    parts: &[AdapterPart],
     gpu: &Arc<Gpu>,
-) -> Result<Vec<(usize, bool)>> {
+) -> Result<()> {
     let rank = adapter.config().rank;
-    let values = adapter.parameters.storage.read_on(gpu)?;
-    for part in adapter.parts(model.config()) {
-        layers[part.layer].map(part.place).adapters.push(LowRank {
-            slot: part.slot,
-            first: part.first,
-            a: Matrix::new(values.part(part.a), rank, part.inputs),
-            b: Matrix::new(values.part(part.b), part.outputs, rank),
-            scale: adapter.config().scale() as f32,
-        });
+    let all = adapter.parameters.storage.read_on(gpu)?;
+    let of_layer = all.len() / layers.len();
+    for (index, layer) in layers.iter_mut().enumerate() {
+        let values = all.part(index * of_layer..(index + 1) * of_layer);
+        for (slot, part) in parts.iter().enumerate() {
+            layer.map_mut(part.place).adapters.push(LowRank {
+                slot,
+                first: part.first,
+                a: Matrix::new(values.part(part.a.clone()), rank, part.inputs),
+                b: Matrix::new(values.part(part.b.clone()), part.outputs, rank),
+                scale: adapter.config().scale() as f32,
+            });
+        }
     }
-    Ok(adapter.slots(model.config()))
+    Ok(())
 }

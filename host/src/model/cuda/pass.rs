@@ -3,23 +3,81 @@
 
 use std::sync::Arc;
 
-use super::block::{self, Activations, Seen};
-use super::block_backward::{self, LayerGradients};
+use super::layer::{OnGpu, Seen};
 use super::network::Network;
 use super::rows::DeviceRows;
+use super::weights;
 use crate::data::ragged::TokenBatch;
 use crate::device::{Buffer, Gpu, Real, View, ViewMut};
 use crate::error::Result;
+use crate::model::block::{self, Activations, Factors, Scratch, ScratchBack, Stream, Through};
 use crate::model::pass::{Read, Rows};
-use crate::model::{Llama, LlamaConfig, pass};
-use crate::ops::{embedding, rms_norm};
+use crate::model::{CausalLm, CausalLmConfig, pass};
+use crate::ops::{embedding, pointwise, rms_norm};
 
 /// What a pass keeps for the way back.
 struct Kept {
     /// The input of every layer, (N, C), then the residual stream behind the last, (M, C).
     streams: Vec<Buffer<Real>>,
     /// The rest of every layer; empty where it is computed again.
-    layers: Vec<Activations>,
+    layers: Vec<KeptLayer>,
+}
+
+/// What a layer keeps for its way back, besides its input.
+struct KeptLayer {
+    values: Activations<Buffer<Real>>,
+    /// (m, H).
+    log_sums: Buffer<f32>,
+}
+
+impl KeptLayer {
+    /// Buffers for n tokens of which m ask.
+    fn new(network: &Network<'_>, n: usize, m: usize) -> Result<Self> {
+        let (gpu, of) = (&network.gpu, &network.dimensions);
+        let widths = Activations::widths(of);
+        Ok(Self {
+            values: widths.try_map(|width| Buffer::new(gpu, width.len(n, m)))?,
+            log_sums: Buffer::new(gpu, m * of.attention.heads)?,
+        })
+    }
+}
+
+/// Takes the stream (n, C) through a layer, to `out` (m, C) where it is wanted.
+fn forward(
+    network: &Network<'_>,
+    index: usize,
+    tokens: Seen<'_>,
+    (x, out): (View<'_, Real>, Option<ViewMut<'_, Real>>),
+    kept: &mut KeptLayer,
+) -> Result<()> {
+    let (gpu, of) = (&network.gpu, &network.dimensions);
+    let (n, m) = (
+        x.len() / of.channels,
+        kept.values.middle.len() / of.channels,
+    );
+    let widths = Scratch::widths(of, tokens.pruned(), network.rank());
+    let mut scratch = widths.try_map(|width| Buffer::<Real>::new(gpu, width.len(n, m)))?;
+    let mut scratch = scratch.each_mut().map(Buffer::view_mut);
+    let mut values = kept.values.each_mut().map(Buffer::view_mut);
+    block::forward(
+        &mut network.steps(tokens),
+        of,
+        &network.layers[index],
+        Stream::Apart { x, out },
+        (&mut values, kept.log_sums.view_mut()),
+        &mut scratch,
+    )
+}
+
+impl Network<'_> {
+    fn steps<'a>(&'a self, tokens: Seen<'a>) -> OnGpu<'a> {
+        OnGpu {
+            gpu: &self.gpu,
+            sizes: self.dimensions.attention,
+            rotations: &self.rotations,
+            tokens,
+        }
+    }
 }
 
 /// A batch that has gone through a model: hidden states, and what the way back needs.
@@ -42,7 +100,7 @@ pub(super) struct Prepared<'a> {
 /// # Errors
 /// A row that does not fit the model, by name; parameters on another device.
 pub(super) fn prepare<'a>(
-    model: &'a Llama,
+    model: &'a CausalLm,
     gpu: &Arc<Gpu>,
     batch: &TokenBatch,
     read: Read,
@@ -76,21 +134,24 @@ impl Pass {
         let mut streams = vec![Buffer::<Real>::new(gpu, n * c)?];
         let first = streams[0].view_mut();
         embedding::cuda::forward(gpu, network.embedding, rows.ids(), first, c)?;
+        if of.embedding != 1.0 {
+            pointwise::cuda::scale(gpu, streams[0].view_mut(), of.embedding)?;
+        }
         let mut layers = Vec::new();
         // Where nothing is kept, one set of activations serves all layers in turn.
         let mut shared = None;
-        for (index, layer) in network.layers.iter().enumerate() {
+        for index in 0..depth {
             let last = index + 1 == depth;
             let asking = if last { m } else { n };
             let seen = Seen { rows: &rows, last };
             let mut kept = match shared.take() {
                 Some(kept) if !last => kept,
-                _ => Activations::new(gpu, of, n, asking)?,
+                _ => KeptLayer::new(network, n, asking)?,
             };
             let mut out = Buffer::<Real>::new(gpu, asking * c)?;
             let x = streams[streams.len() - 1].view();
-            block::forward(network, layer, seen, x, &mut kept, Some(out.view_mut()))?;
-            look(index, rows.positions(), &kept.key_value)?;
+            forward(network, index, seen, (x, Some(out.view_mut())), &mut kept)?;
+            look(index, rows.positions(), &kept.values.key_value)?;
             if keep && !network.recompute {
                 layers.push(kept);
             } else {
@@ -103,7 +164,7 @@ impl Pass {
         }
         let mut hidden = Buffer::new(gpu, m * c)?;
         let x = streams[streams.len() - 1].view();
-        rms_norm::cuda::forward(gpu, x, network.norm, of.eps, hidden.view_mut())?;
+        rms_norm::cuda::forward(gpu, x, network.norm, of.norm, hidden.view_mut())?;
         Ok(Self {
             longest,
             rows,
@@ -146,7 +207,7 @@ impl Pass {
         let of_layer = if adapted {
             gradients.len() / depth
         } else {
-            of.layer().iter().sum()
+            network.layout.len
         };
         let kept = "invariant: every layer's input is kept";
 
@@ -157,10 +218,10 @@ impl Pass {
             gradients.again().into_part(start..start + c)
         });
         let norm = (last.view(), network.norm);
-        rms_norm::cuda::backward(gpu, norm, of.eps, d_hidden, d_out.view_mut(), d_norm)?;
+        rms_norm::cuda::backward(gpu, norm, of.norm, d_hidden, d_out.view_mut(), d_norm)?;
         drop(last);
 
-        for (index, layer) in network.layers.iter().enumerate().rev() {
+        for index in (0..depth).rev() {
             let x = streams.pop().expect(kept);
             let last = index + 1 == depth;
             let seen = Seen { rows: &rows, last };
@@ -168,28 +229,89 @@ impl Pass {
                 kept
             } else {
                 let (n, m) = (x.len() / c, d_out.len() / c);
-                let mut again = Activations::new(gpu, of, n, m)?;
-                block::forward(network, layer, seen, x.view(), &mut again, None)?;
+                let mut again = KeptLayer::new(network, n, m)?;
+                forward(network, index, seen, (x.view(), None), &mut again)?;
                 again
             };
-            let mut dx = Buffer::<Real>::new(gpu, x.len())?;
             let first = if adapted { 0 } else { table } + index * of_layer;
             let part = gradients.again().into_part(first..first + of_layer);
-            let part = if adapted {
-                LayerGradients::Adapter(part)
-            } else {
-                LayerGradients::Weights(part)
-            };
-            let through = (d_out.view(), dx.view_mut());
-            block_backward::backward(network, layer, seen, x.view(), kept, through, part)?;
-            d_out = dx;
+            d_out = backward(network, index, seen, (&x, &d_out), kept, part)?;
         }
         if adapted {
             return Ok(());
         }
+        if of.embedding != 1.0 {
+            pointwise::cuda::scale(gpu, d_out.view_mut(), of.embedding)?;
+        }
         let table = gradients.into_part(0..table);
         embedding::cuda::backward(gpu, d_out.view(), rows.by_id(), table, c)
     }
+}
+
+/// Turns the gradient of a layer's result, `d_out` (m, C), into that of its input x (n, C), and adds those of its parameters, or of
+/// its adapters. What was kept is used up.
+fn backward(
+    network: &Network<'_>,
+    index: usize,
+    tokens: Seen<'_>,
+    (x, d_out): (&Buffer<Real>, &Buffer<Real>),
+    mut kept: KeptLayer,
+    mut gradients: ViewMut<'_, f32>,
+) -> Result<Buffer<Real>> {
+    let (gpu, of, layer) = (&network.gpu, &network.dimensions, &network.layers[index]);
+    let (n, m) = (x.len() / of.channels, d_out.len() / of.channels);
+    let adapted = !network.slots.is_empty();
+    let buffer = |len: usize| Buffer::<Real>::new(gpu, len);
+    let pruned = tokens.pruned();
+    let mut left = Factors::widths(of, pruned).try_map(|width| buffer(width.len(n, m)))?;
+    let mut lows = Vec::with_capacity(network.slots.len());
+    for slot in &network.slots {
+        let len = slot.width().len(n, m);
+        lows.push([buffer(len)?, buffer(len)?]);
+    }
+    let mut dx = buffer(x.len())?;
+    {
+        let widths = ScratchBack::widths(of, pruned);
+        let mut scratch = widths.try_map(|width| buffer(width.len(n, m)))?;
+        let mut scratch = scratch.each_mut().map(Buffer::view_mut);
+        let mut values = kept.values.each_mut().map(Buffer::view_mut);
+        let mut left = left.each_mut().map(Buffer::view_mut);
+        let lows = lows.iter_mut();
+        let mut lows: Vec<_> = lows
+            .map(|pair| pair.each_mut().map(Buffer::view_mut))
+            .collect();
+        let sums = if adapted {
+            Default::default()
+        } else {
+            weights::norms(network, gradients.again())
+        };
+        let through = Through {
+            x: x.view(),
+            d_out: d_out.view(),
+            dx: dx.view_mut(),
+        };
+        block::backward(
+            &mut network.steps(tokens),
+            of,
+            layer,
+            through,
+            (&mut values, kept.log_sums.view_mut()),
+            &mut scratch,
+            (&mut left, &mut lows),
+            sums,
+        )?;
+    }
+    let values = kept.values.each_mut().map(|buffer| buffer.view());
+    let left = left.each_mut().map(|buffer| buffer.view());
+    let factors = block::factors(layer, &values, &left, d_out.view(), |view| view.is_empty());
+    if adapted {
+        let lows = lows.iter();
+        let lows: Vec<_> = lows.map(|pair| pair.each_ref().map(Buffer::view)).collect();
+        weights::add_adapters(network, factors, &lows, gradients)?;
+    } else {
+        weights::add_own(network, factors, gradients)?;
+    }
+    Ok(dx)
 }
 
 /// Takes a batch through a model without a way back; returns the hidden states after the final norm at the tokens that are
@@ -199,7 +321,7 @@ impl Pass {
 /// Those of `look`; no memory.
 pub(super) fn forward_through(
     network: &Network<'_>,
-    (batch, read, config): (&TokenBatch, Read, &LlamaConfig),
+    (batch, read, config): (&TokenBatch, Read, &CausalLmConfig),
     mut look: impl FnMut(usize, View<'_, i32>, View<'_, Real>) -> Result<()>,
 ) -> Result<Buffer<Real>> {
     let rows = pass::prepare(batch, read, config)?.into_rows();
@@ -213,7 +335,7 @@ pub(super) fn forward_through(
 /// # Errors
 /// A row that does not fit the model, by name; no memory.
 pub(in crate::model) fn hidden(
-    model: &Llama,
+    model: &CausalLm,
     gpu: &Arc<Gpu>,
     batch: &TokenBatch,
     read: Read,

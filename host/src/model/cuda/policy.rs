@@ -10,8 +10,10 @@ use super::pass::{Pass, prepare};
 use crate::data::ragged::TokenBatch;
 use crate::device::{Buffer, Gpu, Matrix, MatrixMut, Real, ViewMut};
 use crate::error::Result;
-use crate::model::{Llama, LogProbs, Read};
+use crate::model::{CausalLm, LogProbs, Read};
+use crate::ops::log_prob::Form;
 use crate::ops::log_prob::cuda::{Given, SaidMut, backward, forward};
+use crate::ops::pointwise;
 
 /// Elements of logits at a time: 128 MiB of f32.
 pub(crate) const CHUNK: usize = 1 << 25;
@@ -36,22 +38,15 @@ fn chunks(m: usize, vocabulary: usize) -> impl Iterator<Item = Range<usize>> {
         .map(move |start| start..m.min(start + rows))
 }
 
-/// Logits of the hidden states of some rows, undivided, into `out` (rows, V).
+/// Logits of the hidden states of some rows, not divided by a temperature, into `out` (rows, V).
 fn logits(
     network: &Network<'_>,
     pass: &Pass,
     rows: &Range<usize>,
     out: ViewMut<'_, f32>,
 ) -> Result<()> {
-    let (v, c) = (network.dimensions.vocabulary, network.dimensions.channels);
-    let hidden = pass.hidden().part(rows.start * c..rows.end * c);
-    network.gpu.multiply(
-        MatrixMut::new(out, rows.len(), v),
-        Matrix::new(hidden, rows.len(), c),
-        Matrix::new(network.head, v, c).t(),
-        1.0,
-        false,
-    )
+    let c = network.dimensions.channels;
+    network.logits(pass.hidden().part(rows.start * c..rows.end * c), out)
 }
 
 /// Log-probabilities and entropies of the response tokens; `keep` says whether there will be a way back.
@@ -59,7 +54,7 @@ fn logits(
 /// # Errors
 /// A row that does not fit the model, by name; no memory.
 pub(in crate::model) fn log_probs(
-    model: &Llama,
+    model: &CausalLm,
     gpu: &Arc<Gpu>,
     batch: &TokenBatch,
     temperature: f64,
@@ -112,7 +107,7 @@ pub(in crate::model) fn log_probs(
 /// # Errors
 /// A row that does not fit the model, by name; no memory.
 pub(in crate::model) fn all_logits(
-    model: &Llama,
+    model: &CausalLm,
     gpu: &Arc<Gpu>,
     batch: &TokenBatch,
     read: Read,
@@ -137,7 +132,7 @@ impl DevicePolicyPass {
     /// No memory; a launch that fails.
     pub(in crate::model) fn backward(
         self,
-        model: &Llama,
+        model: &CausalLm,
         d_logprobs: &[f32],
         d_entropy: Option<&[f32]>,
         mut gradients: ViewMut<'_, f32>,
@@ -170,10 +165,15 @@ impl DevicePolicyPass {
             };
             let mut d_part = d_logits.part_mut(0..rows.len() * v);
             backward(gpu, part.as_view(), self.temperature, given, d_part.again())?;
+            let Form { scale, cap } = network.dimensions.logits;
+            if let Some(cap) = cap {
+                pointwise::cuda::cap_backward(gpu, part.as_view(), cap, d_part.again())?;
+            }
             let d = Matrix::new(d_part.as_view(), rows.len(), v);
             let span = rows.start * c..rows.end * c;
             let out = MatrixMut::new(d_hidden.part_mut(span.clone()), rows.len(), c);
-            gpu.multiply(out, d, Matrix::new(network.head, v, c), 1.0, false)?;
+            let scale = scale as f32;
+            gpu.multiply(out, d, Matrix::new(network.head, v, c), scale, false)?;
             if model.adapter().is_none() {
                 // The head's own gradients come last; a tied head's are the table's, which come first.
                 let first = if model.config().tie_word_embeddings {
@@ -184,7 +184,7 @@ impl DevicePolicyPass {
                 let d_weight = gradients.again().into_part(first..first + v * c);
                 let hidden = Matrix::new(self.pass.hidden().part(span), rows.len(), c);
                 let d_weight = MatrixMut::new(d_weight, v, c);
-                gpu.multiply(d_weight, d.t(), hidden, 1.0, true)?;
+                gpu.multiply(d_weight, d.t(), hidden, scale, true)?;
             }
         }
         drop((buffer, d_logits));

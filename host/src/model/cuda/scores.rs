@@ -8,7 +8,7 @@ use super::pass::{Pass, prepare};
 use crate::data::ragged::TokenBatch;
 use crate::device::{Arg, Buffer, Gpu, Launch, Program, Real, ViewMut};
 use crate::error::Result;
-use crate::model::{Llama, ParameterSet, Read};
+use crate::model::{CausalLm, ParameterSet, Read};
 use crate::ops::cuda::{THREADS, WARPS};
 
 /// A batch that has gone through a scored model, with its way back.
@@ -22,7 +22,7 @@ pub(in crate::model) struct DeviceScorePass {
 /// # Errors
 /// A row that does not fit the model, by name; no memory.
 pub(in crate::model) fn scores(
-    backbone: &Llama,
+    backbone: &CausalLm,
     head: &ParameterSet,
     gpu: &Arc<Gpu>,
     (batch, read): (&TokenBatch, Read),
@@ -56,7 +56,7 @@ impl DeviceScorePass {
     /// No memory; a launch that fails.
     pub(in crate::model) fn backward(
         self,
-        backbone: &Llama,
+        backbone: &CausalLm,
         head: &ParameterSet,
         d_scores: &[f32],
         gradients: ViewMut<'_, f32>,

@@ -2,7 +2,7 @@
 
 use crate::device::{Device, Dtype, testing};
 use crate::error::Result;
-use crate::model::{Gradients, Llama, LoraConfig, Read, ScalarHead, ScoredModel, fixture};
+use crate::model::{CausalLm, Gradients, LoraConfig, Read, ScalarHead, ScoredModel, fixture};
 use finegrain_sdk::rng::Stream;
 
 /// Root of the squared differences over the root of the squares of what is expected.
@@ -20,7 +20,7 @@ fn distance(found: &[f32], expected: &[f32]) -> f64 {
 const TOLERANCES: [(Dtype, f64); 2] = [(Dtype::F32, 1e-5), (Dtype::Bf16, 0.06)];
 
 /// Models of the tests: tied and not, with an adapter, with activations computed again.
-fn models() -> Result<Vec<(&'static str, Llama)>> {
+fn models() -> Result<Vec<(&'static str, CausalLm)>> {
     let tied = fixture::model(true)?;
     let mut again = fixture::model(false)?;
     again.set_recompute(true);

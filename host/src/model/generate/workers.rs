@@ -123,7 +123,7 @@ impl<'a> Work<'a> {
             {
                 rows.push(row);
                 if caches.len() < rows.len() {
-                    caches.push(KvCache::new(self.decoder.config(), self.room));
+                    caches.push(self.decoder.cache(self.room));
                 }
             }
             if rows.is_empty() {
@@ -132,7 +132,7 @@ impl<'a> Work<'a> {
             // The last entries of the rows that are fed to their end and get a token in this step.
             let ready = Self::fill(&mut rows, &mut entries);
             let decoder = self.decoder;
-            decoder.forward(&entries, &ready, &mut caches, &mut scratch);
+            decoder.forward(&entries, &ready, &mut caches, &mut scratch)?;
             for (&entry, logits) in ready.iter().zip(decoder.logits(&mut scratch)) {
                 self.extend(&mut rows[entries[entry].slot], logits, &mut sampler)?;
             }

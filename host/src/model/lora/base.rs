@@ -7,7 +7,7 @@ use super::peft;
 use crate::data::tokenizer::{self, Tokenizer};
 use crate::error::{Context, Error, Result};
 use crate::model::parameters::WeakSet;
-use crate::model::{Llama, locate};
+use crate::model::{CausalLm, locate};
 
 /// Weights that some model of this process may still hold, by the path they came from.
 static LOADED: Mutex<Vec<(PathBuf, WeakSet)>> = Mutex::new(Vec::new());
@@ -67,7 +67,7 @@ pub fn tokenizer_of(path: &Path, base: Option<&Path>) -> Result<Tokenizer> {
 
 /// The model under the adapter in `dir`, on the memory of an earlier one from the same path where there is one; `base` stands for
 /// what the configuration names.
-pub(in crate::model) fn open(dir: &Path, base: Option<&Path>) -> Result<Llama> {
+pub(in crate::model) fn open(dir: &Path, base: Option<&Path>) -> Result<CausalLm> {
     let path = match base {
         Some(base) => absolute(base)?,
         None => base_of(dir)?,
@@ -84,8 +84,8 @@ pub(in crate::model) fn open(dir: &Path, base: Option<&Path>) -> Result<Llama> {
     loaded.retain(|(_, weights)| weights.is_held());
     let earlier = loaded.iter().find(|(other, _)| *other == path);
     let model = match earlier.and_then(|(_, weights)| weights.upgrade()) {
-        Some(weights) => Llama::on(&path, weights)?,
-        None => Llama::load(&path).context("the base model of an adapter")?,
+        Some(weights) => CausalLm::on(&path, weights)?,
+        None => CausalLm::load(&path).context("the base model of an adapter")?,
     };
     if !loaded.iter().any(|(other, _)| *other == path) {
         loaded.extend(model.weights().downgrade().map(|weights| (path, weights)));

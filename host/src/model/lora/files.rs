@@ -7,10 +7,11 @@ use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 
 use super::peft::{CONFIG, Described};
-use super::{Adapter, LoraConfig, SavedHead, Target, tensor_name};
+use super::{Adapter, LoraConfig, SavedHead, Target, module_name, tensor_name};
 use crate::error::{Error, Result, without_backtrace};
-use crate::model::LlamaConfig;
+use crate::model::CausalLmConfig;
 use crate::model::checkpoint::{as_f32, write_weights};
+use crate::model::family::Family;
 use crate::model::parameters::Entry;
 use crate::pipeline::atomic::write_atomic;
 
@@ -50,13 +51,22 @@ impl Tensors {
 
     /// What the adapter is like: the maps are those that the file has tensors for, which must be those that its configuration
     /// chooses as far as it says so. Layers that are left out have zeros, which change nothing.
-    pub(super) fn config(&self, described: &Described, model: &LlamaConfig) -> Result<LoraConfig> {
+    pub(super) fn config(
+        &self,
+        described: &Described,
+        model: &CausalLmConfig,
+    ) -> Result<LoraConfig> {
         let mut targets = Vec::new();
-        for target in Target::ALL {
+        for (field, _, _) in model.family.architecture().layer {
+            let Some(target) = Target::of(*field) else {
+                continue;
+            };
             for layer in 0..model.num_hidden_layers {
-                let [a, b] = ["lora_A", "lora_B"].map(|part| tensor_name(layer, target, part));
+                let name = |part| tensor_name(model.family, layer, *field, part);
+                let [a, b] = ["lora_A", "lora_B"].map(name);
                 let there = [&a, &b].map(|name| self.all.contains_key(name));
-                match (described.choice.holds(layer, target), there) {
+                let module = module_name(model.family, layer, *field);
+                match (described.choice.holds(layer, &module), there) {
                     (Some(true) | None, [true, true]) => targets.push(target),
                     (Some(false) | None, [false, false]) => {}
                     (Some(false), [has_a, _]) => {
@@ -127,7 +137,11 @@ impl Tensors {
 
     /// Refuses tensors that nothing reads: an adapter of a deeper model would otherwise do half of what it should, and one whose
     /// embeddings were trained would speak with the old ones.
-    pub(super) fn check_all_are_used(&self, entries: &[Entry], model: &LlamaConfig) -> Result<()> {
+    pub(super) fn check_all_are_used(
+        &self,
+        entries: &[Entry],
+        model: &CausalLmConfig,
+    ) -> Result<()> {
         let heads = ["score.weight", "score.bias"].map(|name| format!("{WHOLE}{name}"));
         let unused = self.all.iter().find(|(name, _)| {
             !heads.contains(*name) && entries.iter().all(|entry| entry.name != **name)
@@ -155,7 +169,7 @@ impl Tensors {
 
 /// Writes both files, the configuration last: a folder that has one is complete.
 pub(super) fn save(
-    adapter: &Adapter,
+    (adapter, family): (&Adapter, Family),
     dir: &Path,
     base: &Path,
     head: Vec<(String, Tensor)>,
@@ -169,10 +183,8 @@ pub(super) fn save(
     let head = head.into_iter();
     tensors.extend(head.map(|(name, tensor)| (format!("{WHOLE}{name}"), tensor)));
     write_weights(dir, WEIGHTS, &tensors)?;
-    let names = adapter.config.targets().filter_map(|target| {
-        let module = target.module();
-        module.rsplit('.').next()
-    });
+    let fields = adapter.config.fields(family).into_iter();
+    let names = fields.filter_map(Target::of).map(Target::name);
     let config = json!({
         "peft_type": "LORA",
         "task_type": task,

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::{LoraConfig, Target};
 use crate::error::{Error, Result};
 use crate::model::config::is_off;
+use crate::model::family::Family;
 
 pub(super) const CONFIG: &str = "adapter_config.json";
 
@@ -106,7 +107,7 @@ impl Modules {
 
 impl Choice {
     /// Whether the adapter stands beside a map of a layer; `None` where only the tensors say it.
-    pub(super) fn holds(&self, layer: usize, target: Target) -> Option<bool> {
+    pub(super) fn holds(&self, layer: usize, module: &str) -> Option<bool> {
         if self
             .layers
             .as_ref()
@@ -114,8 +115,7 @@ impl Choice {
         {
             return Some(false);
         }
-        let module = format!("model.layers.{layer}.{}", target.module());
-        match (self.excluded.hold(&module), self.chosen.hold(&module)) {
+        match (self.excluded.hold(module), self.chosen.hold(module)) {
             (Some(true), _) | (_, Some(false)) => Some(false),
             (Some(false), Some(true)) => Some(true),
             _ => None,
@@ -124,9 +124,9 @@ impl Choice {
 }
 
 /// Reads and checks the file of an adapter's folder.
-pub(super) fn read(dir: &Path) -> Result<Described> {
+pub(super) fn read(dir: &Path, family: Family) -> Result<Described> {
     let (path, keys) = keys(dir)?;
-    described(keys).map_err(|error| error.context(path.display()))
+    described(keys, family).map_err(|error| error.context(path.display()))
 }
 
 /// What the file names as the model under the adapter: a path, or a hub id with its revision.
@@ -155,7 +155,7 @@ fn keys(dir: &Path) -> Result<(PathBuf, Map<String, Value>)> {
     Ok((path, keys))
 }
 
-fn described(keys: Map<String, Value>) -> Result<Described> {
+fn described(keys: Map<String, Value>, family: Family) -> Result<Described> {
     let kind = keys.get("peft_type").unwrap_or(&Value::Null);
     if kind != "LORA" {
         return Err(Error::input(format!(
@@ -176,7 +176,7 @@ fn described(keys: Map<String, Value>) -> Result<Described> {
     }
     let chosen = modules("target_modules", &file.target_modules)?;
     if let Modules::Named(names) = &chosen {
-        check_targets(names)?;
+        check_targets(names, family)?;
     }
     let described = Described {
         rank: file.r,
@@ -247,11 +247,10 @@ fn modules(key: &str, value: &Value) -> Result<Modules> {
     })
 }
 
-fn check_targets(names: &[String]) -> Result<()> {
-    let maps: Vec<_> = Target::ALL
-        .into_iter()
-        .filter_map(|target| target.module().rsplit('.').next())
-        .collect();
+fn check_targets(names: &[String], family: Family) -> Result<()> {
+    let rows = family.architecture().layer.iter();
+    let targets = rows.filter_map(|(field, _, _)| Target::of(*field));
+    let maps: Vec<_> = targets.map(Target::name).collect();
     if names.is_empty() {
         return Err(Error::input(
             "target_modules: none is named; at least one is needed",

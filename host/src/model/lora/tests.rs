@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{Llama, Read, fixture};
+use crate::model::{CausalLm, Read, fixture};
 
 fn config() -> LoraConfig {
     LoraConfig {
@@ -16,10 +16,10 @@ fn config() -> LoraConfig {
 }
 
 /// A model on saved weights with an adapter whose B is not 0, and where the weights lie.
-fn adapted() -> Result<(Llama, tempfile::TempDir)> {
+fn adapted() -> Result<(CausalLm, tempfile::TempDir)> {
     let base = tempfile::tempdir().expect("a temporary folder");
     fixture::model(true)?.save(base.path())?;
-    let mut model = Llama::load(base.path())?.with_lora(&config(), &Stream::new(3))?;
+    let mut model = CausalLm::load(base.path())?.with_lora(&config(), &Stream::new(3))?;
     let values = model.parameters_mut().host_mut().iter_mut();
     values
         .enumerate()
@@ -77,7 +77,7 @@ fn an_adapter_is_saved_apart_and_says_where_its_base_is() -> Result<()> {
     let path = fs::canonicalize(base.path()).expect("a path");
     assert_eq!(read["base_model_name_or_path"], json!(path));
     assert!(!dir.path().join("model.safetensors").exists());
-    let again = Llama::load(dir.path())?;
+    let again = CausalLm::load(dir.path())?;
     assert_eq!(again.parameters().host(), model.parameters().host());
     Ok(())
 }
@@ -95,7 +95,7 @@ fn a_base_beside_the_adapter_is_found_by_its_relative_path() -> Result<()> {
     model.save(&dir.path().join("model"))?;
     let moved = dir.path().with_extension("moved");
     fs::rename(dir.path(), &moved).expect("a folder that moves");
-    let again = Llama::load(&moved.join("model"))?;
+    let again = CausalLm::load(&moved.join("model"))?;
     assert_eq!(again.weights().host(), model.weights().host());
     fs::remove_dir_all(moved).expect("a folder that goes");
     Ok(())
@@ -106,7 +106,7 @@ fn weights_that_were_trained_have_no_origin_any_more() -> Result<()> {
     let (model, base) = adapted()?;
     assert!(model.has_origin());
     assert!(!model.merged()?.has_origin());
-    let mut plain = Llama::load(base.path())?;
+    let mut plain = CausalLm::load(base.path())?;
     assert!(plain.has_origin());
     plain.parameters_mut().host_mut()[0] += 1.0;
     assert!(!plain.has_origin());
@@ -203,7 +203,7 @@ fn what_is_no_plain_lora_is_refused_with_its_key() -> Result<()> {
         let mut changed = good.clone();
         changed[key] = value;
         fs::write(&path, changed.to_string()).expect("a file");
-        let error = Llama::load(dir.path()).expect_err(expected);
+        let error = CausalLm::load(dir.path()).expect_err(expected);
         let text = error.to_string();
         assert!(text.contains(expected), "{text}");
         assert_eq!(error.exit_code(), 2, "{text}");
@@ -217,10 +217,14 @@ fn what_is_no_plain_lora_is_refused_with_its_key() -> Result<()> {
     changed["use_dora"] = json!(false);
     changed["alpha_pattern"] = json!({});
     changed["layers_to_transform"] = Value::Null;
-    let names = config().targets().map(Target::module).collect::<Vec<_>>();
+    let names = config()
+        .targets
+        .iter()
+        .map(|target| target.name())
+        .collect::<Vec<_>>();
     changed["target_modules"] = json!(names);
     fs::write(&path, changed.to_string()).expect("a file");
-    let again = Llama::load(dir.path())?;
+    let again = CausalLm::load(dir.path())?;
     assert_eq!(again.parameters().host(), model.parameters().host());
     Ok(())
 }
@@ -258,7 +262,7 @@ fn an_adapter_that_is_none_is_refused() {
 /// The folder of an adapter with `change` made to its tensors and its configuration, and its base.
 fn changed(
     change: impl FnOnce(&mut std::collections::HashMap<String, Tensor>, &mut Value),
-) -> Result<(Llama, [tempfile::TempDir; 2])> {
+) -> Result<(CausalLm, [tempfile::TempDir; 2])> {
     let (model, base) = adapted()?;
     let dir = tempfile::tempdir().expect("a temporary folder");
     model.save(dir.path())?;
@@ -274,7 +278,7 @@ fn changed(
 }
 
 /// The values of the adapter, those of some modules put to zero.
-fn without(model: &Llama, left_out: impl Fn(&str) -> bool) -> Vec<f32> {
+fn without(model: &CausalLm, left_out: impl Fn(&str) -> bool) -> Vec<f32> {
     let parameters = model.parameters();
     let mut values = parameters.host().to_vec();
     for entry in parameters
@@ -299,7 +303,7 @@ fn which_maps_have_adapters_is_read_off_the_tensors_where_the_names_are_a_patter
             config["exclude_modules"] = json!(r".*\.layers\.0\..*");
             tensors.retain(|name, _| !first(name));
         })?;
-        let read = Llama::load(dir.path())?;
+        let read = CausalLm::load(dir.path())?;
         assert_eq!(read.parameters().host(), without(&model, first));
     }
     // A pattern leaves no half of an adapter.
@@ -307,7 +311,7 @@ fn which_maps_have_adapters_is_read_off_the_tensors_where_the_names_are_a_patter
         config["target_modules"] = json!("all-linear");
         tensors.retain(|name, _| !name.ends_with("layers.1.mlp.up_proj.lora_B.weight"));
     })?;
-    let error = Llama::load(dir.path()).expect_err("half");
+    let error = CausalLm::load(dir.path()).expect_err("half");
     assert!(
         error
             .to_string()
@@ -321,9 +325,9 @@ fn which_maps_have_adapters_is_read_off_the_tensors_where_the_names_are_a_patter
 fn modules_are_chosen_by_full_names_by_layers_and_by_exclusion() -> Result<()> {
     type Out = fn(&str) -> bool;
     let second: Out = |name| name.contains(".layers.1.");
-    let all_of_first: Vec<_> = Target::ALL
-        .iter()
-        .map(|target| format!("model.layers.0.{}", target.module()))
+    let fields = LoraConfig::default().fields(Family::Llama).into_iter();
+    let all_of_first: Vec<_> = fields
+        .map(|field| module_name(Family::Llama, 0, field))
         .collect();
     let queries: Out = |name| name.contains("layers.1.self_attn.q_proj");
     for (key, value, left_out) in [
@@ -336,7 +340,7 @@ fn modules_are_chosen_by_full_names_by_layers_and_by_exclusion() -> Result<()> {
             config[key] = value;
             tensors.retain(|name, _| !left_out(name));
         })?;
-        let read = Llama::load(dir.path()).expect(key);
+        let read = CausalLm::load(dir.path()).expect(key);
         assert_eq!(read.parameters().host(), without(&model, left_out), "{key}");
     }
     Ok(())
@@ -345,7 +349,7 @@ fn modules_are_chosen_by_full_names_by_layers_and_by_exclusion() -> Result<()> {
 #[test]
 fn rslora_divides_by_the_root_of_the_rank() -> Result<()> {
     let (model, [dir, _base]) = changed(|_, config| config["use_rslora"] = json!(true))?;
-    let read = Llama::load(dir.path())?;
+    let read = CausalLm::load(dir.path())?;
     let scale = read.adapter().map(|adapter| adapter.config().scale());
     // α/√r = 6/√2; what is saved is a plain adapter that does the same.
     assert!((scale.expect("an adapter") - 6.0 / 2f64.sqrt()).abs() < 1e-12);
@@ -354,7 +358,7 @@ fn rslora_divides_by_the_root_of_the_rank() -> Result<()> {
     read.save(again.path())?;
     let batch = fixture::batch();
     assert_eq!(
-        Llama::load(again.path())?.hidden(&batch, Read::All)?,
+        CausalLm::load(again.path())?.hidden(&batch, Read::All)?,
         read.hidden(&batch, Read::All)?
     );
     Ok(())
@@ -388,7 +392,7 @@ fn tensors_beside_the_adapter_are_refused_by_name_and_never_dropped() -> Result<
             );
             tensors.insert(name.to_owned(), table.expect("zeros"));
         })?;
-        let error = Llama::load(dir.path()).expect_err(name);
+        let error = CausalLm::load(dir.path()).expect_err(name);
         let text = error.to_string();
         assert!(text.contains(name) && text.contains(words), "{text}");
         assert_eq!(error.exit_code(), 2);
@@ -401,7 +405,7 @@ fn a_base_is_named_beside_the_adapter_by_hand_or_not_at_all() -> Result<()> {
     let (model, [dir, base]) = changed(|_, config| {
         config["base_model_name_or_path"] = json!("/home/somebody/else/llama");
     })?;
-    let error = Llama::load(dir.path()).expect_err("elsewhere");
+    let error = CausalLm::load(dir.path()).expect_err("elsewhere");
     assert!(
         error.to_string().contains("/home/somebody/else/llama"),
         "{error}"
@@ -412,13 +416,13 @@ fn a_base_is_named_beside_the_adapter_by_hand_or_not_at_all() -> Result<()> {
             .is_some_and(|hint| hint.contains("--base")),
         "{error:?}"
     );
-    let read = Llama::load_on(dir.path(), Some(base.path()))?;
+    let read = CausalLm::load_on(dir.path(), Some(base.path()))?;
     let batch = fixture::batch();
     assert_eq!(
         read.hidden(&batch, Read::All)?,
         model.hidden(&batch, Read::All)?
     );
-    let error = Llama::load_on(base.path(), Some(base.path())).expect_err("no adapter");
+    let error = CausalLm::load_on(base.path(), Some(base.path())).expect_err("no adapter");
     assert!(error.to_string().contains("is no adapter"), "{error}");
     // A hub id is looked up as --model looks it up: here there is none of it, and no network is asked.
     let revision = |config: &mut Value| config["revision"] = json!("v2");
@@ -438,7 +442,7 @@ fn an_adapter_in_the_older_format_is_refused_with_a_way_out() -> Result<()> {
     let (_, [dir, _base]) = changed(|_, _| {})?;
     let weights = dir.path().join("adapter_model.safetensors");
     fs::rename(&weights, dir.path().join("adapter_model.bin")).expect("renamed");
-    let error = Llama::load(dir.path()).expect_err("pickled");
+    let error = CausalLm::load(dir.path()).expect_err("pickled");
     assert!(
         error
             .to_string()

@@ -10,7 +10,7 @@
 //! has the scale NaN, so that what is computed with it is seen to be wrong.
 
 use super::{Layout, PANEL, products};
-use crate::model::vector::mul_add;
+use crate::ops::Element;
 
 /// Inputs that share a scale, as in GGUF's `Q8_0` (whose scale is an f16).
 const BLOCK: usize = 32;
@@ -113,7 +113,7 @@ impl Layout for Q8Panels {
             let part = integer_products(weights, rows.map(|row| &row[block * BLOCK..]));
             for (sums, part) in sums.iter_mut().zip(&part) {
                 for ((sum, part), scale) in sums.iter_mut().zip(part).zip(scales) {
-                    *sum = mul_add(*scale, *part, *sum);
+                    *sum = scale.fma(*part, *sum);
                 }
             }
         }

@@ -1,55 +1,19 @@
 //! A model's parameters as the passes read them: matrices over one flat slice, and adapters beside them.
-//! Legend: C channels, F feed-forward, H heads, K key/value heads, D head size, V vocabulary, r rank.
+//! Legend: I inputs, O outputs, V vocabulary, C channels, r rank.
 
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::pool::{Pool, Pooled};
-use crate::model::config::LlamaConfig;
-use crate::model::lora::{Adapter, Place};
-use crate::ops::attention::Sizes;
+use crate::model::block::{self, Slot};
+use crate::model::config::CausalLmConfig;
+use crate::model::description::{Dimensions, Layout, MapPlace, NormPlace, Place};
+use crate::model::lora::Adapter;
 use crate::ops::panels::{self, Panels};
 use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
 use crate::ops::rope::{Table, table};
-use crate::ops::{Element, Start};
-
-/// The sizes that the passes need.
-#[derive(Clone, Debug)]
-pub(in crate::model) struct Dimensions {
-    pub(in crate::model) channels: usize,
-    pub(in crate::model) feed_forward: usize,
-    pub(in crate::model) attention: Sizes,
-    pub(in crate::model) vocabulary: usize,
-    pub(in crate::model) eps: f64,
-}
-
-impl Dimensions {
-    pub(in crate::model) fn new(config: &LlamaConfig) -> Self {
-        Self {
-            channels: config.hidden_size,
-            feed_forward: config.intermediate_size,
-            attention: Sizes {
-                heads: config.num_attention_heads,
-                kv_heads: config.num_key_value_heads,
-                size: config.head_dim,
-            },
-            vocabulary: config.vocab_size,
-            eps: config.rms_norm_eps,
-        }
-    }
-
-    /// Elements of a layer's parameters in their order: input norm, queries, keys and values, output, norm, gate and up,
-    /// down. Keys and values lie side by side, and so do gate and up: each pair is one product.
-    pub(in crate::model) fn layer(&self) -> [usize; 7] {
-        let (c, f) = (self.channels, self.feed_forward);
-        let (q, kv) = (
-            self.attention.query_width(),
-            self.attention.key_value_width(),
-        );
-        [c, q * c, kv * c, c * q, c, 2 * f * c, c * f]
-    }
-}
+use crate::ops::{Element, Start, bias};
 
 /// A low-rank addition to some outputs of a map: y[first..first + o] += scale · B · A · x.
 pub(super) struct LowRank<'a, T> {
@@ -76,10 +40,12 @@ pub(crate) enum Way {
 /// felt in memory, and the products are large enough to lay out their own parts.
 pub(crate) const LAID_OUT: usize = 1 << 20;
 
-/// A linear map y = W · x with its adapters.
+/// A linear map y = W · x + b with its adapters.
 pub(super) struct Projection<'a, T> {
     /// (O, I).
     pub(super) weight: Matrix<'a, T>,
+    /// (O,).
+    bias: Option<&'a [T]>,
     /// Wᵀ for y and W for the gradient of x, laid out where all chunks share that.
     forwards: Option<Panels<Pooled<T>>>,
     backwards: Option<Panels<Pooled<T>>>,
@@ -87,9 +53,12 @@ pub(super) struct Projection<'a, T> {
 }
 
 impl<'a, T: Element> Projection<'a, T> {
-    fn new(values: &'a [T], outputs: usize, inputs: usize) -> Self {
+    /// The map that lies at `place` among a layer's parameters.
+    fn new(of_layer: &'a [T], place: &MapPlace) -> Self {
+        let weight = &of_layer[place.weight.clone()];
         Self {
-            weight: Matrix::new(values, outputs, inputs),
+            weight: Matrix::new(weight, place.outputs, place.inputs),
+            bias: place.bias.clone().map(|range| &of_layer[range]),
             forwards: None,
             backwards: None,
             adapters: Vec::new(),
@@ -105,41 +74,44 @@ impl<'a, T: Element> Projection<'a, T> {
         *panels = Some(Panels::new(matrix, pool.take(len)));
     }
 
-    /// y of n tokens: x (n, I) → out (n, O) = start + y.
+    /// y of n tokens: x (n, I) → out (n, O) = start + y. `low` has room for n rows of the largest rank.
     pub(super) fn forward(
         &self,
         x: &[T],
         (start, out): (Start<'_, T>, &mut [T]),
         threads: usize,
-        pool: &Arc<Pool<T>>,
+        low: &mut [T],
     ) {
         let (inputs, outputs) = (self.weight.columns(), self.weight.rows());
         let n = out.len() / outputs;
         let map = (self.weight.t(), self.forwards.as_ref());
         product(map, x, (start, out), threads);
+        if let Some(bias) = self.bias {
+            bias::add(out, bias);
+        }
         let x = Matrix::new(x, n, inputs);
         for adapter in &self.adapters {
             let rank = adapter.a.rows();
-            let mut low = pool.take(n * rank);
-            let low_out = MatrixMut::new(&mut low, n, rank);
+            let low = &mut low[..n * rank];
+            let low_out = MatrixMut::new(low, n, rank);
             multiply(low_out, x, adapter.a.t(), Product::set(threads));
             let part = MatrixMut::new(out, n, outputs).part(adapter.first, adapter.b.rows());
             let product = Product {
                 scale: adapter.scale,
                 ..Product::add(threads)
             };
-            multiply(part, Matrix::new(&low, n, rank), adapter.b.t(), product);
+            multiply(part, Matrix::new(low, n, rank), adapter.b.t(), product);
         }
     }
 
     /// The gradient of x from that of y, grad (n, O): dx (n, I), added to `start`. What it computes on the way for the adapters'
-    /// own gradients, scale · grad · B (n, r), goes into `low_grads`, one for each slot.
+    /// own gradients, scale · grad · B (n, r), goes into the second of each pair of `lows`, by slot.
     pub(super) fn backward(
         &self,
         grad: &[T],
         (start, dx): (Start<'_, T>, &mut [T]),
         threads: usize,
-        low_grads: &mut [&mut [T]],
+        lows: &mut [[&mut [T]; 2]],
     ) {
         let (inputs, outputs) = (self.weight.columns(), self.weight.rows());
         let n = dx.len() / inputs;
@@ -148,7 +120,7 @@ impl<'a, T: Element> Projection<'a, T> {
         let grad = Matrix::new(grad, n, outputs);
         for adapter in &self.adapters {
             let rank = adapter.a.rows();
-            let low = &mut *low_grads[adapter.slot];
+            let [_, low] = &mut lows[adapter.slot];
             let part = grad.part(adapter.first, adapter.b.rows());
             let product = Product {
                 scale: adapter.scale,
@@ -161,12 +133,12 @@ impl<'a, T: Element> Projection<'a, T> {
         }
     }
 
-    /// A · x of every adapter, (n, r), into `lows`, one for each slot.
-    pub(super) fn lows(&self, x: &[T], lows: &mut [&mut [T]], threads: usize) {
+    /// A · x of every adapter, (n, r), into the first of each pair of `lows`, by slot.
+    pub(super) fn lows(&self, x: &[T], lows: &mut [[&mut [T]; 2]], threads: usize) {
         let inputs = self.weight.columns();
         let n = x.len() / inputs;
         for adapter in &self.adapters {
-            let low = MatrixMut::new(lows[adapter.slot], n, adapter.a.rows());
+            let low = MatrixMut::new(lows[adapter.slot][0], n, adapter.a.rows());
             let x = Matrix::new(x, n, inputs);
             multiply(low, x, adapter.a.t(), Product::set(threads));
         }
@@ -199,84 +171,83 @@ fn product<T: Element>(
 }
 
 /// The parameters of one layer.
-pub(super) struct Layer<'a, T> {
-    pub(super) input_norm: &'a [T],
-    pub(super) query: Projection<'a, T>,
-    pub(super) key_value: Projection<'a, T>,
-    pub(super) output: Projection<'a, T>,
-    pub(super) post_norm: &'a [T],
-    pub(super) gate_up: Projection<'a, T>,
-    pub(super) down: Projection<'a, T>,
+pub(super) type Layer<'a, T> = block::Layer<Projection<'a, T>, &'a [T]>;
+
+/// Where an adapter's gradients go: its parts in a layer, and α / r.
+pub(super) struct Adapted {
+    pub(super) parts: Vec<crate::model::lora::AdapterPart>,
+    /// Values of an adapter in one layer.
+    pub(super) len: usize,
 }
 
 /// A model's parameters, and where its passes take their buffers from.
 pub(crate) struct Network<'a, T> {
     pub(super) dimensions: Dimensions,
+    pub(super) layout: Layout,
     /// (V, C).
     pub(super) embedding: &'a [T],
     pub(super) layers: Vec<Layer<'a, T>>,
     /// (C,).
     pub(super) norm: &'a [T],
-    pub(super) rope: Arc<Table>,
-    /// Ranks of the adapters of a layer, by slot, and whether they see all tokens (keys and values) or those that ask.
-    pub(super) slots: Vec<(usize, bool)>,
+    pub(super) rotations: Vec<Arc<Table>>,
+    /// The adapters of a layer, by slot.
+    pub(super) slots: Vec<Slot>,
+    pub(super) adapted: Option<Adapted>,
     /// Whether the backward pass keeps layer inputs alone and computes the rest again.
     pub(super) recompute: bool,
     pub(super) pool: Arc<Pool<T>>,
 }
 
 impl<'a, T: Element> Network<'a, T> {
-    /// A view of `values`, in the order of `parameters::specs`, and of an adapter's, for rows of at most `longest` tokens.
+    /// A view of `values`, in the order of the model's parameters, and of an adapter's, for rows of at most `longest` tokens.
     pub(crate) fn new(
-        config: &LlamaConfig,
+        config: &CausalLmConfig,
         (values, adapter): (&'a [T], Option<(&Adapter, &'a [T])>),
         longest: usize,
         recompute: bool,
         pool: &Arc<Pool<T>>,
     ) -> Self {
-        let dimensions = Dimensions::new(config);
-        let (c, f) = (dimensions.channels, dimensions.feed_forward);
-        let (q, kv) = (
-            dimensions.attention.query_width(),
-            dimensions.attention.key_value_width(),
-        );
-        let mut rest = values;
-        let mut take = |count: usize| {
-            let (taken, after) = rest.split_at(count);
-            rest = after;
-            taken
-        };
-        let embedding = take(dimensions.vocabulary * c);
-        let sizes = dimensions.layer();
-        let mut layers: Vec<Layer<'a, T>> = (0..config.num_hidden_layers)
-            .map(|_| {
-                let parts = sizes.map(&mut take);
-                Layer {
-                    input_norm: parts[0],
-                    query: Projection::new(parts[1], q, c),
-                    key_value: Projection::new(parts[2], kv, c),
-                    output: Projection::new(parts[3], c, q),
-                    post_norm: parts[4],
-                    gate_up: Projection::new(parts[5], 2 * f, c),
-                    down: Projection::new(parts[6], c, f),
-                }
+        let (dimensions, layout) = (config.dimensions(), config.layout());
+        let c = dimensions.channels;
+        let (embedding, rest) = values.split_at(dimensions.vocabulary * c);
+        let (of_layers, rest) = rest.split_at(dimensions.layers.len() * layout.len);
+        let layers = of_layers.chunks_exact(layout.len).zip(&dimensions.layers);
+        let mut layers: Vec<Layer<'a, T>> = layers
+            .map(|(of_layer, rule)| {
+                block::Layer::new(
+                    Place::ALL.map(|place| Projection::new(of_layer, layout.map(place))),
+                    NormPlace::ALL.map(|place| layout.norm(place).map(|range| &of_layer[range])),
+                    *rule,
+                )
             })
             .collect();
-        let norm = take(c);
-        let slots = adapter.map_or_else(Vec::new, |(adapter, values)| {
-            attach(&mut layers, config, adapter, values)
-        });
-        let half = config.head_dim / 2;
+        let mut slots = Vec::new();
+        let mut adapted = None;
+        if let Some((adapter, values)) = adapter {
+            let parts = adapter.parts(config);
+            let len = values.len() / layers.len();
+            attach(&mut layers, adapter, &parts, values);
+            slots = adapter.slots(config);
+            adapted = Some(Adapted { parts, len });
+        }
+        let rotations = dimensions.rotations.iter();
         Self {
-            rope: table(config.rope_theta, half, longest),
-            dimensions,
+            rotations: rotations.map(|of| table(of, longest)).collect(),
             embedding,
             layers,
-            norm,
+            norm: &rest[..c],
             slots,
+            adapted,
             recompute,
             pool: pool.clone(),
+            dimensions,
+            layout,
         }
+    }
+
+    /// The largest rank of a layer's adapters.
+    pub(super) fn rank(&self) -> usize {
+        self.slots.iter().map(|slot| slot.rank).max().unwrap_or(0)
     }
 }
 
@@ -286,12 +257,12 @@ impl<T: Element> Network<'_, T> {
     pub(crate) fn laid_out(mut self, way: Way) -> Self {
         let pool = &self.pool;
         self.layers.par_iter_mut().for_each(|layer| {
-            let maps = layer.maps();
-            let elements = maps
+            let elements = layer
+                .maps()
                 .iter()
                 .map(|map| map.weight.rows() * map.weight.columns());
             if elements.sum::<usize>() <= LAID_OUT {
-                for map in maps {
+                for map in layer.maps_mut() {
                     map.lay_out(way, pool);
                 }
             }
@@ -300,44 +271,24 @@ impl<T: Element> Network<'_, T> {
     }
 }
 
-impl<'a, T> Layer<'a, T> {
-    fn maps(&mut self) -> [&mut Projection<'a, T>; 5] {
-        [
-            &mut self.query,
-            &mut self.key_value,
-            &mut self.output,
-            &mut self.gate_up,
-            &mut self.down,
-        ]
-    }
-
-    fn map(&mut self, place: Place) -> &mut Projection<'a, T> {
-        match place {
-            Place::Query => &mut self.query,
-            Place::KeyValue => &mut self.key_value,
-            Place::Output => &mut self.output,
-            Place::GateUp => &mut self.gate_up,
-            Place::Down => &mut self.down,
-        }
-    }
-}
-
-/// Puts an adapter's matrices beside the maps they add to; returns the slots.
+/// Puts an adapter's matrices beside the maps they add to.
 fn attach<'a, T: Element>(
     layers: &mut [Layer<'a, T>],
-    config: &LlamaConfig,
     adapter: &Adapter,
+    parts: &[crate::model::lora::AdapterPart],
     values: &'a [T],
-) -> Vec<(usize, bool)> {
+) {
     let rank = adapter.config().rank;
-    for part in adapter.parts(config) {
-        layers[part.layer].map(part.place).adapters.push(LowRank {
-            slot: part.slot,
-            first: part.first,
-            a: Matrix::new(&values[part.a], rank, part.inputs),
-            b: Matrix::new(&values[part.b], part.outputs, rank),
-            scale: T::from_f64(adapter.config().scale()),
-        });
+    let of_layer = values.len() / layers.len();
+    for (layer, values) in layers.iter_mut().zip(values.chunks_exact(of_layer)) {
+        for (slot, part) in parts.iter().enumerate() {
+            layer.map_mut(part.place).adapters.push(LowRank {
+                slot,
+                first: part.first,
+                a: Matrix::new(&values[part.a.clone()], rank, part.inputs),
+                b: Matrix::new(&values[part.b.clone()], part.outputs, rank),
+                scale: T::from_f64(adapter.config().scale()),
+            });
+        }
     }
-    adapter.slots(config)
 }

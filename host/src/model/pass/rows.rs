@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use crate::data::ragged::TokenBatch;
 use crate::error::Result;
-use crate::model::config::LlamaConfig;
-use crate::model::llama::check_row;
+use crate::model::causal_lm::check_row;
+use crate::model::config::CausalLmConfig;
 use crate::ops::attention::Span;
 
 /// Tokens of a chunk, unless one row has more. A constant: general products over a chunk depend in their last bits on its rows,
@@ -69,7 +69,7 @@ impl Rows {
     ///
     /// # Errors
     /// A row that the model has no positions or no embeddings for.
-    pub(super) fn new(batch: &TokenBatch, read: Read, config: &LlamaConfig) -> Result<Self> {
+    pub(super) fn new(batch: &TokenBatch, read: Read, config: &CausalLmConfig) -> Result<Self> {
         let mut rows = Self {
             ids: Vec::with_capacity(batch.tokens()),
             positions: Vec::with_capacity(batch.tokens()),

@@ -20,7 +20,7 @@ pub struct Sizes {
 
 impl Sizes {
     /// Query heads that share a key/value head.
-    pub(super) fn group(self) -> usize {
+    pub(crate) fn group(self) -> usize {
         self.heads / self.kv_heads
     }
 
@@ -32,11 +32,6 @@ impl Sizes {
     /// 2 · K · D: the keys of a token, then its values.
     pub fn key_value_width(self) -> usize {
         2 * self.kv_heads * self.size
-    }
-
-    /// 1 / √D.
-    pub(super) fn scale<T: Element>(self) -> T {
-        T::from_f64(1.0 / (self.size as f64).sqrt())
     }
 }
 

@@ -1,7 +1,7 @@
 // Rows that are chosen, put back and added; casts between `real` and float; sums of squares.
 //
 // Launch, none with dynamic shared memory:
-//   choose_rows, scatter_rows, scatter_add_rows   grid any (⌈count / 8⌉ at most is of use), block 256; a warp has a row
+//   choose_rows, scatter_add_rows                 grid any (⌈count / 8⌉ at most is of use), block 256; a warp has a row
 //   cast_to_real, cast_to_float                   grid any, block 256
 //   square_sum                                    grid as many as `partial` has, block 256 (at most 1024)
 
@@ -38,11 +38,6 @@ __device__ __forceinline__ void move_rows(const real* from, const int* rows, rea
 // to[i] = from[rows[i]]: to (count, width).
 extern "C" __global__ void choose_rows(const real* from, const int* rows, real* to, int count, int width) {
   move_rows<true, false>(from, rows, to, count, width);
-}
-
-// to[rows[i]] = from[i], rows distinct: from (count, width).
-extern "C" __global__ void scatter_rows(const real* from, const int* rows, real* to, int count, int width) {
-  move_rows<false, false>(from, rows, to, count, width);
 }
 
 // to[rows[i]] += from[i], rows distinct: from (count, width).

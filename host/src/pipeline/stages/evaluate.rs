@@ -11,7 +11,7 @@ use crate::data::jsonl;
 use crate::data::records::{Demonstration, PromptRecord, Record};
 use crate::error::{Error, Result};
 use crate::eval::{Contest, Outcome, Panel};
-use crate::model::Llama;
+use crate::model::CausalLm;
 use crate::pipeline::Session;
 use crate::pipeline::judges;
 use crate::pipeline::sampling::{Sampled, Sampler};
@@ -103,8 +103,8 @@ pub fn obtain(
         |context| {
             let prompts: Vec<PromptRecord> = jsonl::read(&data.file(EVAL_PROMPTS))?;
             let (reference, tokenizer) = sft::load(sft, context.device)?;
-            let policy = Llama::load(&ppo.file("policy"))?.to(context.device)?;
-            let sample = |model: &Llama, name: &str| {
+            let policy = CausalLm::load(&ppo.file("policy"))?.to(context.device)?;
+            let sample = |model: &CausalLm, name: &str| {
                 let sampler = Sampler {
                     model,
                     tokenizer: &tokenizer,

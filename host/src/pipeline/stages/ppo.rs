@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::eval::EvaluationPoint;
 use crate::eval::statistics::standard_error;
 use crate::model::ends::in_words;
-use crate::model::{Llama, ScoredModel, ends};
+use crate::model::{CausalLm, ScoredModel, ends};
 use crate::pipeline::Session;
 use crate::pipeline::adapters;
 use crate::pipeline::encoding::Encoder;
@@ -122,7 +122,7 @@ pub fn obtain(
         watched.truncate(config.evaluation.prompts_while_training);
         let judge = judge.open(context.device, context.dir)?;
         let stream = context.stream.child("evaluation");
-        let sample = |model: &Llama, place: &finegrain_sdk::rng::Stream| {
+        let sample = |model: &CausalLm, place: &finegrain_sdk::rng::Stream| {
             let sampler = Sampler {
                 model,
                 tokenizer: &tokenizer,
@@ -133,7 +133,7 @@ pub fn obtain(
         };
         let references = evaluate::texts(&sample(&reference, &stream.child("reference"))?);
         let log = context.plugin_log();
-        let mut evaluate = |step: u64, policy: &Llama| {
+        let mut evaluate = |step: u64, policy: &CausalLm| {
             let call = context.call("judge", step, &log);
             let responses = sample(policy, &stream.child("policy").index(step))?;
             let outcomes =
@@ -176,7 +176,7 @@ pub fn obtain(
             context,
         )?;
         let save =
-            |model: &Llama, dir: &Path| adapters::save(model, &tokenizer, &config.model, dir);
+            |model: &CausalLm, dir: &Path| adapters::save(model, &tokenizer, &config.model, dir);
         let (policy, other, other_name) = match config.evaluation.checkpoint {
             CheckpointChoice::Last => (&report.last, &report.best, "best"),
             CheckpointChoice::Best => (&report.best, &report.last, "last"),

@@ -12,7 +12,7 @@ use crate::data::template::PromptTemplate;
 use crate::data::tokenizer::Tokenizer;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::{LlamaConfig, ScoredModel, ends};
+use crate::model::{CausalLmConfig, ScoredModel, ends};
 use crate::pipeline::Session;
 use crate::pipeline::adapters;
 use crate::pipeline::context::StageContext;
@@ -119,7 +119,7 @@ pub(super) fn train_on(
 pub(super) fn token_pairs(
     config: &Config,
     tokenizer: &Tokenizer,
-    model: &LlamaConfig,
+    model: &CausalLmConfig,
     pairs: &[Pair],
 ) -> Result<Vec<TokenPair>> {
     let encoder = Encoder::new(tokenizer, &config.prompt_template, model);

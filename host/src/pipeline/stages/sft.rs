@@ -10,7 +10,7 @@ use crate::data::records::Demonstration;
 use crate::data::tokenizer::Tokenizer;
 use crate::device::{Device, DeviceKind};
 use crate::error::Result;
-use crate::model::Llama;
+use crate::model::CausalLm;
 use crate::pipeline::Session;
 use crate::pipeline::adapters;
 use crate::pipeline::base_model::BaseModel;
@@ -74,7 +74,7 @@ pub fn obtain(session: &Session<'_>, config: &Config, data: &Artifact) -> Result
 }
 
 /// The SFT model on a device, and its tokenizer.
-pub fn load(sft: &Artifact, device: &Device) -> Result<(Llama, Tokenizer)> {
+pub fn load(sft: &Artifact, device: &Device) -> Result<(CausalLm, Tokenizer)> {
     let dir = sft.file(MODEL);
-    Ok((Llama::load(&dir)?.to(device)?, Tokenizer::load(&dir)?))
+    Ok((CausalLm::load(&dir)?.to(device)?, Tokenizer::load(&dir)?))
 }

@@ -16,7 +16,7 @@ use crate::data::ragged::TokenBatch;
 use crate::data::records::Record;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::model::{Llama, ScoredModel, ends};
+use crate::model::{CausalLm, ScoredModel, ends};
 use crate::pipeline::Session;
 use crate::pipeline::encoding::Encoder;
 use crate::pipeline::report::read_report;
@@ -117,7 +117,7 @@ pub fn obtain(
             let names = channel_names(config);
             let rewards = weighted_sources(config, &schemes, &models, &names);
             let (reference, tokenizer) = sft::load(sft, context.device)?;
-            let policy = Llama::load(&ppo.file("policy"))?.to(context.device)?;
+            let policy = CausalLm::load(&ppo.file("policy"))?.to(context.device)?;
             let critic = estimator.capabilities().needs_critic;
             let critic = critic.then(|| ScoredModel::load(&ppo.file(CRITIC))?.to(context.device));
             let critic = critic.transpose()?;
@@ -170,7 +170,7 @@ impl Shown {
         config: &Config,
         evaluation: &Artifact,
         tokenizer: &Tokenizer,
-        model: &Llama,
+        model: &CausalLm,
         count: usize,
     ) -> Result<Self> {
         let mut samples: Vec<JudgedSample> = jsonl::read(&evaluation.file(OUTCOMES))?;

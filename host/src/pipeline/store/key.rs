@@ -11,7 +11,7 @@ use crate::pipeline::store::StageRecord;
 
 /// Raised whenever a stage's result changes for equal keys, or an artifact's layout does, so that older results are not
 /// taken for current ones.
-pub const FORMAT: u32 = 6;
+pub const FORMAT: u32 = 7;
 
 /// Hexadecimal digits of a key's hash.
 const DIGITS: usize = 16;

@@ -11,7 +11,7 @@ use super::rewards::{self, Channel};
 use super::whiten::{Mean, whiten};
 use crate::data::ragged::{RaggedVec, TokenBatch};
 use crate::error::{Context, Error, Result};
-use crate::model::{Llama, PolicyPass, RoundingEffect, ScorePass, ScoredModel, generate};
+use crate::model::{CausalLm, PolicyPass, RoundingEffect, ScorePass, ScoredModel, generate};
 use crate::pipeline::context::StageContext;
 use crate::plugins::instance::AdvantageInstance;
 use crate::telemetry::not_finite::OffendingRows;
@@ -30,9 +30,9 @@ pub struct WeightedSource<'a> {
 /// The models that a rollout passes through.
 pub struct Models<'a> {
     /// The policy that samples.
-    pub policy: &'a Llama,
+    pub policy: &'a CausalLm,
     /// The frozen policy from which the divergence is measured.
-    pub reference: &'a Llama,
+    pub reference: &'a CausalLm,
     /// The critic, where the advantage estimator needs one.
     pub critic: Option<&'a ScoredModel>,
 }

@@ -13,7 +13,7 @@ use super::rollout::{self, Environment, Models, WeightedSource};
 use super::train::{PpoInputs, PpoReport, run};
 use super::update::{Learner, Material};
 use crate::error::Result;
-use crate::model::{Llama, SamplingWeights, ScalarHead, ScoredModel};
+use crate::model::{CausalLm, SamplingWeights, ScalarHead, ScoredModel};
 use crate::train::adamw::OptimizerConfig;
 use crate::train::rollout_batch::RewardSource;
 use crate::train::sampling::SamplingConfig;
@@ -55,7 +55,7 @@ fn run_fives(
     config: &PpoConfig,
     seed: u64,
     every: u64,
-    evaluate: &mut dyn FnMut(u64, &Llama) -> Result<f64>,
+    evaluate: &mut dyn FnMut(u64, &CausalLm) -> Result<f64>,
     recorder: &Recorder,
 ) -> PpoReport {
     let (scheme, advantage, policy) = (reward("test-fives", &json!({})), gae(), model(1));

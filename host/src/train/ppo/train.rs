@@ -15,7 +15,7 @@ use super::update::{Learner, Material};
 use crate::device::Device;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::eval::efficiency::EvaluationPoint;
-use crate::model::{Llama, ScalarHead, ScoredModel};
+use crate::model::{CausalLm, ScalarHead, ScoredModel};
 use crate::pipeline::checkpoints::{Snapshot, parameters, restore_parameters};
 use crate::pipeline::context::StageContext;
 use crate::plugins::instance::AdvantageInstance;
@@ -25,9 +25,9 @@ use crate::train::rollout_batch::Decode;
 /// What a run of PPO takes.
 pub struct PpoInputs<'a> {
     /// The policy to start from; it is trained in place.
-    pub policy: Llama,
+    pub policy: CausalLm,
     /// The frozen policy from which the KL divergence is measured, usually a copy of the same.
-    pub reference: &'a Llama,
+    pub reference: &'a CausalLm,
     /// The reward schemes with their weights and reward models; each is a channel.
     pub rewards: &'a [WeightedSource<'a>],
     /// The advantage estimator; it says whether there is a critic.
@@ -43,15 +43,15 @@ pub struct PpoInputs<'a> {
     /// Steps between evaluations; 0 evaluates before the first and after the last step only.
     pub evaluate_every: u64,
     /// Scores a policy after so many steps; more is better.
-    pub evaluate: &'a mut dyn FnMut(u64, &Llama) -> Result<f64>,
+    pub evaluate: &'a mut dyn FnMut(u64, &CausalLm) -> Result<f64>,
 }
 
 /// What a run of PPO leaves.
 pub struct PpoReport {
     /// The policy after the last step.
-    pub last: Llama,
+    pub last: CausalLm,
     /// The policy with the highest evaluation, the earliest of several; may be the one that the run started from.
-    pub best: Llama,
+    pub best: CausalLm,
     /// After how many steps that was.
     pub best_step: u64,
     /// Every evaluation, in order.
@@ -155,7 +155,11 @@ fn check(inputs: &PpoInputs<'_>) -> Result<()> {
 }
 
 /// A critic on the first reward model's backbone, or on the policy's where no scheme has a reward model.
-fn critic(policy: &Llama, rewards: &[WeightedSource<'_>], head: CriticHead) -> Result<ScoredModel> {
+fn critic(
+    policy: &CausalLm,
+    rewards: &[WeightedSource<'_>],
+    head: CriticHead,
+) -> Result<ScoredModel> {
     let model = rewards.iter().find_map(|reward| reward.source.model);
     let mut backbone = model.map_or(policy, |model| &model.backbone).clone();
     backbone.set_recompute(policy.recompute());
@@ -173,7 +177,7 @@ struct Run {
     gains: Gains,
     tally: Tally,
     /// The policy with the highest evaluation so far.
-    best: Llama,
+    best: CausalLm,
 }
 
 /// Evaluations, and what training has cost.
@@ -209,7 +213,7 @@ impl Run {
         &mut self,
         step: u64,
         environment: &Environment<'_>,
-        reference: &Llama,
+        reference: &CausalLm,
         advantage: &AdvantageInstance,
         context: &StageContext<'_>,
     ) -> Result<()> {
@@ -299,7 +303,7 @@ impl Run {
     fn evaluate(
         &mut self,
         step: u64,
-        evaluate: &mut dyn FnMut(u64, &Llama) -> Result<f64>,
+        evaluate: &mut dyn FnMut(u64, &CausalLm) -> Result<f64>,
         context: &StageContext<'_>,
     ) -> Result<()> {
         let score = evaluate(step, &self.learner.policy)

@@ -7,7 +7,7 @@ use super::kl::KlPlacement;
 use super::losses::{add_kl_loss, policy_loss, value_loss};
 use super::rollout::{FirstPasses, Rollout, Targets};
 use crate::error::{Error, Result};
-use crate::model::{Llama, PolicyPass, ScorePass, ScoredModel};
+use crate::model::{CausalLm, PolicyPass, ScorePass, ScoredModel};
 use crate::pipeline::checkpoints::{Part, Saved, parameters, restore_parameters};
 use crate::telemetry::NotFinite;
 use crate::train::adamw::AdamW;
@@ -17,7 +17,7 @@ use crate::train::forward::{check_finite, row_lengths, select};
 /// Policy and critic with their optimizers.
 pub struct Learner {
     /// The policy.
-    pub policy: Llama,
+    pub policy: CausalLm,
     policy_optimizer: AdamW,
     /// The critic, where the advantage estimator needs one.
     pub critic: Option<ScoredModel>,
@@ -77,7 +77,7 @@ fn pick(values: &[f32], offsets: &[u64], rows: &[usize]) -> Vec<f32> {
 
 impl Learner {
     /// A learner with fresh optimizers.
-    pub fn new(policy: Llama, critic: Option<ScoredModel>, config: &PpoConfig) -> Result<Self> {
+    pub fn new(policy: CausalLm, critic: Option<ScoredModel>, config: &PpoConfig) -> Result<Self> {
         Ok(Self {
             policy_optimizer: AdamW::new(&policy, &config.optimizer)?,
             critic_optimizer: critic

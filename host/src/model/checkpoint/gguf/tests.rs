@@ -6,13 +6,13 @@ use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 
 use super::*;
-use crate::model::{Llama, fixture};
+use crate::model::{CausalLm, fixture};
 
 type Metadata = Vec<(&'static str, Value)>;
 type Weights = Vec<(String, Tensor)>;
 
 /// What llama.cpp's converter writes of the fixture.
-fn converted(model: &Llama) -> Result<(Metadata, Weights)> {
+fn converted(model: &CausalLm) -> Result<(Metadata, Weights)> {
     let config = model.config();
     let number = |size: usize| Value::U32(size as u32);
     let metadata = vec![
@@ -51,7 +51,7 @@ fn converted(model: &Llama) -> Result<(Metadata, Weights)> {
         .tensors()?
         .into_iter()
         .map(|(name, tensor)| {
-            let name = gguf_name(&name).expect("a name there");
+            let name = stored(config)[&name].name.clone();
             let heads = match name.rsplit_once('.').map(|(start, _)| start) {
                 Some(start) if start.ends_with("attn_q") => config.num_attention_heads,
                 Some(start) if start.ends_with("attn_k") => config.num_key_value_heads,
@@ -97,7 +97,7 @@ fn what_a_converter_writes_reads_back_to_the_bit() -> Result<()> {
         let model = fixture::model(tied)?;
         let (metadata, weights) = converted(&model)?;
         let file = written(&metadata, &weights)?;
-        let again = Llama::load(file.path())?;
+        let again = CausalLm::load(file.path())?;
         assert_eq!(again.config(), model.config());
         for ((name, read), (_, kept)) in again
             .weights()
@@ -123,9 +123,9 @@ fn left_out_metadata_have_llama_cpps_defaults_and_all_ends_are_kept() -> Result<
     metadata.push(("llama.rope.scaling.type", Value::String("none".into())));
     let mut weights_and_factors = weights;
     let ones = Tensor::ones(3, candle_core::DType::F32, &Device::Cpu)?;
-    weights_and_factors.push((ROPE_FACTORS.to_owned(), ones));
+    weights_and_factors.push((ROPE_FACTORS[0].to_owned(), ones));
     let file = written(&metadata, &weights_and_factors)?;
-    let config = Llama::load(file.path())?.config().clone();
+    let config = CausalLm::load(file.path())?.config().clone();
     assert_eq!(
         (config.rope_theta, config.eos_token_id),
         (10_000.0, vec![2, 5, 7])
@@ -142,7 +142,7 @@ fn what_is_no_plain_llama_is_refused_by_key() -> Result<()> {
         metadata.retain(|(known, _)| *known != key);
         metadata.extend(value.map(|value| (key, value)));
         let file = written(&metadata, &weights)?;
-        let error = Llama::load(file.path()).expect_err(key);
+        let error = CausalLm::load(file.path()).expect_err(key);
         let text = error.to_string();
         assert_eq!(error.exit_code(), 2, "{text}");
         for word in words.iter().chain(&[".gguf"]) {
@@ -153,8 +153,8 @@ fn what_is_no_plain_llama_is_refused_by_key() -> Result<()> {
     let text = |text: &str| Some(Value::String(text.into()));
     refused(
         "general.architecture",
-        text("qwen2"),
-        &["\"qwen2\"", "accepted: \"llama\""],
+        text("mamba"),
+        &["\"mamba\"", "accepted: \"llama\", \"qwen2\", \"qwen3\""],
     )?;
     refused(
         "general.type",
@@ -172,14 +172,10 @@ fn what_is_no_plain_llama_is_refused_by_key() -> Result<()> {
     )?;
     refused(
         "llama.rope.scaling.type",
-        text("linear"),
-        &["\"linear\"", "not scaled"],
+        text("yarn"),
+        &["\"yarn\"", "accepted: \"none\", \"linear\""],
     )?;
-    refused(
-        "llama.rope.scaling.factor",
-        Some(Value::F32(4.0)),
-        &["is 4"],
-    )?;
+    refused("llama.attention.scale", Some(Value::F32(4.0)), &["is 4"])?;
     refused(
         "llama.expert_count",
         Some(Value::U32(8)),
@@ -220,7 +216,7 @@ fn tensors_that_a_plain_llama_lacks_or_needs_are_named() -> Result<()> {
     let (metadata, weights) = converted(&model)?;
     let load = |weights: &Weights| -> Result<String> {
         let file = written(&metadata, weights)?;
-        let error = Llama::load(file.path()).err();
+        let error = CausalLm::load(file.path()).err();
         Ok(error.expect("refused").to_string())
     };
     let with = |name: &str, values: &[f32]| -> Result<String> {
@@ -228,13 +224,13 @@ fn tensors_that_a_plain_llama_lacks_or_needs_are_named() -> Result<()> {
         weights.push((name.to_owned(), Tensor::new(values, &Device::Cpu)?));
         load(&weights)
     };
-    let text = with("blk.0.attn_q.bias", &[0.0; 24])?;
+    let text = with("blk.0.attn_q_norm.weight", &[0.0; 6])?;
     assert!(
-        text.contains("blk.0.attn_q.bias") && text.contains("plain LLaMA"),
+        text.contains("blk.0.attn_q_norm.weight") && text.contains("family llama"),
         "{text}"
     );
-    let text = with(ROPE_FACTORS, &[1.0, 1.0, 8.0])?;
-    assert!(text.contains(ROPE_FACTORS), "{text}");
+    let text = with(ROPE_FACTORS[0], &[1.0, 8.0])?;
+    assert!(text.contains("has 2 numbers; accepted: 3"), "{text}");
     let mut fewer = weights.clone();
     fewer.retain(|(name, _)| name != "blk.1.ffn_up.weight");
     let text = load(&fewer)?;
@@ -253,18 +249,18 @@ fn a_file_that_is_not_gguf_or_ends_early_is_wrong_input() -> Result<()> {
     let bytes = std::fs::read(file.path()).expect("read");
     for short in [0, 3, 40, bytes.len() / 2, bytes.len() - 40] {
         std::fs::write(file.path(), &bytes[..short]).expect("written");
-        let error = Llama::load(file.path()).expect_err("refused");
+        let error = CausalLm::load(file.path()).expect_err("refused");
         assert_eq!(error.exit_code(), 2, "{short}: {error}");
     }
     std::fs::write(file.path(), &bytes[..bytes.len() - 40]).expect("written");
-    let error = Llama::load(file.path()).expect_err("refused");
+    let error = CausalLm::load(file.path()).expect_err("refused");
     let words = format!(
         "has {} bytes, and its tensors reach to byte",
         bytes.len() - 40
     );
     assert!(error.to_string().contains(&words), "{error}");
     std::fs::write(file.path(), b"not a model at all, but long enough").expect("written");
-    let error = Llama::load(file.path()).expect_err("refused");
+    let error = CausalLm::load(file.path()).expect_err("refused");
     assert!(error.to_string().contains("not a GGUF"), "{error}");
     Ok(())
 }

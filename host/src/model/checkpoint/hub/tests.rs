@@ -4,14 +4,14 @@ use std::path::Path;
 use super::super::write::save_sharded;
 use super::*;
 use crate::data::hub::testing::{COMMIT, Server, cached as cache_files, hub};
-use crate::model::{Llama, fixture};
+use crate::model::{CausalLm, fixture};
 
 fn id(text: &str) -> HubId {
     HubId::parse(text).expect("a hub id")
 }
 
 /// A model folder in shards; its tokenizer is never parsed here.
-fn folder(dir: &Path) -> Result<Llama> {
+fn folder(dir: &Path) -> Result<CausalLm> {
     let model = fixture::model(false)?;
     let config = model.config().to_json("LlamaForCausalLM");
     save_sharded(dir, &config, model.weights().tensors()?, 3000)?;
@@ -67,7 +67,7 @@ fn a_cached_model_needs_no_network() -> Result<()> {
     let offline = hub(cache.path(), "http://127.0.0.1:1", true);
     for name in ["org/name".to_owned(), format!("org/name@{COMMIT}")] {
         let found = fetch(&offline, &id(&name))?;
-        let again = Llama::load(&found)?;
+        let again = CausalLm::load(&found)?;
         assert_eq!(again.config(), model.config());
     }
     // Another revision is not there, and neither is a model of which a shard is missing.
@@ -111,7 +111,7 @@ fn a_model_is_downloaded_once_and_only_what_is_needed_of_it() -> Result<()> {
     let server = Server::start(files(dir.path()));
     let online = hub(cache.path(), &server.endpoint, false);
     let found = fetch(&online, &id("org/name"))?;
-    let again = Llama::load(&found)?;
+    let again = CausalLm::load(&found)?;
     assert_eq!(again.config().eos_token_id, [2, 5]);
     for ((name, read), (_, kept)) in again
         .weights()

@@ -2,13 +2,15 @@
 //! Legend: L layers, K key/value heads, D head size.
 
 use crate::data::ragged::TokenBatch;
-use crate::device::{Arg, Buffer, Launch, Program, Real, View};
+use crate::device::{Arg, Buffer, Launch, Program, Real, View, ViewMut};
 use crate::error::Result;
 use crate::model::cuda::network::Network;
 use crate::model::cuda::pass::forward_through;
-use crate::model::{LlamaConfig, Read};
+use crate::model::{CausalLmConfig, Read};
+use crate::ops::attention::Sizes;
 use crate::ops::attention::cuda::Cached;
 use crate::ops::cuda::{THREADS, WARPS};
+use crate::ops::rope::cuda::DeviceTable;
 
 /// Tokens of prompts that go through together: enough to fill the GPU, and few enough for their activations.
 const PROMPT_TOKENS: usize = 1 << 14;
@@ -44,7 +46,7 @@ impl Cache {
     pub(super) fn fill(
         &mut self,
         network: &Network<'_>,
-        config: &LlamaConfig,
+        config: &CausalLmConfig,
         prompts: &[Vec<u32>],
         mut sample: impl FnMut(View<'_, Real>, &[i32]) -> Result<()>,
     ) -> Result<()> {
@@ -109,20 +111,20 @@ impl Cache {
     }
 
     /// Turns the queries (R, H·D) of the newest tokens of all rows in place, and stores their keys, turned, and values from
-    /// `key_value` (R, 2·K·D).
+    /// (R, 2·K·D).
     pub(super) fn extend(
         &mut self,
-        network: &Network<'_>,
+        sizes: Sizes,
         layer: usize,
-        query: &mut Buffer<Real>,
-        key_value: View<'_, Real>,
+        (mut query, key_value): (ViewMut<'_, Real>, View<'_, Real>),
+        table: &DeviceTable,
         (active, positions): (View<'_, i32>, View<'_, i32>),
     ) -> Result<()> {
-        let sizes = network.dimensions.attention;
         let (rows, width) = (active.len(), sizes.key_value_width() / 2);
         assert_eq!(key_value.len(), rows * 2 * width);
+        assert_eq!(query.len(), rows * sizes.query_width());
         assert_eq!(positions.len(), self.slots);
-        let mut query = query.part_mut(0..rows * sizes.query_width());
+        let gpu = self.keys.gpu().clone();
         let plane = self.slots * self.room * width;
         let mut keys = self.keys.part_mut(layer * plane..(layer + 1) * plane);
         let mut values = self.values.part_mut(layer * plane..(layer + 1) * plane);
@@ -131,7 +133,7 @@ impl Cache {
             key_value.into(),
             active.into(),
             positions.into(),
-            network.rope.values.view().into(),
+            table.values.view().into(),
             Arg::from(&mut keys),
             Arg::from(&mut values),
             rows.into(),
@@ -140,20 +142,18 @@ impl Cache {
             sizes.kv_heads.into(),
         ];
         let launch = Launch::new(rows, 128);
-        network
-            .gpu
-            .launch(Program::Heads(sizes.size), "decode_store", launch, &args)
+        gpu.launch(Program::Heads(sizes.size), "decode_store", launch, &args)
     }
 
     /// A layer's part, as its attention reads it.
     pub(super) fn layer<'a>(
         &'a self,
-        network: &Network<'_>,
+        sizes: Sizes,
         layer: usize,
         active: View<'a, i32>,
         positions: View<'a, i32>,
     ) -> Cached<'a> {
-        let width = network.dimensions.attention.key_value_width() / 2;
+        let width = sizes.key_value_width() / 2;
         let plane = self.slots * self.room * width;
         let part = layer * plane..(layer + 1) * plane;
         Cached {

@@ -3,26 +3,25 @@
 
 use super::cache::Cache;
 use super::state::State;
-use crate::device::{Buffer, Gpu, Graph, Matrix, MatrixMut, Real, View};
+use super::steps::Decoding;
+use crate::device::{Buffer, Gpu, Graph, Real, View};
 use crate::error::{Error, Result};
+use crate::model::block::{self, Activations, Scratch, Stream};
 use crate::model::cuda::network::Network;
-use crate::ops::{attention, embedding, rms_norm, swiglu};
+use crate::ops::{embedding, pointwise, rms_norm};
 
 /// Buffers of a step, for so many rows at most.
 pub(super) struct Step {
     ids: Buffer<i32>,
-    /// The residual stream, (R, C).
-    x: Buffer<Real>,
+    /// The residual stream, (R, C), is `middle` of these.
+    kept: Activations<Buffer<Real>>,
+    scratch: Scratch<Buffer<Real>>,
+    /// The stream after the final norm, (R, C).
     normed: Buffer<Real>,
-    query: Buffer<Real>,
-    key_value: Buffer<Real>,
-    mixed: Buffer<Real>,
-    gate_up: Buffer<Real>,
-    activated: Buffer<Real>,
     /// (R, V).
     logits: Buffer<f32>,
-    /// What adapters need, (R, r).
-    low: Buffer<Real>,
+    /// No log-sums are kept.
+    none: Buffer<f32>,
     /// The step as it was last recorded.
     graph: Option<Graph>,
 }
@@ -30,25 +29,15 @@ pub(super) struct Step {
 impl Step {
     pub(super) fn new(network: &Network<'_>, rows: usize) -> Result<Self> {
         let (gpu, of) = (&network.gpu, &network.dimensions);
-        let (c, f) = (of.channels, of.feed_forward);
-        let (q, kv) = (of.attention.query_width(), of.attention.key_value_width());
-        let rank = network
-            .slots
-            .iter()
-            .map(|(rank, _)| *rank)
-            .max()
-            .unwrap_or(0);
+        let scratch = Scratch::widths(of, false, network.rank());
         Ok(Self {
             ids: Buffer::new(gpu, rows)?,
-            x: Buffer::new(gpu, rows * c)?,
-            normed: Buffer::new(gpu, rows * c)?,
-            query: Buffer::new(gpu, rows * q)?,
-            key_value: Buffer::new(gpu, rows * kv)?,
-            mixed: Buffer::new(gpu, rows * q)?,
-            gate_up: Buffer::new(gpu, rows * 2 * f)?,
-            activated: Buffer::new(gpu, rows * f)?,
+            kept: Activations::widths(of)
+                .try_map(|width| Buffer::new(gpu, width.len(rows, rows)))?,
+            scratch: scratch.try_map(|width| Buffer::new(gpu, width.len(rows, rows)))?,
+            normed: Buffer::new(gpu, rows * of.channels)?,
             logits: Buffer::new(gpu, rows * of.vocabulary)?,
-            low: Buffer::new(gpu, rows * rank)?,
+            none: Buffer::new(gpu, rows * of.attention.heads)?,
             graph: None,
         })
     }
@@ -86,53 +75,37 @@ impl Step {
         state: &mut State,
     ) -> Result<()> {
         let (gpu, of) = (&network.gpu, &network.dimensions);
-        let (c, f, eps) = (of.channels, of.feed_forward, of.eps);
-        let rows = state.active().len();
-        let q = rows * of.attention.query_width();
-        let kv = rows * of.attention.key_value_width();
+        let (c, rows) = (of.channels, state.active().len());
         state.newest(&mut self.ids, of.attention.size)?;
-        let (ids, x) = (self.ids.part(0..rows), self.x.part_mut(0..rows * c));
-        embedding::cuda::forward(gpu, network.embedding, ids, x, c)?;
-        for (index, layer) in network.layers.iter().enumerate() {
-            let normed = self.normed.part_mut(0..rows * c);
-            let x = self.x.part(0..rows * c);
-            rms_norm::cuda::forward(gpu, x, layer.input_norm, eps, normed)?;
-            let normed = self.normed.part(0..rows * c);
-            let low = &mut self.low;
-            let out = self.query.part_mut(0..q);
-            layer.query.forward_with(gpu, normed, out, false, low)?;
-            let out = self.key_value.part_mut(0..kv);
-            layer.key_value.forward_with(gpu, normed, out, false, low)?;
-            let (active, positions) = (state.active(), state.positions());
-            let key_value = self.key_value.part(0..kv);
-            let places = (active, positions);
-            cache.extend(network, index, &mut self.query, key_value, places)?;
-            attention::cuda::decode(
-                gpu,
-                self.query.part(0..q),
-                cache.layer(network, index, active, positions),
-                of.attention,
-                self.mixed.part_mut(0..q),
-            )?;
-            let (mixed, x) = (self.mixed.part(0..q), self.x.part_mut(0..rows * c));
-            layer.output.forward_with(gpu, mixed, x, true, low)?;
-
-            let normed = self.normed.part_mut(0..rows * c);
-            let x = self.x.part(0..rows * c);
-            rms_norm::cuda::forward(gpu, x, layer.post_norm, eps, normed)?;
-            let normed = self.normed.part(0..rows * c);
-            let out = self.gate_up.part_mut(0..rows * 2 * f);
-            layer.gate_up.forward_with(gpu, normed, out, false, low)?;
-            let gate_up = self.gate_up.part(0..rows * 2 * f);
-            let activated = self.activated.part_mut(0..rows * f);
-            swiglu::cuda::forward(gpu, gate_up, f, activated)?;
-            let activated = self.activated.part(0..rows * f);
-            let x = self.x.part_mut(0..rows * c);
-            layer.down.forward_with(gpu, activated, x, true, low)?;
+        let (ids, mut x) = (
+            self.ids.part(0..rows),
+            self.kept.middle.part_mut(0..rows * c),
+        );
+        embedding::cuda::forward(gpu, network.embedding, ids, x.again(), c)?;
+        if of.embedding != 1.0 {
+            pointwise::cuda::scale(gpu, x, of.embedding)?;
         }
+        for (index, layer) in network.layers.iter().enumerate() {
+            let kept = self.kept.each_mut().zip(Activations::widths(of));
+            let mut kept = kept.map(|(it, width)| it.part_mut(0..width.len(rows, rows)));
+            let widths = Scratch::widths(of, false, network.rank());
+            let scratch = self.scratch.each_mut().zip(widths);
+            let mut scratch = scratch.map(|(it, width)| it.part_mut(0..width.len(rows, rows)));
+            let mut steps = Decoding {
+                gpu,
+                sizes: of.attention,
+                rotations: &network.rotations,
+                layer: index,
+                cache: &mut *cache,
+                active: state.active(),
+                positions: state.positions(),
+            };
+            let keep = (&mut kept, self.none.view_mut());
+            block::forward(&mut steps, of, layer, Stream::InPlace, keep, &mut scratch)?;
+        }
+        let x = self.kept.middle.part(0..rows * c);
         let normed = self.normed.part_mut(0..rows * c);
-        let x = self.x.part(0..rows * c);
-        rms_norm::cuda::forward(gpu, x, network.norm, eps, normed)?;
+        rms_norm::cuda::forward(gpu, x, network.norm, of.norm, normed)?;
         let normed = self.normed.part(0..rows * c);
         logits(network, normed, rows, &mut self.logits)?;
         state.draw(self.logits.part(0..rows * of.vocabulary))
@@ -157,12 +130,8 @@ fn logits(
     rows: usize,
     out: &mut Buffer<f32>,
 ) -> Result<()> {
-    let (v, c) = (network.dimensions.vocabulary, network.dimensions.channels);
-    network.gpu.multiply(
-        MatrixMut::new(out.part_mut(0..rows * v), rows, v),
-        Matrix::new(hidden, rows, c),
-        Matrix::new(network.head, v, c).t(),
-        1.0,
-        false,
+    network.logits(
+        hidden,
+        out.part_mut(0..rows * network.dimensions.vocabulary),
     )
 }

@@ -8,7 +8,7 @@ use super::DeviceDecoder;
 use crate::data::ragged::TokenBatch;
 use crate::device::{Device, Dtype, testing};
 use crate::error::Result;
-use crate::model::{Generated, Llama, LoraConfig, Sampling, SamplingWeights, fixture, generate};
+use crate::model::{CausalLm, Generated, LoraConfig, Sampling, SamplingWeights, fixture, generate};
 
 static GO: AtomicBool = AtomicBool::new(false);
 
@@ -18,7 +18,7 @@ fn prompts(rows: u32) -> Vec<Vec<u32>> {
         .collect()
 }
 
-fn adapted() -> Result<Llama> {
+fn adapted() -> Result<CausalLm> {
     let lora = LoraConfig {
         rank: 3,
         ..LoraConfig::default()
@@ -32,7 +32,7 @@ fn adapted() -> Result<Llama> {
     Ok(model)
 }
 
-fn run(model: &Llama, rows: u32, sampling: &Sampling) -> Result<Vec<Generated>> {
+fn run(model: &CausalLm, rows: u32, sampling: &Sampling) -> Result<Vec<Generated>> {
     generate(model, &prompts(rows), sampling, &Stream::new(1), &GO)
 }
 

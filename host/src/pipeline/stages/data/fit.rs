@@ -12,7 +12,7 @@ use crate::data::records::{Demonstration, Pair, PromptRecord, SetAside};
 use crate::data::splits::Split;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::model::LlamaConfig;
+use crate::model::CausalLmConfig;
 use crate::pipeline::base_model::BaseModel;
 use crate::pipeline::encoding::Encoder;
 
@@ -20,7 +20,7 @@ use crate::pipeline::encoding::Encoder;
 pub(super) struct Fit<'c> {
     config: &'c Config,
     tokenizer: Tokenizer,
-    sizes: LlamaConfig,
+    sizes: CausalLmConfig,
 }
 
 impl<'c> Fit<'c> {
