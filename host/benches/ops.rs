@@ -16,6 +16,7 @@ use finegrain::ops::Start;
 use finegrain::ops::attention::{self, Given, Sizes, Span};
 use finegrain::ops::log_prob::{self, Head};
 use finegrain::ops::product::{Matrix, MatrixMut, Product, multiply};
+use finegrain::ops::rms_norm::Norm;
 use finegrain::ops::rope::Direction;
 use finegrain::ops::{embedding, rms_norm, rope, swiglu};
 
@@ -84,7 +85,7 @@ fn operations(criterion: &mut Criterion) {
 }
 
 fn element_wise(subject: &mut Subject<'_>, sizes: &Shape, batch: Batch) {
-    const EPS: f64 = 1e-5;
+    let norm = Norm::plain(1e-5);
     let (n, c, f) = (batch.tokens(), sizes.channels, sizes.feed_forward);
     let (h, d) = (sizes.heads, sizes.head_size());
     let mut out = vec![0.0; n * c];
@@ -92,12 +93,19 @@ fn element_wise(subject: &mut Subject<'_>, sizes: &Shape, batch: Batch) {
     subject.measure(
         "rms_norm",
         &[&[n, c], &[c]],
-        |v| rms_norm::forward(&v[0], &v[1], EPS, &mut out),
+        |v| rms_norm::forward(&v[0], &v[1], norm, &mut out),
         |v| {
-            rms_norm::forward(&v[0], &v[1], EPS, &mut again);
-            rms_norm::backward(&v[0], &v[1], EPS, &again, (Start::Result, &mut dx), &mut dw);
+            rms_norm::forward(&v[0], &v[1], norm, &mut again);
+            rms_norm::backward(
+                &v[0],
+                &v[1],
+                norm,
+                &again,
+                (Start::Result, &mut dx),
+                &mut dw,
+            );
         },
-        |t| rms_norm::reference(&t[0], &t[1], EPS),
+        |t| rms_norm::reference(&t[0], &t[1], norm),
     );
 
     let mut out = vec![0.0; n * f];

@@ -25,6 +25,7 @@ use self::rows::Chunk;
 use super::config::LlamaConfig;
 use crate::data::ragged::TokenBatch;
 use crate::error::Result;
+use crate::ops::rms_norm::Norm;
 use crate::ops::{Element, Start, embedding, rms_norm};
 
 #[cfg(feature = "cuda")]
@@ -164,7 +165,8 @@ impl<T: Element> Pass<T> {
                 dw.fill(T::zero());
                 let (x, grad) = (&last[part.clone()], &d_hidden[part]);
                 let into = (Start::Zero, dx);
-                rms_norm::backward(x, network.norm, network.dimensions.eps, grad, into, dw);
+                let norm = Norm::plain(network.dimensions.eps);
+                rms_norm::backward(x, network.norm, norm, grad, into, dw);
             });
         }
 
@@ -417,6 +419,7 @@ impl<T: Element> Task<'_, T> {
         } else {
             &now[..m * c]
         };
-        rms_norm::forward(last, network.norm, network.dimensions.eps, self.hidden);
+        let norm = Norm::plain(network.dimensions.eps);
+        rms_norm::forward(last, network.norm, norm, self.hidden);
     }
 }

@@ -9,6 +9,7 @@ use crate::device::{Buffer, Gpu, Real, View, ViewMut};
 use crate::error::Result;
 use crate::model::pass::Dimensions;
 use crate::ops::cuda::{Move, move_rows};
+use crate::ops::rms_norm::Norm;
 use crate::ops::rope::Direction;
 use crate::ops::{attention, rms_norm, rope, swiglu};
 
@@ -79,11 +80,12 @@ pub(super) fn forward(
     let Network {
         gpu, dimensions, ..
     } = network;
-    let (c, f, eps) = (dimensions.channels, dimensions.feed_forward, dimensions.eps);
+    let (c, f) = (dimensions.channels, dimensions.feed_forward);
+    let norm = Norm::plain(dimensions.eps);
     let m = kept.middle.len() / c;
 
     let mut normed = Buffer::<Real>::new(gpu, x.len())?; // (n, C)
-    rms_norm::cuda::forward(gpu, x, layer.input_norm, eps, normed.view_mut())?;
+    rms_norm::cuda::forward(gpu, x, layer.input_norm, norm, normed.view_mut())?;
     let key_value = kept.key_value.view_mut();
     layer
         .key_value
@@ -115,7 +117,7 @@ pub(super) fn forward(
 
     let normed = &mut normed.part_mut(0..m * c);
     let middle = kept.middle.view();
-    rms_norm::cuda::forward(gpu, middle, layer.post_norm, eps, normed.again())?;
+    rms_norm::cuda::forward(gpu, middle, layer.post_norm, norm, normed.again())?;
     let gate_up = kept.gate_up.view_mut();
     layer
         .gate_up

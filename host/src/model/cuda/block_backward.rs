@@ -8,6 +8,7 @@ use crate::device::{Buffer, Gpu, Matrix, MatrixMut, Real, View, ViewMut};
 use crate::error::Result;
 use crate::ops::attention::cuda::Given;
 use crate::ops::cuda::{Move, move_rows};
+use crate::ops::rms_norm::Norm;
 use crate::ops::rope::Direction;
 use crate::ops::{attention, rms_norm, swiglu};
 
@@ -44,7 +45,8 @@ pub(super) fn backward(
 ) -> Result<()> {
     let gpu = &network.gpu;
     let of = &network.dimensions;
-    let (c, f, eps) = (of.channels, of.feed_forward, of.eps);
+    let (c, f) = (of.channels, of.feed_forward);
+    let norm = Norm::plain(of.eps);
     let (n, m) = (x.len() / c, d_out.len() / c);
     let (mut parts, adapter) = split(network, gradients);
     let mut lows = lows(network, n, m)?;
@@ -84,7 +86,7 @@ pub(super) fn backward(
     {
         let mut post = normed.part_mut(0..m * c);
         let middle = kept.middle.view();
-        rms_norm::cuda::forward(gpu, middle, layer.post_norm, eps, post.again())?;
+        rms_norm::cuda::forward(gpu, middle, layer.post_norm, norm, post.again())?;
         layer.gate_up.lows(gpu, post.as_view(), &mut lows)?;
         let (map, d, x) = (&layer.gate_up, d_gate_up.view(), post.as_view());
         add(gpu, map, parts.gate_up.take(), d, x)?;
@@ -96,7 +98,7 @@ pub(super) fn backward(
     rms_norm::cuda::backward(
         gpu,
         (kept.middle.view(), layer.post_norm),
-        eps,
+        norm,
         d_normed.as_view(),
         d_middle.view_mut(),
         parts.post_norm.take(),
@@ -133,7 +135,7 @@ pub(super) fn backward(
 
     // Queries, keys and values, back to x.
     let mut normed = normed.part_mut(0..n * c);
-    rms_norm::cuda::forward(gpu, x, layer.input_norm, eps, normed.again())?;
+    rms_norm::cuda::forward(gpu, x, layer.input_norm, norm, normed.again())?;
     let mut d_normed = grad.part_mut(0..n * c);
     let d = d_key_value.view();
     layer
@@ -164,9 +166,9 @@ pub(super) fn backward(
         add_adapters(gpu, map, &mut adapters, &lows, d, normed.as_view())?;
         dx.copy_from(gpu, d_middle.view())?;
     }
-    let norm = (x, layer.input_norm);
+    let operands = (x, layer.input_norm);
     let d_weight = parts.input_norm.take();
-    rms_norm::cuda::backward(gpu, norm, eps, d_normed.as_view(), dx, d_weight)
+    rms_norm::cuda::backward(gpu, operands, norm, d_normed.as_view(), dx, d_weight)
 }
 
 /// The parts of a layer's gradients, or an adapter's as they are.

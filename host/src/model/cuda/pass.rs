@@ -12,6 +12,7 @@ use crate::device::{Buffer, Gpu, Real, View, ViewMut};
 use crate::error::Result;
 use crate::model::pass::{Read, Rows};
 use crate::model::{Llama, LlamaConfig, pass};
+use crate::ops::rms_norm::Norm;
 use crate::ops::{embedding, rms_norm};
 
 /// What a pass keeps for the way back.
@@ -103,7 +104,8 @@ impl Pass {
         }
         let mut hidden = Buffer::new(gpu, m * c)?;
         let x = streams[streams.len() - 1].view();
-        rms_norm::cuda::forward(gpu, x, network.norm, of.eps, hidden.view_mut())?;
+        let norm = Norm::plain(of.eps);
+        rms_norm::cuda::forward(gpu, x, network.norm, norm, hidden.view_mut())?;
         Ok(Self {
             longest,
             rows,
@@ -156,8 +158,8 @@ impl Pass {
             let start = table + depth * of_layer;
             gradients.again().into_part(start..start + c)
         });
-        let norm = (last.view(), network.norm);
-        rms_norm::cuda::backward(gpu, norm, of.eps, d_hidden, d_out.view_mut(), d_norm)?;
+        let (operands, norm) = ((last.view(), network.norm), Norm::plain(of.eps));
+        rms_norm::cuda::backward(gpu, operands, norm, d_hidden, d_out.view_mut(), d_norm)?;
         drop(last);
 
         for (index, layer) in network.layers.iter().enumerate().rev() {

@@ -15,6 +15,7 @@ use super::network::{Dimensions, Layer, Network};
 use super::pool::{Pool, Pooled};
 use super::rows::Chunk;
 use crate::ops::attention::{self, Span};
+use crate::ops::rms_norm::Norm;
 use crate::ops::rope::{self, Direction};
 use crate::ops::{Element, Start, rms_norm, swiglu};
 
@@ -121,12 +122,13 @@ pub(super) fn forward<T: Element>(
     let Network {
         dimensions, pool, ..
     } = network;
-    let (c, f, eps) = (dimensions.channels, dimensions.feed_forward, dimensions.eps);
+    let (c, f) = (dimensions.channels, dimensions.feed_forward);
+    let norm = Norm::plain(dimensions.eps);
     let threads = view.threads;
     let m = kept.middle.len() / c;
 
     let mut normed = pool.take(x.len()); // (n, C)
-    rms_norm::forward(x, layer.input_norm, eps, &mut normed);
+    rms_norm::forward(x, layer.input_norm, norm, &mut normed);
     let into = (Start::Zero, &mut *kept.key_value);
     layer.key_value.forward(&normed, into, threads, pool);
     let into = (Start::Zero, &mut *kept.query);
@@ -159,7 +161,7 @@ pub(super) fn forward<T: Element>(
     layer.output.forward(kept.mixed, into, threads, pool);
 
     let normed = &mut normed[..m * c];
-    rms_norm::forward(kept.middle, layer.post_norm, eps, normed);
+    rms_norm::forward(kept.middle, layer.post_norm, norm, normed);
     let into = (Start::Zero, &mut *kept.gate_up);
     layer.gate_up.forward(normed, into, threads, pool);
     if let Some(out) = out {

@@ -13,6 +13,7 @@ use super::network::{Dimensions, Layer, Network, Projection};
 use super::pool::Pooled;
 use crate::ops::attention::{self, Given};
 use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
+use crate::ops::rms_norm::Norm;
 use crate::ops::rope::Direction;
 use crate::ops::{Element, Start, rms_norm, swiglu};
 
@@ -138,6 +139,7 @@ pub(super) fn backward<T: Element>(
         attention,
         ..
     } = network.dimensions;
+    let norm = Norm::plain(eps);
     let pool = &network.pool;
     let threads = view.threads;
     let (of_input, of_post) = left.norms.split_at_mut(c);
@@ -164,12 +166,12 @@ pub(super) fn backward<T: Element>(
         &mut low_grads,
     );
     let d_normed = &grad[..d_out.len()];
-    rms_norm::forward(kept.middle, layer.post_norm, eps, left.normed_post);
+    rms_norm::forward(kept.middle, layer.post_norm, norm, left.normed_post);
     layer.gate_up.lows(left.normed_post, &mut lows, threads);
     rms_norm::backward(
         kept.middle,
         layer.post_norm,
-        eps,
+        norm,
         d_normed,
         (Start::Of(d_out), &mut *left.d_middle),
         of_post,
@@ -207,7 +209,7 @@ pub(super) fn backward<T: Element>(
     );
 
     // Queries, keys and values, back to x.
-    rms_norm::forward(x, layer.input_norm, eps, left.normed);
+    rms_norm::forward(x, layer.input_norm, norm, left.normed);
     let d_normed = &mut grad[..x.len()];
     layer.key_value.backward(
         left.d_key_value,
@@ -246,7 +248,7 @@ pub(super) fn backward<T: Element>(
         layer.query.lows(left.normed, &mut lows, threads);
         Start::Of(&*left.d_middle)
     };
-    rms_norm::backward(x, layer.input_norm, eps, d_normed, (stream, dx), of_input);
+    rms_norm::backward(x, layer.input_norm, norm, d_normed, (stream, dx), of_input);
 }
 
 /// Where the gradients of a layer's parameters are added.

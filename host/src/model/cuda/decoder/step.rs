@@ -6,6 +6,7 @@ use super::state::State;
 use crate::device::{Buffer, Gpu, Graph, Matrix, MatrixMut, Real, View};
 use crate::error::{Error, Result};
 use crate::model::cuda::network::Network;
+use crate::ops::rms_norm::Norm;
 use crate::ops::{attention, embedding, rms_norm, swiglu};
 
 /// Buffers of a step, for so many rows at most.
@@ -86,7 +87,8 @@ impl Step {
         state: &mut State,
     ) -> Result<()> {
         let (gpu, of) = (&network.gpu, &network.dimensions);
-        let (c, f, eps) = (of.channels, of.feed_forward, of.eps);
+        let (c, f) = (of.channels, of.feed_forward);
+        let norm = Norm::plain(of.eps);
         let rows = state.active().len();
         let q = rows * of.attention.query_width();
         let kv = rows * of.attention.key_value_width();
@@ -96,7 +98,7 @@ impl Step {
         for (index, layer) in network.layers.iter().enumerate() {
             let normed = self.normed.part_mut(0..rows * c);
             let x = self.x.part(0..rows * c);
-            rms_norm::cuda::forward(gpu, x, layer.input_norm, eps, normed)?;
+            rms_norm::cuda::forward(gpu, x, layer.input_norm, norm, normed)?;
             let normed = self.normed.part(0..rows * c);
             let low = &mut self.low;
             let out = self.query.part_mut(0..q);
@@ -119,7 +121,7 @@ impl Step {
 
             let normed = self.normed.part_mut(0..rows * c);
             let x = self.x.part(0..rows * c);
-            rms_norm::cuda::forward(gpu, x, layer.post_norm, eps, normed)?;
+            rms_norm::cuda::forward(gpu, x, layer.post_norm, norm, normed)?;
             let normed = self.normed.part(0..rows * c);
             let out = self.gate_up.part_mut(0..rows * 2 * f);
             layer.gate_up.forward_with(gpu, normed, out, false, low)?;
@@ -132,7 +134,7 @@ impl Step {
         }
         let normed = self.normed.part_mut(0..rows * c);
         let x = self.x.part(0..rows * c);
-        rms_norm::cuda::forward(gpu, x, network.norm, eps, normed)?;
+        rms_norm::cuda::forward(gpu, x, network.norm, norm, normed)?;
         let normed = self.normed.part(0..rows * c);
         logits(network, normed, rows, &mut self.logits)?;
         state.draw(self.logits.part(0..rows * of.vocabulary))
