@@ -14,11 +14,12 @@ use finegrain::bench::shape::{LLAMA_7B, NAMED};
 use finegrain::bench::{Batch, Shape, Workload};
 use finegrain::ops::Start;
 use finegrain::ops::attention::{self, Given, Sizes, Span};
+use finegrain::ops::gated::{self, Activation};
 use finegrain::ops::log_prob::{self, Head};
 use finegrain::ops::product::{Matrix, MatrixMut, Product, multiply};
 use finegrain::ops::rms_norm::Norm;
 use finegrain::ops::rope::Direction;
-use finegrain::ops::{embedding, rms_norm, rope, swiglu};
+use finegrain::ops::{embedding, rms_norm, rope};
 
 /// As in the command itself.
 #[global_allocator]
@@ -111,16 +112,16 @@ fn element_wise(subject: &mut Subject<'_>, sizes: &Shape, batch: Batch) {
     let mut out = vec![0.0; n * f];
     let mut again = out.clone();
     subject.measure(
-        "swiglu",
+        "gated",
         &[&[n, 2 * f]],
-        |v| swiglu::forward(&v[0], f, &mut out),
+        |v| gated::forward(Activation::Silu, &v[0], f, &mut out),
         |v| {
             // The copy stands for what the products before and after it write.
             let mut gate_up = v[0].clone();
-            swiglu::forward(&gate_up, f, &mut again);
-            swiglu::backward(&mut gate_up, f, &mut again);
+            gated::forward(Activation::Silu, &gate_up, f, &mut again);
+            gated::backward(Activation::Silu, &mut gate_up, f, &mut again);
         },
-        |t| swiglu::reference(&t[0]),
+        |t| gated::reference(Activation::Silu, &t[0]),
     );
 
     let positions: Vec<u32> = (0..n).map(|token| (token % batch.length) as u32).collect();

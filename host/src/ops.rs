@@ -15,6 +15,7 @@ pub(crate) mod cuda;
 pub mod element;
 pub mod embedding;
 mod exp;
+pub mod gated;
 #[cfg(test)]
 pub(crate) mod gradient_check;
 mod lanes;
@@ -25,7 +26,6 @@ mod register;
 pub mod rms_norm;
 pub mod rope;
 mod start;
-pub mod swiglu;
 pub(crate) mod tile;
 
 pub use element::Element;

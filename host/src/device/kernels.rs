@@ -35,7 +35,7 @@ const PRELUDE: &str = include_str!("../ops/cuda/prelude.cuh");
 const COMMON: &[&str] = &[
     include_str!("../ops/cuda/rows.cu"),
     include_str!("../ops/rms_norm/rms_norm.cu"),
-    include_str!("../ops/swiglu/swiglu.cu"),
+    include_str!("../ops/gated/gated.cu"),
     include_str!("../ops/embedding/embedding.cu"),
     include_str!("../ops/log_prob/log_prob.cu"),
     include_str!("../train/adamw/adamw.cu"),

@@ -12,7 +12,7 @@ use crate::device::{
     find_libraries, present,
 };
 use crate::error::{Error, Result};
-use crate::ops::swiglu;
+use crate::ops::gated::{self, Activation};
 
 /// Everything, up to the first thing without which the next cannot be looked at.
 pub(super) fn examine(missing: Status) -> Vec<Finding> {
@@ -136,10 +136,10 @@ fn kernels(gpu: &Arc<Gpu>) -> Result<String> {
     const WIDTH: usize = 64;
     let gate_up = values(2 * ROWS * WIDTH);
     let mut expected = vec![0f32; ROWS * WIDTH];
-    swiglu::forward(&gate_up, WIDTH, &mut expected);
+    gated::forward(Activation::Silu, &gate_up, WIDTH, &mut expected);
     let from = Buffer::upload_real(gpu, &gate_up)?;
     let mut out = Buffer::new(gpu, ROWS * WIDTH)?;
-    swiglu::cuda::forward(gpu, from.view(), WIDTH, out.view_mut())?;
+    gated::cuda::forward(gpu, Activation::Silu, from.view(), WIDTH, out.view_mut())?;
     let worst = difference(&out.download_real()?, &expected)?;
     Ok(format!(
         "compile, and compute the processor's values in bf16 (off by {worst:.1e} of the greatest)"

@@ -9,9 +9,10 @@ use crate::device::{Buffer, Gpu, Real, View, ViewMut};
 use crate::error::Result;
 use crate::model::pass::Dimensions;
 use crate::ops::cuda::{Move, move_rows};
+use crate::ops::gated::{self, Activation};
 use crate::ops::rms_norm::Norm;
 use crate::ops::rope::Direction;
-use crate::ops::{attention, rms_norm, rope, swiglu};
+use crate::ops::{attention, rms_norm, rope};
 
 /// What a layer's backward pass needs besides its input x.
 pub(super) struct Activations {
@@ -124,7 +125,13 @@ pub(super) fn forward(
         .forward(gpu, normed.as_view(), gate_up, false)?;
     if let Some(mut out) = out {
         let mut activated = Buffer::<Real>::new(gpu, m * f)?;
-        swiglu::cuda::forward(gpu, kept.gate_up.view(), f, activated.view_mut())?;
+        gated::cuda::forward(
+            gpu,
+            Activation::Silu,
+            kept.gate_up.view(),
+            f,
+            activated.view_mut(),
+        )?;
         out.copy_from(gpu, kept.middle.view())?;
         layer.down.forward(gpu, activated.view(), out, true)?;
     }

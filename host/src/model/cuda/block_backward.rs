@@ -8,9 +8,10 @@ use crate::device::{Buffer, Gpu, Matrix, MatrixMut, Real, View, ViewMut};
 use crate::error::Result;
 use crate::ops::attention::cuda::Given;
 use crate::ops::cuda::{Move, move_rows};
+use crate::ops::gated::{self, Activation};
 use crate::ops::rms_norm::Norm;
 use crate::ops::rope::Direction;
-use crate::ops::{attention, rms_norm, swiglu};
+use crate::ops::{attention, rms_norm};
 
 /// Where the gradients of a layer's parameters are added.
 pub(super) enum LayerGradients<'g> {
@@ -56,7 +57,13 @@ pub(super) fn backward(
     layer
         .down
         .backward(gpu, d_out, activated.view_mut(), false, &mut lows)?;
-    swiglu::cuda::backward(gpu, kept.gate_up.view_mut(), f, activated.view_mut())?;
+    gated::cuda::backward(
+        gpu,
+        Activation::Silu,
+        kept.gate_up.view_mut(),
+        f,
+        activated.view_mut(),
+    )?;
     layer.down.lows(gpu, activated.view(), &mut lows)?;
     add(gpu, &layer.down, parts.down.take(), d_out, activated.view())?;
     let adapters = adapter.map(|mut adapter| {

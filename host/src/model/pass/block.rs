@@ -15,9 +15,10 @@ use super::network::{Dimensions, Layer, Network};
 use super::pool::{Pool, Pooled};
 use super::rows::Chunk;
 use crate::ops::attention::{self, Span};
+use crate::ops::gated::{self, Activation};
 use crate::ops::rms_norm::Norm;
 use crate::ops::rope::{self, Direction};
-use crate::ops::{Element, Start, rms_norm, swiglu};
+use crate::ops::{Element, Start, rms_norm};
 
 /// What a layer's backward pass needs besides its input x.
 pub(super) struct Activations<B> {
@@ -166,7 +167,7 @@ pub(super) fn forward<T: Element>(
     layer.gate_up.forward(normed, into, threads, pool);
     if let Some(out) = out {
         let mut activated = pool.take(m * f);
-        swiglu::forward(kept.gate_up, f, &mut activated);
+        gated::forward(Activation::Silu, kept.gate_up, f, &mut activated);
         let into = (Start::Of(&*kept.middle), out);
         layer.down.forward(&activated, into, threads, pool);
     }

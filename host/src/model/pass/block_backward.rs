@@ -12,15 +12,16 @@ use super::cut::{cut, next};
 use super::network::{Dimensions, Layer, Network, Projection};
 use super::pool::Pooled;
 use crate::ops::attention::{self, Given};
+use crate::ops::gated::{self, Activation};
 use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
 use crate::ops::rms_norm::Norm;
 use crate::ops::rope::Direction;
-use crate::ops::{Element, Start, rms_norm, swiglu};
+use crate::ops::{Element, Start, rms_norm};
 
 /// What a layer's backward pass leaves for the gradients of its weights. Beside these it uses the activations:
 /// `gate_up` becomes its own gradient.
 pub(super) struct Factors<B> {
-    /// swiglu's result, (m, F).
+    /// The activation's result, (m, F).
     pub(super) activated: B,
     /// The input of gate and up, (m, C).
     pub(super) normed_post: B,
@@ -155,7 +156,7 @@ pub(super) fn backward<T: Element>(
         threads,
         &mut low_grads,
     );
-    swiglu::backward(kept.gate_up, f, left.activated);
+    gated::backward(Activation::Silu, kept.gate_up, f, left.activated);
     layer.down.lows(left.activated, &mut lows, threads);
     let mut grad = pool.take(x.len().max(d_out.len()));
     let d_normed = &mut grad[..d_out.len()];

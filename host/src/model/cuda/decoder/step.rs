@@ -6,8 +6,9 @@ use super::state::State;
 use crate::device::{Buffer, Gpu, Graph, Matrix, MatrixMut, Real, View};
 use crate::error::{Error, Result};
 use crate::model::cuda::network::Network;
+use crate::ops::gated::{self, Activation};
 use crate::ops::rms_norm::Norm;
-use crate::ops::{attention, embedding, rms_norm, swiglu};
+use crate::ops::{attention, embedding, rms_norm};
 
 /// Buffers of a step, for so many rows at most.
 pub(super) struct Step {
@@ -127,7 +128,7 @@ impl Step {
             layer.gate_up.forward_with(gpu, normed, out, false, low)?;
             let gate_up = self.gate_up.part(0..rows * 2 * f);
             let activated = self.activated.part_mut(0..rows * f);
-            swiglu::cuda::forward(gpu, gate_up, f, activated)?;
+            gated::cuda::forward(gpu, Activation::Silu, gate_up, f, activated)?;
             let activated = self.activated.part(0..rows * f);
             let x = self.x.part_mut(0..rows * c);
             layer.down.forward_with(gpu, activated, x, true, low)?;

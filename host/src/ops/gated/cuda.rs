@@ -1,5 +1,6 @@
-//! The activation on a GPU.
+//! The activations on a GPU.
 
+use super::Activation;
 use crate::device::{Gpu, Launch, Program, Real, View, ViewMut};
 use crate::error::Result;
 use crate::ops::cuda::threads_for;
@@ -10,6 +11,7 @@ use crate::ops::cuda::threads_for;
 /// A launch that fails.
 pub(crate) fn forward(
     gpu: &Gpu,
+    activation: Activation,
     gate_up: View<'_, Real>,
     f: usize,
     mut out: ViewMut<'_, Real>,
@@ -18,7 +20,11 @@ pub(crate) fn forward(
     assert_eq!((gate_up.len(), out.len()), (rows * 2 * f, rows * f));
     let args = [gate_up.into(), (&mut out).into(), rows.into(), f.into()];
     let launch = Launch::new(rows, threads_for(gpu, f));
-    gpu.launch(Program::Common, "swiglu_forward", launch, &args)
+    let kernel = match activation {
+        Activation::Silu => "swiglu_forward",
+        Activation::GeluTanh => "geglu_forward",
+    };
+    gpu.launch(Program::Common, kernel, launch, &args)
 }
 
 /// `gate_up` (n, 2·F) becomes its own gradient; `activated` (n, F) holds the gradient of the result and becomes the result.
@@ -27,6 +33,7 @@ pub(crate) fn forward(
 /// A launch that fails.
 pub(crate) fn backward(
     gpu: &Gpu,
+    activation: Activation,
     mut gate_up: ViewMut<'_, Real>,
     f: usize,
     mut activated: ViewMut<'_, Real>,
@@ -40,5 +47,9 @@ pub(crate) fn backward(
         rows.into(),
         f.into(),
     ];
-    gpu.launch(Program::Common, "swiglu_backward", launch, &args)
+    let kernel = match activation {
+        Activation::Silu => "swiglu_backward",
+        Activation::GeluTanh => "geglu_backward",
+    };
+    gpu.launch(Program::Common, kernel, launch, &args)
 }
