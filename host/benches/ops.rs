@@ -13,7 +13,7 @@ use finegrain::Result;
 use finegrain::bench::shape::{LLAMA_7B, NAMED};
 use finegrain::bench::{Batch, Shape, Workload};
 use finegrain::ops::Start;
-use finegrain::ops::attention::{self, Given, Sizes, Span};
+use finegrain::ops::attention::{self, Given, Scoring, Sizes, Span};
 use finegrain::ops::gated::{self, Activation};
 use finegrain::ops::log_prob::{self, Head};
 use finegrain::ops::product::{Matrix, MatrixMut, Product, multiply};
@@ -157,6 +157,7 @@ fn mixing(subject: &mut Subject<'_>, sizes: &Shape, batch: Batch) {
         kv_heads: k,
         size: d,
     };
+    let of = (of, Scoring::plain(d));
     let (mut out, mut log_sums) = (vec![0.0f32; n * h * d], vec![0.0f32; n * h]);
     let (mut again, mut sums_again) = (out.clone(), log_sums.clone());
     let (mut d_query, mut d_key_value) = (out.clone(), vec![0.0f32; n * 2 * k * d]);
@@ -178,7 +179,7 @@ fn mixing(subject: &mut Subject<'_>, sizes: &Shape, batch: Batch) {
         |t| {
             let keys = t[1].narrow(1, 0, k)?.contiguous()?;
             let values = t[1].narrow(1, k, k)?.contiguous()?;
-            attention::reference(&t[0], &keys, &values, &spans)
+            attention::reference(&t[0], &keys, &values, &spans, Scoring::plain(d))
         },
     );
 }

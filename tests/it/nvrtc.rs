@@ -45,6 +45,16 @@ fn all_kernels_compile_for_ampere_and_hopper_and_those_of_usual_models_do_not_sp
                 Program::Heads(128),
                 Program::Heads(6),
                 Program::Heads(256),
+                Program::Scores {
+                    size: 128,
+                    capped: false,
+                    windowed: true,
+                },
+                Program::Scores {
+                    size: 256,
+                    capped: true,
+                    windowed: true,
+                },
             ] {
                 let compiled = compile(program, dtype, architecture).unwrap();
                 assert_eq!(&compiled.image[..4], b"\x7fELF");

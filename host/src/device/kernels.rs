@@ -28,6 +28,15 @@ pub enum Program {
     Common,
     /// What does: attention, rotations and the KV cache, for heads of this size.
     Heads(usize),
+    /// Attention alone, where its scores are capped, or its queries see a window of tokens.
+    Scores {
+        /// Channels of a head.
+        size: usize,
+        /// Whether scores are capped.
+        capped: bool,
+        /// Whether queries see a window.
+        windowed: bool,
+    },
 }
 
 const PRELUDE: &str = include_str!("../ops/cuda/prelude.cuh");
@@ -43,14 +52,18 @@ const COMMON: &[&str] = &[
     include_str!("../model/cuda/sample.cu"),
 ];
 
-const HEADS: &[&str] = &[
-    include_str!("../ops/rope/rope.cu"),
+const ATTENTION: &[&str] = &[
     include_str!("../ops/attention/common.cuh"),
     include_str!("../ops/attention/tensor.cuh"),
     include_str!("../ops/attention/plain.cuh"),
     include_str!("../ops/attention/forward.cu"),
     include_str!("../ops/attention/backward.cu"),
     include_str!("../ops/attention/decode.cu"),
+];
+
+/// Beside attention.
+const HEADS: &[&str] = &[
+    include_str!("../ops/rope/rope.cu"),
     include_str!("../model/cuda/kv_cache.cu"),
 ];
 
@@ -58,17 +71,24 @@ impl Program {
     /// The sources, one after the other.
     pub fn source(self) -> String {
         let parts = match self {
-            Self::Common => COMMON,
-            Self::Heads(_) => HEADS,
+            Self::Common => COMMON.to_vec(),
+            Self::Heads(_) => [ATTENTION, HEADS].concat(),
+            Self::Scores { .. } => ATTENTION.to_vec(),
         };
-        [&[PRELUDE], parts].concat().join("\n")
+        [&[PRELUDE], &parts[..]].concat().join("\n")
     }
 
     /// The options of the compiler, for an architecture such as 90.
     pub fn options(self, dtype: Dtype, architecture: i32) -> Vec<String> {
         let size = match self {
             Self::Common => 0,
-            Self::Heads(size) => size,
+            Self::Heads(size) | Self::Scores { size, .. } => size,
+        };
+        let (capped, windowed) = match self {
+            Self::Scores {
+                capped, windowed, ..
+            } => (capped, windowed),
+            Self::Common | Self::Heads(_) => (false, false),
         };
         vec![
             format!("--gpu-architecture=sm_{architecture}"),
@@ -76,6 +96,8 @@ impl Program {
             "--ptxas-options=-v".into(),
             format!("-DREAL_BF16={}", u8::from(dtype == Dtype::Bf16)),
             format!("-DHEAD_DIM={size}"),
+            format!("-DCAPPED={}", u8::from(capped)),
+            format!("-DWINDOWED={}", u8::from(windowed)),
         ]
     }
 
@@ -83,6 +105,7 @@ impl Program {
         match self {
             Self::Common => "common".into(),
             Self::Heads(size) => format!("heads-{size}"),
+            Self::Scores { size, .. } => format!("scores-{size}"),
         }
     }
 }

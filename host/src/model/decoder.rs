@@ -14,6 +14,7 @@ use super::packed::PackedMatrix;
 use super::sampling_weights::SamplingWeights;
 use super::vector;
 use crate::error::Result;
+use crate::ops::attention::Scoring;
 use crate::ops::rope::{self, Direction, Table};
 
 /// The weights of a model for generation. Building one copies them, so later updates of the model do not reach it.
@@ -199,7 +200,8 @@ impl HostDecoder {
             let cache = &mut caches[entry.slot];
             cache.store(layer, entry.position, key, value);
             if let Some((_, out)) = asking.next_if(|(asks, _)| **asks == place) {
-                cache.attend(layer, entry.position, query, out);
+                let scoring = Scoring::plain(d);
+                cache.attend(layer, entry.position, scoring, query, out);
             }
         }
     }

@@ -4,6 +4,7 @@
 use super::config::LlamaConfig;
 use super::vector;
 use crate::ops::Start;
+use crate::ops::attention::Scoring;
 use crate::ops::tile::{Left, Out, PANEL, Right, product};
 
 /// The cache of one row. Keys lie with the token index innermost: a block of scores is then D multiply-adds of whole
@@ -56,18 +57,27 @@ impl KvCache {
         }
     }
 
-    /// softmax(q·kᵀ / √D)·v over the tokens 0 ..= position of `layer`: query (H, D) → out (H, D).
-    pub(super) fn attend(&mut self, layer: usize, position: usize, query: &[f32], out: &mut [f32]) {
+    /// softmax of the scores q·kᵀ · v over the tokens of `layer` that the one at `position` sees: query (H, D) → out (H, D).
+    pub(super) fn attend(
+        &mut self,
+        layer: usize,
+        position: usize,
+        scoring: Scoring,
+        query: &[f32],
+        out: &mut [f32],
+    ) {
         let (d, room, group) = (self.head_dim, self.room, self.queries_per_key);
-        let scale = 1.0 / (d as f32).sqrt();
-        let tokens = position + 1;
+        let (begin, tokens) = (scoring.first_seen(position), position + 1);
+        // The panel of scores in which the window begins.
+        let panel = begin / PANEL * PANEL;
         let plane = room * d;
         let queries = query.chunks_exact(group * d);
         for (head, (query, out)) in queries.zip(out.chunks_exact_mut(group * d)).enumerate() {
             let start = (layer * self.heads + head) * plane;
             let keys = &self.keys[start..start + plane];
-            // What lies behind the last token in a panel is old or zero; what comes of it is written over below.
-            for first in (0..tokens).step_by(PANEL) {
+            // What lies behind the last token in a panel is old or zero, and before the window of no concern; what comes of
+            // it is written over below.
+            for first in (panel..tokens).step_by(PANEL) {
                 let scores = Out {
                     values: &mut self.scores[first..],
                     row: room,
@@ -85,11 +95,17 @@ impl KvCache {
             }
             for scores in self.scores.chunks_exact_mut(room) {
                 // −∞ rather than a shorter loop: whole registers are faster than a rest element by element.
-                let weights = &mut scores[..tokens.next_multiple_of(PANEL / 2)];
-                weights[tokens..].fill(f32::NEG_INFINITY);
+                let weights = &mut scores[panel..tokens.next_multiple_of(PANEL / 2)];
+                let mut scale = scoring.scale as f32;
+                if let Some(cap) = scoring.cap {
+                    vector::cap(weights, scale, cap as f32);
+                    scale = 1.0;
+                }
+                weights[..begin - panel].fill(f32::NEG_INFINITY);
+                weights[tokens - panel..].fill(f32::NEG_INFINITY);
                 let largest = vector::max(weights);
                 let sum = vector::exp_sum(weights, largest, scale);
-                vector::divide(&mut weights[..tokens], sum);
+                vector::divide(&mut weights[begin - panel..tokens - panel], sum);
             }
             for first in (0..d).step_by(PANEL) {
                 let out = Out {
@@ -97,15 +113,15 @@ impl KvCache {
                     row: d,
                 };
                 let weights = Left {
-                    values: &self.scores,
+                    values: &self.scores[begin..],
                     row: room,
                     step: 1,
                 };
                 let values = Right {
-                    values: &self.values[start + first..],
+                    values: &self.values[start + begin * d + first..],
                     step: d,
                 };
-                let sizes = (group, tokens, PANEL.min(d - first));
+                let sizes = (group, tokens - begin, PANEL.min(d - first));
                 product(out, weights, values, sizes, Start::Zero);
             }
         }
@@ -132,7 +148,7 @@ mod tests {
         let mut query = vec![0.0; 24];
         query[12] = 1.0;
         let mut out = vec![f32::NAN; 24];
-        cache.attend(1, 1, &query, &mut out);
+        cache.attend(1, 1, Scoring::plain(6), &query, &mut out);
         let weight = 1.0 / (1.0 + (-2.0 / 6.0f32.sqrt()).exp());
         assert!(
             (out[12] - (10.0 + 10.0 * weight)).abs() < 1e-5,
@@ -143,10 +159,25 @@ mod tests {
         assert_eq!(out[..12], [0.0; 12]);
     }
 
-    /// Against plain sums in f64, with heads of no whole number of registers and more tokens than a panel has.
+    /// Against plain sums in f64, with heads of no whole number of registers and more tokens than a panel has; capped, and in
+    /// windows that begin in a panel's middle, and with it.
     #[test]
     fn many_tokens_of_any_head_size() {
-        for size in [20, 40, 64] {
+        let scorings = [
+            (None, None),
+            (Some(0.5), None),
+            (None, Some(9)),
+            (Some(0.5), Some(40)),
+        ];
+        for (size, (cap, window)) in [20, 40, 64]
+            .into_iter()
+            .flat_map(|size| scorings.map(|scoring| (size, scoring)))
+        {
+            let scoring = Scoring {
+                cap,
+                window,
+                ..Scoring::plain(size)
+            };
             let mut config = fixture::config(true);
             config.head_dim = size;
             let (heads, group) = (
@@ -167,7 +198,7 @@ mod tests {
                     wave(heads * size, 100 + position),
                 );
                 cache.store(1, position, &key, &value);
-                cache.attend(1, position, &query, &mut out);
+                cache.attend(1, position, scoring, &query, &mut out);
                 for head in 0..heads * group {
                     let of = |row: &[f32], head: usize| -> Vec<f64> {
                         let part = &row[head * size..][..size];
@@ -175,10 +206,13 @@ mod tests {
                     };
                     let query = of(&query, head);
                     let mut sums = vec![0.0; size + 1];
-                    for token in 0..=position {
+                    let begin = window.map_or(0, |window| (position + 1).saturating_sub(window));
+                    for token in begin..=position {
                         let key = of(&wave(heads * size, token), head / group);
                         let score: f64 = query.iter().zip(key).map(|(q, k)| q * k).sum();
-                        let weight = (score / (size as f64).sqrt()).exp();
+                        let score = score / (size as f64).sqrt();
+                        let score = cap.map_or(score, |cap| cap * (score / cap).tanh());
+                        let weight = score.exp();
                         let value = of(&wave(heads * size, 100 + token), head / group);
                         let terms = value.iter().map(|v| weight * v).chain([weight]);
                         sums.iter_mut()
@@ -207,7 +241,7 @@ mod tests {
                 let row: Vec<f32> = (0..12).map(|i| ((i + position) as f32).sin()).collect();
                 cache.store(0, position, &row, &row);
             }
-            cache.attend(0, 2, &[0.5; 24], out);
+            cache.attend(0, 2, Scoring::plain(6), &[0.5; 24], out);
         }
         assert!(out[0].iter().all(|value| value.is_finite()));
         assert_eq!(out[0], out[1]);

@@ -3,6 +3,8 @@
 //! Every result depends on its own inputs alone, never on how many rows are worked on together: that is what makes a
 //! generated row independent of its batch, to the bit.
 
+use crate::ops::Element;
+
 /// How many partial sums a reduction keeps: one wide vector register of f32.
 const LANES: usize = 16;
 
@@ -53,6 +55,14 @@ pub(super) fn exp_sum(x: &mut [f32], shift: f32, scale: f32) -> f32 {
         *value = exp((*value - shift) * scale);
     }
     sum_of(x, |value, sum| value + sum)
+}
+
+/// x ← c · tanh(x · scale / c), in f32 as straight-line arithmetic.
+pub(super) fn cap(x: &mut [f32], scale: f32, c: f32) {
+    let inner = scale / c;
+    for value in x {
+        *value = c * Element::tanh(*value * inner);
+    }
 }
 
 /// x ← x · (1 / divisor).
@@ -150,6 +160,15 @@ mod tests {
             let exact: f64 = x.iter().map(|&v| ((f64::from(v) - 1.0) / 2.0).exp()).sum();
             assert!((f64::from(sum) / exact - 1.0).abs() < 1e-6);
         }
+    }
+
+    #[test]
+    fn a_cap_bounds_what_was_scaled() {
+        let mut x = [0.0, 4.0, -4.0, 1e9];
+        cap(&mut x, 0.5, 2.0);
+        let expected = 2.0 * 1f32.tanh();
+        assert!((x[1] - expected).abs() < 1e-6 && x[2] == -x[1], "{x:?}");
+        assert_eq!((x[0], x[3]), (0.0, 2.0));
     }
 
     #[test]

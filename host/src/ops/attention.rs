@@ -1,7 +1,10 @@
 //! Causal softmax attention inside each row of a ragged batch, with grouped key/value heads (Ainslie et al. 2023).
 //! Legend: n tokens, m ≤ n tokens that ask, H heads, K key/value heads, D head size.
 //!
-//! For a query i and the keys j ≤ i of its row, `P[i, j] = softmax_j(Q[i] · K[j] / √D)` and `O[i] = Σ_j P[i, j] V[j]`.
+//! For a query i and the keys j ≤ i of its row, `P[i, j] = softmax_j(Q[i] · K[j] / √D)` and `O[i] = Σ_j P[i, j] V[j]`. A family
+//! may have another scale than 1/√D, bound its scores, or let a query see the newest keys alone: [`Scoring`]. Keys that no query
+//! of a block sees cost nothing.
+//!
 //! Scores of eight queries (32 on the way back) are held at a time, never (L, L); keys and values are not expanded to H
 //! heads. What is kept for the backward pass is the log of the sum of exponentials of every query's scores, (m, H), from
 //! which it computes the weights again.
@@ -52,8 +55,43 @@ impl Span {
     }
 }
 
+/// How a query and a key make a score, and which keys a query sees.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scoring {
+    /// What a product of query and key is multiplied by: 1/√D, unless the family says otherwise.
+    pub scale: f64,
+    /// c > 0: a score s becomes c · tanh(s / c) (Gemma 2; Bello et al. 2016, eq. 16).
+    pub cap: Option<f64>,
+    /// A query sees so many tokens, itself included, at least 1 (sliding window; Beltagy et al. 2020, as in Mistral); all before
+    /// it where there is none.
+    pub window: Option<usize>,
+}
+
+impl Scoring {
+    /// Scores Q·K/√D of heads of D = `size` channels, and no window.
+    pub fn plain(size: usize) -> Self {
+        Self {
+            scale: 1.0 / (size as f64).sqrt(),
+            cap: None,
+            window: None,
+        }
+    }
+
+    /// The first token that the one at `position` sees.
+    pub(crate) fn first_seen(self, position: usize) -> usize {
+        self.window
+            .map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+}
+
 /// The same by plain tensor operations, row by row: q (m, H, D), k and v (n, K, D) → (m, H, D).
-pub fn reference(q: &Tensor, k: &Tensor, v: &Tensor, spans: &[Span]) -> Result<Tensor> {
+pub fn reference(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    spans: &[Span],
+    scoring: Scoring,
+) -> Result<Tensor> {
     let (_, heads, size) = q.dims3()?;
     let kv_heads = k.dim(1)?;
     let group = heads / kv_heads;
@@ -76,9 +114,12 @@ pub fn reference(q: &Tensor, k: &Tensor, v: &Tensor, spans: &[Span]) -> Result<T
         // (K, G·asking, D) against (K, len, D): the keys are not expanded.
         let q = row_of(q, queries)?.reshape((kv_heads, group * asking, size))?;
         let (k, v) = (row_of(k, keys)?, row_of(v, keys)?);
-        let scores = (q.matmul(&k.t()?)? / (size as f64).sqrt())?.reshape((heads, asking, len))?;
+        let mut scores = (q.matmul(&k.t()?)? * scoring.scale)?.reshape((heads, asking, len))?;
+        if let Some(cap) = scoring.cap {
+            scores = ((scores / cap)?.tanh()? * cap)?;
+        }
         let seen = |i: usize, j: usize| {
-            if j <= first + i {
+            if j <= first + i && j >= scoring.first_seen(first + i) {
                 0.0
             } else {
                 f64::NEG_INFINITY

@@ -4,7 +4,7 @@ use std::ops::Neg;
 
 use candle_core::WithDType;
 
-use super::exp::exp;
+use super::exp::{exp, tanh};
 use super::lanes::LANES;
 pub use super::register::Register;
 
@@ -19,6 +19,9 @@ pub trait Element: WithDType + Default + Neg<Output = Self> {
     /// e^self; for f32 a polynomial that loops vectorise (`exp.rs`).
     #[must_use]
     fn exp(self) -> Self;
+    /// The hyperbolic tangent; for f32 straight-line arithmetic too.
+    #[must_use]
+    fn tanh(self) -> Self;
     /// The natural logarithm.
     #[must_use]
     fn ln(self) -> Self;
@@ -45,6 +48,11 @@ impl Element for f32 {
     #[inline]
     fn exp(self) -> Self {
         exp(self)
+    }
+
+    #[inline]
+    fn tanh(self) -> Self {
+        tanh(self)
     }
 
     #[inline]
@@ -75,6 +83,11 @@ impl Element for f64 {
     #[inline]
     fn exp(self) -> Self {
         f64::exp(self)
+    }
+
+    #[inline]
+    fn tanh(self) -> Self {
+        f64::tanh(self)
     }
 
     #[inline]

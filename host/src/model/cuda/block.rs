@@ -8,6 +8,7 @@ use super::rows::DeviceRows;
 use crate::device::{Buffer, Gpu, Real, View, ViewMut};
 use crate::error::Result;
 use crate::model::pass::Dimensions;
+use crate::ops::attention::Scoring;
 use crate::ops::cuda::{Move, move_rows};
 use crate::ops::gated::{self, Activation};
 use crate::ops::rms_norm::Norm;
@@ -109,7 +110,10 @@ pub(super) fn forward(
         gpu,
         (kept.query.view(), kept.key_value.view()),
         seen.rows.spans(seen.last),
-        dimensions.attention,
+        (
+            dimensions.attention,
+            Scoring::plain(dimensions.attention.size),
+        ),
         kept.mixed.view_mut(),
         kept.log_sums.view_mut(),
     )?;

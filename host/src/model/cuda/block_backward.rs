@@ -6,6 +6,7 @@ use super::block::{Activations, Seen, rotate};
 use super::network::{Layer, Network, Projection};
 use crate::device::{Buffer, Gpu, Matrix, MatrixMut, Real, View, ViewMut};
 use crate::error::Result;
+use crate::ops::attention::Scoring;
 use crate::ops::attention::cuda::Given;
 use crate::ops::cuda::{Move, move_rows};
 use crate::ops::gated::{self, Activation};
@@ -133,7 +134,7 @@ pub(super) fn backward(
         gpu,
         given,
         seen.rows.spans(seen.last),
-        of.attention,
+        (of.attention, Scoring::plain(of.attention.size)),
         d_query.view_mut(),
         d_key_value.view_mut(),
     )?;

@@ -14,7 +14,7 @@ use super::cut::{cut, next};
 use super::network::{Dimensions, Layer, Network};
 use super::pool::{Pool, Pooled};
 use super::rows::Chunk;
-use crate::ops::attention::{self, Span};
+use crate::ops::attention::{self, Scoring, Span};
 use crate::ops::gated::{self, Activation};
 use crate::ops::rms_norm::Norm;
 use crate::ops::rope::{self, Direction};
@@ -154,7 +154,10 @@ pub(super) fn forward<T: Element>(
         kept.query,
         kept.key_value,
         view.spans,
-        dimensions.attention,
+        (
+            dimensions.attention,
+            Scoring::plain(dimensions.attention.size),
+        ),
         kept.mixed,
         kept.log_sums,
     );

@@ -11,7 +11,7 @@ use super::block::{Activations, View, rotate};
 use super::cut::{cut, next};
 use super::network::{Dimensions, Layer, Network, Projection};
 use super::pool::Pooled;
-use crate::ops::attention::{self, Given};
+use crate::ops::attention::{self, Given, Scoring};
 use crate::ops::gated::{self, Activation};
 use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
 use crate::ops::rms_norm::Norm;
@@ -197,7 +197,7 @@ pub(super) fn backward<T: Element>(
     attention::backward(
         &given,
         view.spans,
-        attention,
+        (attention, Scoring::plain(attention.size)),
         left.d_query,
         left.d_key_value,
     );

@@ -1,6 +1,6 @@
 // Backward pass: the weights P are computed again from the scores and the kept log-sums. With scores S = Q·Kᵀ·scale:
 // dV = Pᵀ·dO, dP = dO·Vᵀ, dS = P ∘ (dP − Δ) with Δ = Σ_d O∘dO, dQ = dS·K·scale, dK = dSᵀ·Q·scale (Dao 2023,
-// arXiv:2307.08691, algorithm 2).
+// arXiv:2307.08691, algorithm 2). Where scores are capped, dS has the factor tanh′.
 //
 // One kernel walks over the keys of a tile of queries and writes dQ, one over the queries of a tile of keys and writes dK
 // and dV. S and dP are computed in both: two products of seven, for sums whose order is fixed and no atomic addition.
@@ -33,14 +33,16 @@ extern "C" __global__ void __launch_bounds__(128) attention_delta(const real* ou
 // query and grad (m, H·D), key_value (n, 2·K·D), log_sums and delta (m, H) → d_query (m, H·D). Grid (query tiles, H).
 extern "C" __global__ void __launch_bounds__(128)
     attention_backward_query(const real* query, const real* key_value, const real* grad, const float* log_sums, const float* delta,
-                             const int* spans, const int2* tiles, real* d_query, int heads, int kv_heads, float scale) {
+                             const int* spans, const int2* tiles, real* d_query, int heads, int kv_heads, float scale,
+                             float cap, int window) {
   using namespace attention;
   constexpr int CHUNK = 32;  // keys of which scores are in registers
   DYNAMIC_SHARED(memory);
   // (2 stages, keys and values, STEP, STRIDE). Before the second is needed, the tile's queries and grads lie there, for
   // which it is too short by TILE rows where D > 64.
   bf16* shared = (bf16*)memory;
-  const Tile tile = tile_of(spans, tiles[blockIdx.x], false);
+  Tile tile = tile_of(spans, tiles[blockIdx.x], false);
+  skip_keys<STEP>(tile, window);
   const int head = blockIdx.y, kv_head = head / (heads / kv_heads);
   const int wide = heads * D, narrow = 2 * kv_heads * D;
   const long long place = (tile.queries + tile.begin) * wide + head * D;
@@ -56,7 +58,8 @@ extern "C" __global__ void __launch_bounds__(128)
     copy_async_commit();
   };
   const int rows = tile.count - warp * 16, position = tile.first + tile.begin + warp * 16;
-  const float scale_2 = scale * LOG2_E;
+  const int before = before_window(position, window);
+  const float inner = scale / cap, scale_2 = outer_scale(scale, cap) * LOG2_E;
   Sums d_queries;
   clear(d_queries);
 
@@ -85,18 +88,21 @@ extern "C" __global__ void __launch_bounds__(128)
     for (int chunk = 0; chunk < STEP; chunk += CHUNK) {
       const int key = step * STEP + chunk;
       if (rows <= 0 || key > position + 15) break;
+      if (key + CHUNK - 1 <= before) continue;
       const bf16* chunk_keys = stage + chunk * STRIDE;
       float scores[CHUNK / 8][4], d_weights[CHUNK / 8][4];
       products_of(scores, InRegisters{queries}, chunk_keys);
       products_of(d_weights, InRegisters{grads}, chunk_keys + STEP * STRIDE);
-      const bool masked = key + CHUNK - 1 > position;
+      bound(scores, inner);
+      const bool masked = key + CHUNK - 1 > position, windowed = key <= before + 15;
 #pragma unroll
       for (int n = 0; n < CHUNK / 8; ++n) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           float weight = power_of_two(fmaf(scores[n][i], scale_2, -log_sum[i / 2]));
           if (masked && key + n * 8 + lane % 4 * 2 + i % 2 > position + lane / 4 + i / 2 * 8) weight = 0.0f;
-          d_weights[n][i] = weight * (d_weights[n][i] - shift[i / 2]);
+          if (windowed && key + n * 8 + lane % 4 * 2 + i % 2 <= before + lane / 4 + i / 2 * 8) weight = 0.0f;
+          d_weights[n][i] = weight * (d_weights[n][i] - shift[i / 2]) * slope(scores[n][i]);
         }
       }
       unsigned d_scores[CHUNK / 16][4];
@@ -113,7 +119,7 @@ extern "C" __global__ void __launch_bounds__(128)
 extern "C" __global__ void __launch_bounds__(128, HEAD_DIM <= 64 ? 3 : 2)
     attention_backward_key_value(const real* query, const real* key_value, const real* grad, const float* log_sums,
                                  const float* delta, const int* spans, const int2* tiles, real* d_key_value, int heads, int kv_heads,
-                                 float scale) {
+                                 float scale, float cap, int window) {
   using namespace attention;
   constexpr int CHUNK = 32;                // queries of which scores are in registers
   constexpr bool IN_REGISTERS = D <= 64;   // the tile's keys and values; above, they would not fit
@@ -121,7 +127,8 @@ extern "C" __global__ void __launch_bounds__(128, HEAD_DIM <= 64 ? 3 : 2)
   bf16* kept = (bf16*)memory;                                            // (keys and values, TILE, STRIDE), or nothing
   bf16* shared = kept + (IN_REGISTERS ? 0 : 2 * TILE * STRIDE);          // (2 stages, queries and grads, STEP, STRIDE)
   float* statistics = (float*)(shared + 2 * STAGE);                      // (2 stages, log-sums and Δ, STEP)
-  const Tile tile = tile_of(spans, tiles[blockIdx.x], true);
+  Tile tile = tile_of(spans, tiles[blockIdx.x], true);
+  skip_queries(tile, window);
   const int kv_head = blockIdx.y, group = heads / kv_heads;
   const int wide = heads * D, narrow = 2 * kv_heads * D;
   const long long place = (tile.keys + tile.begin) * narrow + kv_head * D;
@@ -158,7 +165,7 @@ extern "C" __global__ void __launch_bounds__(128, HEAD_DIM <= 64 ? 3 : 2)
     if (threadIdx.x < 2 * STEP) statistics[stage * 2 * STEP + threadIdx.x] = value;
   };
 
-  const float scale_2 = scale * LOG2_E;
+  const float inner = scale / cap, scale_2 = outer_scale(scale, cap) * LOG2_E;
   Operand keys, values;
   Sums d_keys, d_values;
   clear(d_keys);
@@ -195,7 +202,8 @@ extern "C" __global__ void __launch_bounds__(128, HEAD_DIM <= 64 ? 3 : 2)
     for (int chunk = 0; chunk < STEP; chunk += CHUNK) {
       const int position = tile.first + now.begin + chunk;  // of the chunk's first query
       if (now.begin + chunk >= tile.asking) break;
-      if (key > position + CHUNK - 1) continue;
+      const int before = before_window(position, window);
+      if (key > position + CHUNK - 1 || key + 15 <= before) continue;
       const bf16* chunk_queries = shared + stage * STAGE + chunk * STRIDE;
       const bf16* chunk_grads = chunk_queries + STEP * STRIDE;
       float weights[CHUNK / 8][4], d_scores[CHUNK / 8][4];
@@ -206,7 +214,8 @@ extern "C" __global__ void __launch_bounds__(128, HEAD_DIM <= 64 ? 3 : 2)
         products_of(weights, InSharedMemory{own_keys}, chunk_queries);
         products_of(d_scores, InSharedMemory{own_values}, chunk_grads);
       }
-      const bool masked = key + 15 > position;
+      bound(weights, inner);
+      const bool masked = key + 15 > position, windowed = key <= before + CHUNK - 1;
 #pragma unroll
       for (int n = 0; n < CHUNK / 8; ++n) {
         const int column = n * 8 + lane % 4 * 2;
@@ -215,8 +224,10 @@ extern "C" __global__ void __launch_bounds__(128, HEAD_DIM <= 64 ? 3 : 2)
         for (int i = 0; i < 4; ++i) {
           float weight = power_of_two(fmaf(weights[n][i], scale_2, -(i % 2 ? sums.y : sums.x)));
           if (masked && key + lane / 4 + i / 2 * 8 > position + column + i % 2) weight = 0.0f;
+          if (windowed && key + lane / 4 + i / 2 * 8 <= before + column + i % 2) weight = 0.0f;
+          const float steepness = slope(weights[n][i]);
           weights[n][i] = weight;
-          d_scores[n][i] = weight * (d_scores[n][i] - (i % 2 ? shifts.y : shifts.x));
+          d_scores[n][i] = weight * (d_scores[n][i] - (i % 2 ? shifts.y : shifts.x)) * steepness;
         }
       }
       unsigned left[CHUNK / 16][4];
@@ -239,7 +250,8 @@ extern "C" __global__ void __launch_bounds__(128, HEAD_DIM <= 64 ? 3 : 2)
 
 extern "C" __global__ void __launch_bounds__(128)
     attention_backward_query(const real* query, const real* key_value, const real* grad, const float* log_sums, const float* delta,
-                             const int* spans, const int2* tiles, real* d_query, int heads, int kv_heads, float scale) {
+                             const int* spans, const int2* tiles, real* d_query, int heads, int kv_heads, float scale,
+                             float cap, int window) {
   using namespace attention;
   DYNAMIC_SHARED(memory);
   float* queries = (float*)memory;                 // (TILE, STRIDE)
@@ -247,13 +259,14 @@ extern "C" __global__ void __launch_bounds__(128)
   float* step_keys = grads + TILE * STRIDE;        // (STEP, STRIDE)
   float* step_values = step_keys + STEP * STRIDE;  // (STEP, STRIDE)
   float* shared_scores = step_values + STEP * STRIDE;  // dS (TILE, WEIGHTS_STRIDE)
-  const Tile tile = tile_of(spans, tiles[blockIdx.x], false);
+  Tile tile = tile_of(spans, tiles[blockIdx.x], false);
+  skip_keys<STEP>(tile, window);
   const int head = blockIdx.y, kv_head = head / (heads / kv_heads);
   const int wide = heads * D, narrow = 2 * kv_heads * D;
   const long long place = (tile.queries + tile.begin) * wide + head * D;
   const real* keys = key_value + tile.keys * narrow + kv_head * D;
   const real* values = keys + kv_heads * D;
-  const float scale_2 = scale * LOG2_E;
+  const float inner = scale / cap, scale_2 = outer_scale(scale, cap) * LOG2_E;
   float log_sum[ROWS], shift[ROWS], factors[ROWS];
 #pragma unroll
   for (int i = 0; i < ROWS; ++i) {
@@ -277,14 +290,15 @@ extern "C" __global__ void __launch_bounds__(128)
     Products scores, d_weights;
     products_of(scores, queries, step_keys);
     products_of(d_weights, grads, step_values);
+    bound(scores, inner);
 #pragma unroll
     for (int i = 0; i < ROWS; ++i) {
-      const int position = tile.first + tile.begin + thread_y() + 8 * i;
+      const int position = tile.first + tile.begin + thread_y() + 8 * i, before = before_window(position, window);
 #pragma unroll
       for (int j = 0; j < COLUMNS; ++j) {
-        const bool sees = key + thread_x() + 16 * j <= position;
+        const bool sees = key + thread_x() + 16 * j <= position && key + thread_x() + 16 * j > before;
         const float weight = sees ? power_of_two(fmaf(scores[i][j], scale_2, -log_sum[i])) : 0.0f;
-        scores[i][j] = weight * (d_weights[i][j] - shift[i]);
+        scores[i][j] = weight * (d_weights[i][j] - shift[i]) * slope(scores[i][j]);
       }
     }
     put(shared_scores, scores);
@@ -297,7 +311,7 @@ extern "C" __global__ void __launch_bounds__(128)
 extern "C" __global__ void __launch_bounds__(128)
     attention_backward_key_value(const real* query, const real* key_value, const real* grad, const float* log_sums,
                                  const float* delta, const int* spans, const int2* tiles, real* d_key_value, int heads, int kv_heads,
-                                 float scale) {
+                                 float scale, float cap, int window) {
   using namespace attention;
   DYNAMIC_SHARED(memory);
   float* keys = (float*)memory;                         // (TILE, STRIDE)
@@ -306,11 +320,12 @@ extern "C" __global__ void __launch_bounds__(128)
   float* step_grads = step_queries + STEP * STRIDE;     // (STEP, STRIDE)
   float* weights = step_grads + STEP * STRIDE;          // Pᵀ (TILE, WEIGHTS_STRIDE)
   float* d_scores = weights + TILE * WEIGHTS_STRIDE;    // dSᵀ (TILE, WEIGHTS_STRIDE)
-  const Tile tile = tile_of(spans, tiles[blockIdx.x], true);
+  Tile tile = tile_of(spans, tiles[blockIdx.x], true);
+  skip_queries(tile, window);
   const int kv_head = blockIdx.y, group = heads / kv_heads;
   const int wide = heads * D, narrow = 2 * kv_heads * D;
   const long long place = (tile.keys + tile.begin) * narrow + kv_head * D;
-  const float scale_2 = scale * LOG2_E;
+  const float inner = scale / cap, scale_2 = outer_scale(scale, cap) * LOG2_E;
   Sums d_keys, d_values;
   clear(d_keys);
   clear(d_values);
@@ -328,17 +343,20 @@ extern "C" __global__ void __launch_bounds__(128)
       Products p, ds;
       products_of(p, keys, step_queries);
       products_of(ds, values, step_grads);
+      bound(p, inner);
 #pragma unroll
       for (int j = 0; j < COLUMNS; ++j) {
-        const int at = begin + thread_x() + 16 * j, position = tile.first + at;
+        const int at = begin + thread_x() + 16 * j, position = tile.first + at, before = before_window(position, window);
         const bool asks = at < tile.asking;
         const float log_sum = asks ? log_sums[(tile.queries + at) * heads + head] * LOG2_E : 0.0f;
         const float shift = asks ? delta[(tile.queries + at) * heads + head] : 0.0f;
 #pragma unroll
         for (int i = 0; i < ROWS; ++i) {
-          const bool sees = asks && tile.begin + thread_y() + 8 * i <= position;
+          const int key = tile.begin + thread_y() + 8 * i;
+          const bool sees = asks && key <= position && key > before;
+          const float steepness = slope(p[i][j]);
           p[i][j] = sees ? power_of_two(fmaf(p[i][j], scale_2, -log_sum)) : 0.0f;
-          ds[i][j] = p[i][j] * (ds[i][j] - shift);
+          ds[i][j] = p[i][j] * (ds[i][j] - shift) * steepness;
         }
       }
       put(weights, p);

@@ -1,15 +1,16 @@
 //! Backward pass of attention: the weights are computed again from the scores and the kept log-sums.
 //! Legend: n tokens, m tokens that ask, H heads, K key/value heads, D head size, L tokens of a row.
 //!
-//! With weights P, result O = P·V and scores S = Q·Kᵀ/√D: dV = Pᵀ·dO, dP = dO·Vᵀ, dS = P ∘ (dP − Σ dO∘O),
-//! dQ = dS·K/√D, dK = dSᵀ·Q/√D. The query heads of a group add to the gradients of their key/value head in their order.
+//! With weights P, result O = P·V and scores S = Q·Kᵀ·scale: dV = Pᵀ·dO, dP = dO·Vᵀ, dS = P ∘ (dP − Σ dO∘O),
+//! dQ = dS·K·scale, dK = dSᵀ·Q·scale. Where scores are bounded, P is of c·t with t = tanh(S / c), and dS has the factor 1 − t².
+//! The query heads of a group add to the gradients of their key/value head in their order.
 
 use super::super::element::Element;
 use super::super::lanes::{LANES, dot};
 use super::super::start::Start;
 use super::super::tile::{Left, Out, PANEL, Right, product};
-use super::Span;
 use super::pack::{Head, Sizes};
+use super::{Scoring, Span};
 
 /// Queries whose weights are held at a time: enough of them that the sums over queries are long, few enough that long rows
 /// have no (L, L) in memory.
@@ -20,14 +21,14 @@ const ROWS: usize = 8;
 /// What is reused from head to head.
 #[derive(Default)]
 struct Scratch<T> {
-    /// Transposes of keys and values, (D, L′), the keys' with the factor 1 / √D.
+    /// Transposes of keys and values, (D, L′), the keys' with the scores' scale.
     keys_turned: Vec<T>,
     values_turned: Vec<T>,
     /// Where D is not a number of whole registers.
     keys: Vec<T>,
     query: Vec<T>,
     grad: Vec<T>,
-    /// P and dS/√D of some queries, (32, L′).
+    /// P and dS·scale of some queries, (32, L′).
     weights: Vec<T>,
     d_scores: Vec<T>,
 }
@@ -53,7 +54,7 @@ struct Operands<'a, T> {
     query: Head<'a, T>,
     grad: Head<'a, T>,
     out: Head<'a, T>,
-    /// (D, L′), the keys' with the factor 1 / √D.
+    /// (D, L′), the keys' with the scores' scale.
     keys_turned: Right<'a, T>,
     values_turned: Right<'a, T>,
     /// (L, D).
@@ -69,7 +70,7 @@ struct Operands<'a, T> {
 pub fn backward<T: Element>(
     given: &Given<'_, T>,
     spans: &[Span],
-    sizes: Sizes,
+    (sizes, scoring): (Sizes, Scoring),
     d_query: &mut [T],
     d_key_value: &mut [T],
 ) {
@@ -87,7 +88,7 @@ pub fn backward<T: Element>(
         for kv_head in 0..kv_heads {
             let of = |column| Head::of(given.key_value, &span.keys, narrow, column, size);
             let (keys, values) = (of(kv_head * size), of((kv_heads + kv_head) * size));
-            let keys_turned = keys.turned(sizes.scale(), &mut scratch.keys_turned);
+            let keys_turned = keys.turned(T::from_f64(scoring.scale), &mut scratch.keys_turned);
             let values_turned = values.turned(T::one(), &mut scratch.values_turned);
             let keys = keys.right(&mut scratch.keys);
             for head in kv_head * sizes.group()..(kv_head + 1) * sizes.group() {
@@ -113,7 +114,7 @@ pub fn backward<T: Element>(
                 query_head(
                     &operands,
                     strips,
-                    sizes,
+                    (sizes, scoring),
                     span,
                     columns,
                     (d_query, d_key_value),
@@ -128,7 +129,7 @@ pub fn backward<T: Element>(
 fn query_head<T: Element>(
     of: &Operands<'_, T>,
     (weights, d_scores): (&mut Vec<T>, &mut Vec<T>),
-    sizes: Sizes,
+    (sizes, scoring): (Sizes, Scoring),
     span: &Span,
     (query_column, key_column): (usize, usize),
     (d_query, d_key_value): (&mut [T], &mut [T]),
@@ -146,8 +147,9 @@ fn query_head<T: Element>(
                 &mut weights[first * stride..],
                 &mut d_scores[first * stride..],
             );
-            weigh(of, strips, sizes, span, (block + first, count));
-            // dQ = dS · K / √D
+            weigh(of, strips, (sizes, scoring), span, (block + first, count));
+            // dQ = dS · K · scale
+            let begin = first_key(scoring, span.first + block + first);
             let seen = span.first + block + first + count;
             for channel in (0..size).step_by(PANEL) {
                 let out = Out {
@@ -155,7 +157,7 @@ fn query_head<T: Element>(
                     row: wide,
                 };
                 let left = Left {
-                    values: &d_scores[first * stride..],
+                    values: &d_scores[first * stride + begin..],
                     row: stride,
                     step: 1,
                 };
@@ -163,21 +165,28 @@ fn query_head<T: Element>(
                 product(
                     out,
                     left,
-                    of.keys.columns(channel),
-                    (count, seen, width),
+                    of.keys.steps(begin).columns(channel),
+                    (count, seen - begin, width),
                     Start::Zero,
                 );
             }
         }
-        // dK += dSᵀ · Q / √D and dV += Pᵀ · dO: eight keys from the first query on that sees one of them.
-        let seen = span.first + block + rows;
+        // dK += dSᵀ · Q · scale and dV += Pᵀ · dO: eight keys from the first query that sees one of them to the last.
+        let position = span.first + block;
+        let seen = position + rows;
         let value_column = key_column + sizes.kv_heads * size;
         for (column, strip, right) in [
             (key_column, &*d_scores, of.query_right),
             (value_column, &*weights, of.grad_right),
         ] {
-            for key in (0..seen).step_by(ROWS) {
-                let first = key.saturating_sub(span.first + block);
+            for key in (first_key(scoring, position)..seen).step_by(ROWS) {
+                let first = key.saturating_sub(position);
+                let last = scoring.window.map_or(rows, |window| {
+                    rows.min((key + ROWS - 1 + window).saturating_sub(position))
+                });
+                if last <= first {
+                    continue;
+                }
                 let left = Left {
                     values: &strip[first * stride + key..],
                     row: 1,
@@ -190,7 +199,7 @@ fn query_head<T: Element>(
                         row: narrow,
                     };
                     let width = PANEL.min(size - channel);
-                    let sizes = (ROWS.min(seen - key), rows - first, width);
+                    let sizes = (ROWS.min(seen - key), last - first, width);
                     product(out, left, right.columns(channel), sizes, Start::Result);
                 }
             }
@@ -198,18 +207,26 @@ fn query_head<T: Element>(
     }
 }
 
-/// P and dS / √D of the `count` queries from `first` on, for the keys up to the last that one of them sees and in whole
-/// registers; zero for the keys after each. A tile of eight keys that begins at or before a query's own ends there at last.
+/// Where the keys begin of queries computed together, of which the first stands at `position`: at a whole register, at or before
+/// the first that it sees.
+fn first_key(scoring: Scoring, position: usize) -> usize {
+    scoring.first_seen(position) / LANES * LANES
+}
+
+/// P and dS · scale of the `count` queries from `first` on, for the keys from the first to the last that one of them sees and in
+/// whole registers; zero for the keys that a query does not see. A tile of eight keys that begins at or before a query's own
+/// ends there at last, and one that holds a key in its window begins there at first.
 fn weigh<T: Element>(
     of: &Operands<'_, T>,
     (weights, d_scores): (&mut [T], &mut [T]),
-    sizes: Sizes,
+    (sizes, scoring): (Sizes, Scoring),
     span: &Span,
     (first, count): (usize, usize),
 ) {
     let stride = span.keys.len().next_multiple_of(LANES);
+    let begin = first_key(scoring, span.first + first);
     let padded = (span.first + first + count).next_multiple_of(LANES);
-    for key in (0..padded).step_by(PANEL) {
+    for key in (begin..padded).step_by(PANEL) {
         let counts = (count, sizes.size, PANEL.min(padded - key));
         for (strip, left, right) in [
             (&mut *weights, of.query, of.keys_turned),
@@ -228,23 +245,39 @@ fn weigh<T: Element>(
             );
         }
     }
-    let scale = sizes.scale();
+    let scale = T::from_f64(scoring.scale);
     let rows = weights
         .chunks_exact_mut(stride)
         .zip(d_scores.chunks_exact_mut(stride));
     let asked = of.grad.rows(first).zip(of.out.rows(first)).take(count);
     for (r, ((weights, d_scores), (grad, out))) in rows.zip(asked).enumerate() {
-        let shift = dot(grad, out);
+        let mut shift = dot(grad, out);
         let log_sum = of.log_sums[(first + r) * of.heads];
         let position = span.first + first + r;
-        weights[position + 1..padded].fill(T::NEG_INFINITY);
-        let chunks = weights[..padded].as_chunks_mut::<LANES>().0;
-        let d_chunks = d_scores[..padded].as_chunks_mut::<LANES>().0;
+        let (weights, d_scores) = (&mut weights[begin..padded], &mut d_scores[begin..padded]);
+        if let Some(cap) = scoring.cap {
+            bound(weights, d_scores, shift, T::from_f64(cap));
+            shift = T::zero();
+        }
+        weights[..scoring.first_seen(position) - begin].fill(T::NEG_INFINITY);
+        weights[position + 1 - begin..].fill(T::NEG_INFINITY);
+        let chunks = weights.as_chunks_mut::<LANES>().0;
+        let d_chunks = d_scores.as_chunks_mut::<LANES>().0;
         for (weights, d_scores) in chunks.iter_mut().zip(d_chunks) {
             for lane in 0..LANES {
                 weights[lane] = (weights[lane] - log_sum).exp();
                 d_scores[lane] = weights[lane] * (d_scores[lane] - shift) * scale;
             }
         }
+    }
+}
+
+/// Scores s become c · t with t = tanh(s / c), and dP becomes (dP − shift) · (1 − t²).
+fn bound<T: Element>(scores: &mut [T], d_scores: &mut [T], shift: T, cap: T) {
+    let inverse = T::one() / cap;
+    for (score, d) in scores.iter_mut().zip(d_scores) {
+        let t = (*score * inverse).tanh();
+        *score = cap * t;
+        *d = (*d - shift) * (-t).fma(t, T::one());
     }
 }

@@ -21,6 +21,11 @@
 //                                                       + (D > 64: 4·T·W)
 //   attention_decode              (R, K)                4·(16·D + 32)         the same
 //
+// Scoring, of every kernel but attention_delta: a score is the product of query and key times `scale`. Where the program is
+// compiled with CAPPED, it becomes cap · tanh(score / cap) after that; where it is with WINDOWED, a query sees `window` tokens,
+// itself included, else all before it. Both are matters of compiling, because either takes registers: with a window of no end
+// as an argument, attention_backward_query of D = 64 in bf16 took 158 for 128, which is three blocks for four.
+//
 // For D = 64: 36864, 36864, 37888 with tensor cores; 44032, 61440, 70656 plain. For D = 128: 34816, 52224, 70144; 55808,
 // 89600, 94720. For D = 256: 69120, 102400, 104960, which needs a GPU with 163 KB of shared memory a block (8.0, 9.0).
 // More than 48 KB must be asked for (CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES). A grid of no blocks is not launched.
@@ -57,6 +62,46 @@ __device__ __forceinline__ Tile tile_of(const int* spans, int2 tile, bool of_key
   t.count = min(TILE, (of_keys ? t.length : t.asking) - t.begin);
   return t;
 }
+
+// Moves the beginning of the tile's row to a multiple of STEP at or before the first key that the tile's first query sees.
+template <int STEP>
+__device__ __forceinline__ void skip_keys(Tile& tile, int window) {
+  if (!WINDOWED) return;
+  const int skipped = max(0, tile.first + tile.begin + 1 - window) / STEP * STEP;
+  tile.keys += skipped;
+  tile.length -= skipped;
+  tile.first -= skipped;
+}
+
+// Of a tile of keys: forgets the queries after the last that sees one of them.
+__device__ __forceinline__ void skip_queries(Tile& tile, int window) {
+  if (WINDOWED) tile.asking = min((long long)tile.asking, (long long)tile.begin + tile.count - 1 + window - tile.first);
+}
+
+// The last key before the window of the query at `position`; one before all where there are no windows.
+__device__ __forceinline__ int before_window(int position, int window) { return WINDOWED ? position - window : -(1 << 30); }
+
+// The score of a key before the window, below every true one: a step may hold nothing else, whose weights, 1 each, are then
+// multiplied by exactly 0 once a true score has come. −∞ would give ∞ − ∞; a power of two has no rounding that 2^x would blow up.
+constexpr float BEFORE_WINDOW = -1.2676506002282294e30f;  // −2^100
+
+// What a score is multiplied by after the tanh, if any: cap · tanh(product · scale / cap), or product · scale.
+__device__ __forceinline__ float outer_scale(float scale, float cap) { return CAPPED ? cap : scale; }
+
+// Products of queries and keys become tanh(product · inner) where scores are capped.
+template <int M, int N>
+__device__ __forceinline__ void bound(float (&products)[M][N], float inner) {
+#if CAPPED
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+#pragma unroll
+    for (int n = 0; n < N; ++n) products[m][n] = tanhf(products[m][n] * inner);
+  }
+#endif
+}
+
+// tanh′ of a bounded product, 1 where none is.
+__device__ __forceinline__ float slope(float bounded) { return CAPPED ? fmaf(-bounded, bounded, 1.0f) : 1.0f; }
 
 // 2^x; 0 for −∞. Scores are counted in powers of two, because that is what the GPU has an instruction for.
 __device__ __forceinline__ float power_of_two(float x) {

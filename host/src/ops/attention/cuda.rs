@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::ops::Range;
 
-use super::{Sizes, Span};
+use super::{Scoring, Sizes, Span};
 use crate::device::{Arg, Dtype, Gpu, Launch, Program, Real, View, ViewMut};
 use crate::error::{Error, Result};
 
@@ -137,8 +137,32 @@ fn shared(gpu: &Gpu, d: usize) -> [usize; 3] {
     ]
 }
 
-fn scale(size: usize) -> f32 {
-    1.0 / (size as f32).sqrt()
+/// The kernels' last arguments: scale, cap and window; what there is not the program does not read.
+fn scoring_args(scoring: Scoring) -> [Arg; 3] {
+    assert!(scoring.window != Some(0), "a query sees itself");
+    // No row is as long as the largest number that fits.
+    let window = scoring
+        .window
+        .map_or(0, |tokens| tokens.min(i32::MAX as usize));
+    [
+        (scoring.scale as f32).into(),
+        (scoring.cap.unwrap_or(0.0) as f32).into(),
+        window.into(),
+    ]
+}
+
+/// The kernels for heads of this size and this kind of scores.
+fn program(sizes: Sizes, scoring: Scoring) -> Program {
+    let (capped, windowed) = (scoring.cap.is_some(), scoring.window.is_some());
+    if capped || windowed {
+        Program::Scores {
+            size: sizes.size,
+            capped,
+            windowed,
+        }
+    } else {
+        Program::Heads(sizes.size)
+    }
 }
 
 /// query (m, H·D), `key_value` (n, 2·K·D) → out (m, H·D), `log_sums` (m, H).
@@ -149,7 +173,7 @@ pub(crate) fn forward(
     gpu: &Gpu,
     (query, key_value): (View<'_, Real>, View<'_, Real>),
     spans: Spans<'_>,
-    sizes: Sizes,
+    (sizes, scoring): (Sizes, Scoring),
     mut out: ViewMut<'_, Real>,
     mut log_sums: ViewMut<'_, f32>,
 ) -> Result<()> {
@@ -159,6 +183,7 @@ pub(crate) fn forward(
     );
     assert_eq!((spans.asking, spans.tokens), (m, n));
     assert_eq!((out.len(), log_sums.len()), (query.len(), m * sizes.heads));
+    let [scale, cap, window] = scoring_args(scoring);
     let args = [
         query.into(),
         key_value.into(),
@@ -168,17 +193,14 @@ pub(crate) fn forward(
         (&mut log_sums).into(),
         sizes.heads.into(),
         sizes.kv_heads.into(),
-        scale(sizes.size).into(),
+        scale,
+        cap,
+        window,
     ];
     let launch = Launch::new(spans.query_tiles.len() / TILE, THREADS)
         .by(sizes.heads)
         .shared(shared(gpu, sizes.size)[0]);
-    gpu.launch(
-        Program::Heads(sizes.size),
-        "attention_forward",
-        launch,
-        &args,
-    )
+    gpu.launch(program(sizes, scoring), "attention_forward", launch, &args)
 }
 
 /// What the backward pass is given.
@@ -204,7 +226,7 @@ pub(crate) fn backward(
     gpu: &std::sync::Arc<Gpu>,
     given: Given<'_>,
     spans: Spans<'_>,
-    sizes: Sizes,
+    (sizes, scoring): (Sizes, Scoring),
     mut d_query: ViewMut<'_, Real>,
     mut d_key_value: ViewMut<'_, Real>,
 ) -> Result<()> {
@@ -220,7 +242,8 @@ pub(crate) fn backward(
         (d_query.len(), d_key_value.len()),
         (given.query.len(), given.key_value.len())
     );
-    let program = Program::Heads(sizes.size);
+    let program = program(sizes, scoring);
+    let [scale, cap, window] = scoring_args(scoring);
     let mut delta = crate::device::Buffer::<f32>::new(gpu, m * sizes.heads)?;
     let args = [
         given.out.into(),
@@ -260,7 +283,9 @@ pub(crate) fn backward(
             out,
             sizes.heads.into(),
             sizes.kv_heads.into(),
-            scale(sizes.size).into(),
+            scale,
+            cap,
+            window,
         ];
         let launch = Launch::new(tiles.len() / TILE, THREADS)
             .by(heads)
@@ -294,7 +319,7 @@ pub(crate) fn decode(
     gpu: &Gpu,
     query: View<'_, Real>,
     cached: Cached<'_>,
-    sizes: Sizes,
+    (sizes, scoring): (Sizes, Scoring),
     mut out: ViewMut<'_, Real>,
 ) -> Result<()> {
     let rows = cached.active.len();
@@ -305,6 +330,7 @@ pub(crate) fn decode(
         (query.len(), out.len()),
         (rows * sizes.query_width(), query.len())
     );
+    let [scale, cap, window] = scoring_args(scoring);
     let args = [
         query.into(),
         cached.keys.into(),
@@ -315,15 +341,12 @@ pub(crate) fn decode(
         cached.room.into(),
         sizes.heads.into(),
         sizes.kv_heads.into(),
-        scale(sizes.size).into(),
+        scale,
+        cap,
+        window,
     ];
     let launch = Launch::new(rows, THREADS)
         .by(sizes.kv_heads)
         .shared(4 * (16 * sizes.size + 32));
-    gpu.launch(
-        Program::Heads(sizes.size),
-        "attention_decode",
-        launch,
-        &args,
-    )
+    gpu.launch(program(sizes, scoring), "attention_decode", launch, &args)
 }

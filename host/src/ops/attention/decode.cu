@@ -37,8 +37,10 @@ struct Running {
 // HEADS query heads from `query` on against `length` keys and values, which lie `stride` elements apart → out (HEADS·D).
 template <int HEADS>
 __device__ __forceinline__ void decode(const real* query, const real* keys, const real* values, long long stride, int length,
-                                       float scale, real* out, float* shared) {
+                                       float scale, float cap, real* out, float* shared) {
   const int warp = threadIdx.x / 32, team = threadIdx.x % 32 / TEAM, lane = threadIdx.x % TEAM;
+  // What the query is multiplied by once, and a score again after its tanh, if any.
+  const float inner = CAPPED ? scale / cap : scale * LOG2_E, outer = cap * LOG2_E;
   float asked[HEADS][PARTS][VECTOR];
   Running running[HEADS];
 #pragma unroll
@@ -50,7 +52,7 @@ __device__ __forceinline__ void decode(const real* query, const real* keys, cons
       if (part < D / VECTOR) to_floats(read_raw(query + h * D + part * VECTOR), asked[h][p]);
 #pragma unroll
       for (int i = 0; i < VECTOR; ++i) {
-        asked[h][p][i] = part < D / VECTOR ? asked[h][p][i] * (scale * LOG2_E) : 0.0f;
+        asked[h][p][i] = part < D / VECTOR ? asked[h][p][i] * inner : 0.0f;
         running[h].mixed[p][i] = 0.0f;
       }
     }
@@ -87,6 +89,7 @@ __device__ __forceinline__ void decode(const real* query, const real* keys, cons
 #pragma unroll
       for (int h = 0; h < HEADS; ++h) {
         scores[u][h] = team_sum(scores[u][h]);
+        if (CAPPED) scores[u][h] = tanhf(scores[u][h]) * outer;
         if (first + team + u * TEAMS >= length) scores[u][h] = -INFINITY;
       }
     }
@@ -171,19 +174,20 @@ __device__ __forceinline__ void decode(const real* query, const real* keys, cons
 // them; active (R): each row's slot; positions (slots): of each slot's newest token → out (R, H·D). Grid (R, K).
 extern "C" __global__ void __launch_bounds__(128)
     attention_decode(const real* query, const real* keys, const real* values, const int* active, const int* positions, real* out,
-                     int room, int heads, int kv_heads, float scale) {
+                     int room, int heads, int kv_heads, float scale, float cap, int window) {
   using namespace attention;
   DYNAMIC_SHARED(memory);
-  const int slot = active[blockIdx.x], kv_head = blockIdx.y, group = heads / kv_heads, length = positions[slot] + 1;
-  const long long stride = (long long)kv_heads * D, cache = slot * (room * stride) + kv_head * D;
+  const int slot = active[blockIdx.x], kv_head = blockIdx.y, group = heads / kv_heads;
+  const int first = !WINDOWED ? 0 : max(0, positions[slot] + 1 - window), length = positions[slot] + 1 - first;
+  const long long stride = (long long)kv_heads * D, cache = slot * (room * stride) + first * stride + kv_head * D;
   for (int head = 0; head < group; head += MOST_HEADS) {
     const long long place = ((long long)blockIdx.x * heads + kv_head * group + head) * D;
     const real *q = query + place, *k = keys + cache, *v = values + cache;
     switch (min(group - head, MOST_HEADS)) {
-      case 1: decode<1>(q, k, v, stride, length, scale, out + place, (float*)memory); break;
-      case 2: decode<2>(q, k, v, stride, length, scale, out + place, (float*)memory); break;
-      case 3: decode<3>(q, k, v, stride, length, scale, out + place, (float*)memory); break;
-      default: decode<4>(q, k, v, stride, length, scale, out + place, (float*)memory);
+      case 1: decode<1>(q, k, v, stride, length, scale, cap, out + place, (float*)memory); break;
+      case 2: decode<2>(q, k, v, stride, length, scale, cap, out + place, (float*)memory); break;
+      case 3: decode<3>(q, k, v, stride, length, scale, cap, out + place, (float*)memory); break;
+      default: decode<4>(q, k, v, stride, length, scale, cap, out + place, (float*)memory);
     }
   }
 }

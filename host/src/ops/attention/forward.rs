@@ -1,12 +1,14 @@
 //! Forward pass of attention: eight queries at a time against the keys before them.
 //! Legend: n tokens, m tokens that ask, H heads, K key/value heads, D head size, L tokens of a row.
 
+use std::ops::Range;
+
 use super::super::element::Element;
 use super::super::lanes::{LANES, max, total};
 use super::super::start::Start;
 use super::super::tile::{Left, Out, PANEL, Right, product};
-use super::Span;
 use super::pack::{Head, Sizes};
+use super::{Scoring, Span};
 
 /// Queries whose scores are held at a time.
 const ROWS: usize = 8;
@@ -26,7 +28,7 @@ pub fn forward<T: Element>(
     query: &[T],
     key_value: &[T],
     spans: &[Span],
-    sizes: Sizes,
+    (sizes, scoring): (Sizes, Scoring),
     out: &mut [T],
     log_sums: &mut [T],
 ) {
@@ -42,7 +44,7 @@ pub fn forward<T: Element>(
         let log_sums = &mut log_sums[span.queries.start * heads..span.queries.end * heads];
         for kv_head in 0..kv_heads {
             let of = |column| Head::of(key_value, &span.keys, narrow, column, size);
-            let keys = of(kv_head * size).turned(sizes.scale(), &mut scratch.keys);
+            let keys = of(kv_head * size).turned(T::from_f64(scoring.scale), &mut scratch.keys);
             let values = of((kv_heads + kv_head) * size).right(&mut scratch.values);
             for head in kv_head * sizes.group()..(kv_head + 1) * sizes.group() {
                 let asked = Head::of(query, &span.queries, wide, head * size, size);
@@ -50,7 +52,7 @@ pub fn forward<T: Element>(
                 attend(
                     (asked, keys, values),
                     strip,
-                    sizes,
+                    (sizes, scoring),
                     span,
                     head,
                     out,
@@ -62,11 +64,11 @@ pub fn forward<T: Element>(
 }
 
 /// One query head of a row: writes its columns of `out` and `log_sums`, which hold the row's tokens that ask. `keys` are
-/// (D, L′) and hold the factor 1 / √D.
+/// (D, L′) and hold the scores' scale.
 fn attend<T: Element>(
     (query, keys, values): (Head<'_, T>, Right<'_, T>, Right<'_, T>),
     strip: &mut Vec<T>,
-    sizes: Sizes,
+    (sizes, scoring): (Sizes, Scoring),
     span: &Span,
     head: usize,
     out: &mut [T],
@@ -78,10 +80,12 @@ fn attend<T: Element>(
     strip.resize(ROWS * stride, T::zero());
     for block in (0..queries).step_by(ROWS) {
         let rows = ROWS.min(queries - block);
-        // Keys up to the last query of the block, and in whole registers.
-        let seen = span.first + block + rows;
+        // Keys from the first that the block's first query sees up to its last query, and in whole registers.
+        let position = span.first + block;
+        let begin = scoring.first_seen(position) / LANES * LANES;
+        let seen = position + rows;
         let padded = seen.next_multiple_of(LANES);
-        for key in (0..padded).step_by(PANEL) {
+        for key in (begin..padded).step_by(PANEL) {
             let out = Out {
                 values: &mut strip[key..],
                 row: stride,
@@ -96,12 +100,17 @@ fn attend<T: Element>(
             );
         }
         for (r, strip) in strip.chunks_exact_mut(stride).take(rows).enumerate() {
-            log_sums[(block + r) * sizes.heads + head] =
-                softmax(&mut strip[..padded], span.first + block + r);
+            let scores = &mut strip[begin..padded];
+            if let Some(cap) = scoring.cap {
+                bound(scores, T::from_f64(cap));
+            }
+            let position = position + r;
+            let sees = scoring.first_seen(position) - begin..position + 1 - begin;
+            log_sums[(block + r) * sizes.heads + head] = softmax(scores, sees);
         }
         for channel in (0..size).step_by(PANEL) {
             let weights = Left {
-                values: strip,
+                values: &strip[begin..],
                 row: stride,
                 step: 1,
             };
@@ -113,19 +122,27 @@ fn attend<T: Element>(
             product(
                 out,
                 weights,
-                values.columns(channel),
-                (rows, seen, width),
+                values.steps(begin).columns(channel),
+                (rows, seen - begin, width),
                 Start::Zero,
             );
         }
     }
 }
 
-/// Turns the scores of the query at `position` into weights, zero for the keys after it; returns the log of the sum of
-/// e^score.
-fn softmax<T: Element>(scores: &mut [T], position: usize) -> T {
+/// s ← c · tanh(s / c).
+fn bound<T: Element>(scores: &mut [T], cap: T) {
+    let inverse = T::one() / cap;
+    for score in scores {
+        *score = cap * (*score * inverse).tanh();
+    }
+}
+
+/// Turns the scores of a query into weights, zero for the keys that it does not see; returns the log of the sum of e^score.
+fn softmax<T: Element>(scores: &mut [T], sees: Range<usize>) -> T {
     // −∞ rather than a shorter loop: whole registers are faster than a rest element by element.
-    scores[position + 1..].fill(T::NEG_INFINITY);
+    scores[..sees.start].fill(T::NEG_INFINITY);
+    scores[sees.end..].fill(T::NEG_INFINITY);
     let highest = max(scores);
     let mut sums = [T::zero(); LANES];
     let chunks = scores.as_chunks_mut::<LANES>().0;

@@ -33,11 +33,6 @@ impl Sizes {
     pub fn key_value_width(self) -> usize {
         2 * self.kv_heads * self.size
     }
-
-    /// 1 / √D.
-    pub(super) fn scale<T: Element>(self) -> T {
-        T::from_f64(1.0 / (self.size as f64).sqrt())
-    }
 }
 
 /// One head of some tokens of (n, stride).

@@ -14,6 +14,7 @@ use {
 struct Attention {
     spans: Vec<Span>,
     sizes: Sizes,
+    scoring: Scoring,
 }
 
 impl Attention {
@@ -37,7 +38,18 @@ impl Attention {
                 kv_heads,
                 size,
             },
+            scoring: Scoring::plain(size),
         }
+    }
+
+    /// The same with another scoring.
+    fn scored(mut self, cap: Option<f64>, window: Option<usize>) -> Self {
+        self.scoring = Scoring {
+            scale: 0.7 * self.scoring.scale,
+            cap,
+            window,
+        };
+        self
     }
 
     fn whole(lengths: &[usize], sizes: (usize, usize, usize)) -> Self {
@@ -67,8 +79,8 @@ impl Attention {
         };
         let mut out = vec![T::zero(); query.len()];
         let mut log_sums = vec![T::zero(); self.queries() * self.sizes.heads];
-        let (spans, sizes) = (&self.spans, self.sizes);
-        forward(query, key_value, spans, sizes, &mut out, &mut log_sums);
+        let (spans, how) = (&self.spans, (self.sizes, self.scoring));
+        forward(query, key_value, spans, how, &mut out, &mut log_sums);
         [out, log_sums]
     }
 
@@ -96,7 +108,8 @@ impl Attention {
         let mut log_sums = Buffer::new(gpu, self.queries() * self.sizes.heads)?;
         let operands = (inputs[0].view(), inputs[1].view());
         let (o, l) = (out.view_mut(), log_sums.view_mut());
-        cuda::forward(gpu, operands, spans, self.sizes, o, l)?;
+        let how = (self.sizes, self.scoring);
+        cuda::forward(gpu, operands, spans, how, o, l)?;
         Ok((out, log_sums))
     }
 }
@@ -121,7 +134,7 @@ impl Operation for Attention {
         backward(
             &given,
             &self.spans,
-            self.sizes,
+            (self.sizes, self.scoring),
             &mut d_query,
             &mut d_key_value,
         );
@@ -138,7 +151,7 @@ impl Operation for Attention {
         let both = inputs[1].reshape((self.tokens(), 2 * kv_heads, size))?;
         let keys = both.narrow(1, 0, kv_heads)?.contiguous()?;
         let values = both.narrow(1, kv_heads, kv_heads)?.contiguous()?;
-        reference(&query, &keys, &values, &self.spans)
+        reference(&query, &keys, &values, &self.spans, self.scoring)
     }
 
     #[cfg(feature = "cuda")]
@@ -169,7 +182,8 @@ impl Operation for Attention {
         let mut d_query = Buffer::<Real>::new(gpu, inputs[0].len())?;
         let mut d_key_value = Buffer::<Real>::new(gpu, inputs[1].len())?;
         let (d_q, d_kv) = (d_query.view_mut(), d_key_value.view_mut());
-        cuda::backward(gpu, given, spans, self.sizes, d_q, d_kv)?;
+        let how = (self.sizes, self.scoring);
+        cuda::backward(gpu, given, spans, how, d_q, d_kv)?;
         Ok(vec![d_query.download_real()?, d_key_value.download_real()?])
     }
 }
@@ -218,6 +232,91 @@ fn gradients() -> Result<()> {
     Ok(())
 }
 
+/// `eager_attention_forward(module, q, k, v, mask, scaling=0.3, softcap=2.0)` of transformers 5.17's modeling_gemma2 on the
+/// waves above, q times 4, four tokens that see two each by a mask of −∞, and the same without softcap. Its softmax is in f32.
+#[test]
+fn scoring_agrees_with_transformers() {
+    let mut attention = Attention::whole(&[4], (2, 1, 4));
+    let (keys, values) = (wave(16, 2.0), wave(16, 3.0));
+    let tokens = keys.chunks(4).zip(values.chunks(4));
+    let key_value: Vec<f64> = tokens.flat_map(|(k, v)| [k, v].concat()).collect();
+    let query: Vec<f64> = wave(32, 0.5).iter().map(|x| 4.0 * x).collect();
+    let capped = [
+        -0.889_139_880_004,
+        -0.262_249_856_727,
+        0.956_718_780_342,
+        0.015_713_961_854,
+        -0.913_290_475_757,
+        -0.205_559_895_902,
+        0.966_260_997_427,
+        -0.043_434_923_239,
+    ];
+    let open = [
+        -0.897_646_924_413,
+        -0.242_280_915_645,
+        0.960_080_048_521,
+        -0.005_121_141_024,
+        -0.926_325_433_838,
+        -0.174_962_109_129,
+        0.971_411_242_781,
+        -0.075_359_871_529,
+    ];
+    for (cap, expected) in [(Some(2.0), capped), (None, open)] {
+        attention.scoring = Scoring {
+            scale: 0.3,
+            cap,
+            window: Some(2),
+        };
+        let out = attention.forward(&[query.clone(), key_value.clone()]);
+        assert_close(&out[24..], &expected, 1e-6);
+    }
+}
+
+/// Windows shorter and longer than a block of queries, than a register and than the row; of one token; caps near the scores.
+#[test]
+fn gradients_of_scorings() -> Result<()> {
+    let many = || Attention::new(&[(70, 25..61), (130, 129..130), (90, 0..90)], (4, 2, 24));
+    for attention in [
+        Attention::whole(&[1, 0, 4, 1], (4, 2, 3)).scored(Some(0.8), None),
+        Attention::whole(&[19], (2, 2, 2)).scored(None, Some(3)),
+        Attention::whole(&[7, 5], (2, 1, 2)).scored(Some(0.5), Some(1)),
+        Attention::new(&[(22, 3..21), (5, 3..5)], (2, 1, 2)).scored(Some(0.5), Some(9)),
+        many().scored(None, Some(1)),
+        many().scored(None, Some(16)),
+        many().scored(Some(0.5), Some(37)),
+        many().scored(None, Some(64)),
+        many().scored(Some(0.5), Some(1000)),
+    ] {
+        assert_gradients(&Device::Cpu, &attention, &attention.operands())?;
+    }
+    Ok(())
+}
+
+/// Tokens before the window take no part, whatever they hold, and a window as long as the row changes no bit.
+#[test]
+fn tokens_before_the_window_are_not_looked_at() {
+    let single = |values: Vec<f64>| values.iter().map(|&x| x as f32).collect::<Vec<_>>();
+    let attention = Attention::new(&[(150, 120..150)], (4, 2, 32)).scored(None, Some(20));
+    let [query, key_value] = attention.operands().map(single);
+    let inputs = [query, key_value];
+    let plain = attention.run(&inputs);
+    let grad = single(wave(inputs[0].len(), 0.3));
+    let gradients = attention.backward(&inputs, &grad);
+    // Positions up to 100 are in no window; whole registers are read from 96 on.
+    let mut changed = inputs.clone();
+    let unseen = 96 * attention.sizes.key_value_width();
+    changed[1][..unseen].fill(f32::NAN);
+    assert_eq!(plain, attention.run(&changed));
+    assert_eq!(gradients, attention.backward(&changed, &grad));
+    assert!(gradients[1][..unseen].iter().all(|&d| d == 0.0));
+    let [open, long] = [None, Some(150)].map(|window| {
+        let same = Attention::new(&[(150, 120..150)], (4, 2, 32)).scored(None, window);
+        (same.run(&inputs), same.backward(&inputs, &grad))
+    });
+    assert!(open == long, "bits differ");
+    assert!(open.0 != plain);
+}
+
 /// Rows around the sizes of tiles; the first, the last, some and none of a row's tokens ask; grouped heads.
 fn gradients_of_tiles(device: &Device) -> Result<()> {
     let some = [
@@ -234,6 +333,15 @@ fn gradients_of_tiles(device: &Device) -> Result<()> {
         Attention::whole(&[1, 2, 17, 64, 65, 130], (2, 1, 64)),
         Attention::new(&some, (3, 3, 64)),
         Attention::whole(&[2, 65], (2, 1, 128)),
+        Attention::whole(&[1, 2, 17, 64, 65, 130], (4, 2, 8)).scored(Some(0.5), Some(33)),
+        Attention::new(&some, (4, 1, 8)).scored(None, Some(1)),
+        Attention::new(&some, (4, 1, 8)).scored(Some(0.5), None),
+        Attention::whole(&[1, 2, 17, 64, 65, 200], (2, 1, 64)).scored(None, Some(20)),
+        Attention::whole(&[200], (2, 1, 64)).scored(Some(1.0), Some(100)),
+        Attention::new(&some, (3, 3, 64)).scored(Some(1.0), Some(7)),
+        Attention::new(&some, (3, 3, 64)).scored(None, Some(64)),
+        Attention::whole(&[2, 130], (2, 1, 128)).scored(Some(1.0), Some(40)),
+        Attention::whole(&[2, 65], (2, 1, 256)).scored(Some(1.0), Some(40)),
     ] {
         assert_gradients(device, &attention, &attention.operands())?;
     }

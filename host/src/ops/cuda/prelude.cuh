@@ -1,6 +1,6 @@
-// What every kernel of finegrain stands on. Compiled by NVRTC without any header of CUDA's, for one `real` and one head
-// size: -DREAL_BF16=0|1 -DHEAD_DIM=n. Under the emulator of tests/emulator (FINEGRAIN_EMULATOR) the same source is
-// plain C++, and what is inline PTX here comes from its header.
+// What every kernel of finegrain stands on. Compiled by NVRTC without any header of CUDA's, for one `real`, one head size and
+// one kind of scores: -DREAL_BF16=0|1 -DHEAD_DIM=n -DCAPPED=0|1 -DWINDOWED=0|1. Under the emulator of tests/emulator
+// (FINEGRAIN_EMULATOR) the same source is plain C++, and what is inline PTX here comes from its header.
 //
 // Legend, as everywhere: n tokens, m tokens that ask, C channels, H heads, K key/value heads, D head size, F feed-forward,
 // V vocabulary. All matrices are rows one after the other.

@@ -6,6 +6,7 @@ use super::state::State;
 use crate::device::{Buffer, Gpu, Graph, Matrix, MatrixMut, Real, View};
 use crate::error::{Error, Result};
 use crate::model::cuda::network::Network;
+use crate::ops::attention::Scoring;
 use crate::ops::gated::{self, Activation};
 use crate::ops::rms_norm::Norm;
 use crate::ops::{attention, embedding, rms_norm};
@@ -114,7 +115,7 @@ impl Step {
                 gpu,
                 self.query.part(0..q),
                 cache.layer(network, index, active, positions),
-                of.attention,
+                (of.attention, Scoring::plain(of.attention.size)),
                 self.mixed.part_mut(0..q),
             )?;
             let (mixed, x) = (self.mixed.part(0..q), self.x.part_mut(0..rows * c));

@@ -3,7 +3,7 @@
 
 use crate::device::{Buffer, Dtype, Gpu, Real, testing};
 use crate::error::Result;
-use crate::ops::attention::{self, Sizes, Span};
+use crate::ops::attention::{self, Scoring, Sizes, Span};
 use crate::ops::gradient_check::wave;
 
 use std::sync::Arc;
@@ -63,6 +63,7 @@ fn check(
         kv_heads,
         size,
     };
+    let how = (sizes, Scoring::plain(size));
     let spans = spans();
     let (m, n) = spans
         .last()
@@ -83,14 +84,7 @@ fn check(
     let mut out = Buffer::<Real>::new(gpu, query.len())?;
     let mut log_sums = Buffer::<f32>::new(gpu, m * heads)?;
     let operands = (query.view(), key_value.view());
-    super::forward(
-        gpu,
-        operands,
-        on,
-        sizes,
-        out.view_mut(),
-        log_sums.view_mut(),
-    )?;
+    super::forward(gpu, operands, on, how, out.view_mut(), log_sums.view_mut())?;
     let given = super::Given {
         query: query.view(),
         key_value: key_value.view(),
@@ -104,7 +98,7 @@ fn check(
         gpu,
         given,
         on,
-        sizes,
+        how,
         d_query.view_mut(),
         d_key_value.view_mut(),
     )?;
@@ -115,7 +109,7 @@ fn check(
         &query_values,
         &key_values,
         &spans,
-        sizes,
+        how,
         &mut expected_out,
         &mut expected_sums,
     );
@@ -131,7 +125,7 @@ fn check(
     attention::backward(
         &given,
         &spans,
-        sizes,
+        how,
         &mut expected_d_query,
         &mut expected_d_key_value,
     );
