@@ -203,7 +203,7 @@ extern "C" __global__ void __launch_bounds__(128, HEAD_DIM <= 64 ? 3 : 2)
       const int position = tile.first + now.begin + chunk;  // of the chunk's first query
       if (now.begin + chunk >= tile.asking) break;
       const int before = before_window(position, window);
-      if (key > position + CHUNK - 1 || key + 15 <= before) continue;
+      if (key > position + CHUNK - 1 || (WINDOWED && key + 15 <= before)) continue;
       const bf16* chunk_queries = shared + stage * STAGE + chunk * STRIDE;
       const bf16* chunk_grads = chunk_queries + STEP * STRIDE;
       float weights[CHUNK / 8][4], d_scores[CHUNK / 8][4];
@@ -215,7 +215,7 @@ extern "C" __global__ void __launch_bounds__(128, HEAD_DIM <= 64 ? 3 : 2)
         products_of(d_scores, InSharedMemory{own_values}, chunk_grads);
       }
       bound(weights, inner);
-      const bool masked = key + 15 > position, windowed = key <= before + CHUNK - 1;
+      const bool masked = key + 15 > position, windowed = WINDOWED && key <= before + CHUNK - 1;
 #pragma unroll
       for (int n = 0; n < CHUNK / 8; ++n) {
         const int column = n * 8 + lane % 4 * 2;
@@ -353,7 +353,7 @@ extern "C" __global__ void __launch_bounds__(128)
 #pragma unroll
         for (int i = 0; i < ROWS; ++i) {
           const int key = tile.begin + thread_y() + 8 * i;
-          const bool sees = asks && key <= position && key > before;
+          const bool sees = asks && key <= position && (!WINDOWED || key > before);
           const float steepness = slope(p[i][j]);
           p[i][j] = sees ? power_of_two(fmaf(p[i][j], scale_2, -log_sum)) : 0.0f;
           ds[i][j] = p[i][j] * (ds[i][j] - shift) * steepness;
