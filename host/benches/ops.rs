@@ -18,7 +18,7 @@ use finegrain::ops::gated::{self, Activation};
 use finegrain::ops::log_prob::{self, Head};
 use finegrain::ops::product::{Matrix, MatrixMut, Product, multiply};
 use finegrain::ops::rms_norm::Norm;
-use finegrain::ops::rope::Direction;
+use finegrain::ops::rope::{Direction, Frequencies};
 use finegrain::ops::{embedding, rms_norm, rope};
 
 /// As in the command itself.
@@ -125,7 +125,8 @@ fn element_wise(subject: &mut Subject<'_>, sizes: &Shape, batch: Batch) {
     );
 
     let positions: Vec<u32> = (0..n).map(|token| (token % batch.length) as u32).collect();
-    let table = rope::table(1e4, d / 2, batch.length);
+    let frequencies = Frequencies::new(1e4, d / 2);
+    let table = rope::table(&frequencies, batch.length);
     let (mut x, mut again) = (vec![1.0f32; n * h * d], vec![1.0f32; n * h * d]);
     let turn = |x: &mut [f32], direction| {
         rope::turn(x, h * d, (h, d), &positions, &table, direction);
@@ -138,7 +139,7 @@ fn element_wise(subject: &mut Subject<'_>, sizes: &Shape, batch: Batch) {
             turn(&mut again, Direction::Forward);
             turn(&mut again, Direction::Backward);
         },
-        |t| rope::reference(&t[0], &positions, 1e4),
+        |t| rope::reference(&t[0], &positions, &frequencies),
     );
 }
 

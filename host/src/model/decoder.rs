@@ -15,7 +15,7 @@ use super::sampling_weights::SamplingWeights;
 use super::vector;
 use crate::error::Result;
 use crate::ops::attention::Scoring;
-use crate::ops::rope::{self, Direction, Table};
+use crate::ops::rope::{self, Direction, Frequencies, Table};
 
 /// The weights of a model for generation. Building one copies them, so later updates of the model do not reach it.
 pub(super) struct HostDecoder {
@@ -146,7 +146,8 @@ impl HostDecoder {
         let all: Vec<usize> = (0..entries.len()).collect();
         let positions: Vec<u32> = entries.iter().map(|entry| entry.position as u32).collect();
         let longest = positions.iter().max().map_or(0, |&last| last as usize + 1);
-        let table = rope::table(self.config.rope_theta, self.config.head_dim / 2, longest);
+        let frequencies = Frequencies::new(self.config.rope_theta, self.config.head_dim / 2);
+        let table = rope::table(&frequencies, longest);
         for (index, layer) in self.layers.iter().enumerate() {
             norm_rows(x, &layer.input_norm, eps, normed);
             layer.qkv.multiply(normed, wide);

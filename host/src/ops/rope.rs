@@ -1,8 +1,9 @@
 //! Rotary position embedding (Su et al. 2021, eq. 34) in half-split order, as Hugging Face's LLaMA stores its weights.
 //! Legend: n tokens, H heads, D head size.
 //!
-//! The pair (low, high) of channels (i, i + D/2) of a token at position p turns by a = p · theta^(−2i/D):
-//! low cos a − high sin a and high cos a + low sin a. Nothing is kept for the backward pass, which turns by −a.
+//! The pair (low, high) of channels (i, i + D/2) of a token at position p turns by a = p · frequency, theta^(−2i/D) where it is not
+//! scaled: low cos a − high sin a and high cos a + low sin a, times the frequencies' factor. Nothing is kept for the backward
+//! pass, which turns by −a and multiplies by the same factor.
 
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
@@ -12,8 +13,10 @@ use candle_core::{D, Tensor};
 use super::element::Element;
 use crate::error::Result;
 
+pub use self::frequencies::Frequencies;
 pub use self::table::{Table, table};
 
+mod frequencies;
 mod table;
 
 /// Which way [`turn`] turns.
@@ -61,17 +64,18 @@ pub fn turn<T: Element>(
 }
 
 /// The same by plain tensor operations: x (n, H, D), positions (n,) → (n, H, D).
-pub fn reference(x: &Tensor, positions: &[u32], theta: f64) -> Result<Tensor> {
-    let half = x.dim(D::Minus1)? / 2;
+pub fn reference(x: &Tensor, positions: &[u32], frequencies: &Frequencies) -> Result<Tensor> {
+    let half = frequencies.of.len();
     let angles: Vec<f64> = positions
         .iter()
         .flat_map(|&position| {
-            (0..half).map(move |i| f64::from(position) * theta.powf(-(i as f64) / half as f64))
+            let all = frequencies.of.iter();
+            all.map(move |frequency| f64::from(position) * frequency)
         })
         .collect();
     let angles = Tensor::from_vec(angles, (positions.len(), 1, half), x.device())?;
-    let cos = angles.cos()?.to_dtype(x.dtype())?;
-    let sin = angles.sin()?.to_dtype(x.dtype())?;
+    let cos = (angles.cos()? * frequencies.factor)?.to_dtype(x.dtype())?;
+    let sin = (angles.sin()? * frequencies.factor)?.to_dtype(x.dtype())?;
     let low = x.narrow(D::Minus1, 0, half)?;
     let high = x.narrow(D::Minus1, half, half)?;
     let rotated_low = (low.broadcast_mul(&cos)? - high.broadcast_mul(&sin)?)?;
@@ -99,13 +103,22 @@ mod tests {
         positions: Vec<u32>,
         heads: usize,
         size: usize,
+        /// What cosines and sines are multiplied by.
+        factor: f64,
     }
 
     impl Rope {
+        fn frequencies(&self) -> Frequencies {
+            Frequencies {
+                factor: self.factor,
+                ..Frequencies::new(THETA, self.size / 2)
+            }
+        }
+
         fn turned<T: Element>(&self, x: &[T], direction: Direction) -> Vec<T> {
             let mut x = x.to_vec();
             let longest = self.positions.iter().max().map_or(0, |&p| p as usize + 1);
-            let table = table(THETA, self.size / 2, longest);
+            let table = table(&self.frequencies(), longest);
             let heads = (self.heads, self.size);
             let stride = self.heads * self.size;
             turn(&mut x, stride, heads, &self.positions, &table, direction);
@@ -119,7 +132,7 @@ mod tests {
             let rows = x.chunks(stride);
             let wide: Vec<f32> = rows.flat_map(|row| [row, &[7.0]].concat()).collect();
             let longest = self.positions.iter().max().map_or(0, |&p| p as usize + 1);
-            let table = cuda::device_table(gpu, THETA, self.size / 2, longest)?;
+            let table = cuda::device_table(gpu, &self.frequencies(), longest)?;
             let positions: Vec<i32> = self.positions.iter().map(|&p| p as i32).collect();
             let positions = Buffer::upload(gpu, &positions)?;
             let mut out = Vec::new();
@@ -147,7 +160,11 @@ mod tests {
 
         fn reference(&self, inputs: &[Tensor]) -> Result<Tensor> {
             let shape = (self.positions.len(), self.heads, self.size);
-            reference(&inputs[0].reshape(shape)?, &self.positions, THETA)
+            reference(
+                &inputs[0].reshape(shape)?,
+                &self.positions,
+                &self.frequencies(),
+            )
         }
 
         #[cfg(feature = "cuda")]
@@ -173,6 +190,7 @@ mod tests {
             positions: vec![3, 7],
             heads: 1,
             size: 4,
+            factor: 1.0,
         };
         let expected = [
             -0.377_570_119_969_441_9,
@@ -192,6 +210,7 @@ mod tests {
             positions: vec![0, 1, 2, 40],
             heads: 3,
             size: 6,
+            factor: 1.25,
         };
         assert_gradients(device, &few, &[wave(72, 0.1)])?;
         for (tokens, heads, size) in [(70, 2, 8), (257, 3, 64), (1, 1, 64)] {
@@ -199,6 +218,7 @@ mod tests {
                 positions: (0..tokens).map(|i| i * 7 % 500).collect(),
                 heads,
                 size,
+                factor: if heads == 3 { 1.2 } else { 1.0 },
             };
             let count = tokens as usize * heads * size;
             assert_gradients(device, &many, &[wave(count, 0.1)])?;
@@ -216,6 +236,7 @@ mod tests {
                 positions: Vec::new(),
                 heads: 2,
                 size: 8,
+                factor: 1.0,
             };
             assert_gradients(&Device::Cuda(gpu.clone()), &none, &[Vec::new()])
         })
@@ -224,7 +245,7 @@ mod tests {
     #[test]
     fn channels_behind_the_heads_stay() {
         let mut x = vec![1.0f32; 10];
-        let table = table(THETA, 2, 3);
+        let table = table(&Frequencies::new(THETA, 2), 3);
         turn(&mut x, 5, (1, 4), &[1, 2], &table, Direction::Forward);
         assert_eq!((x[4], x[9]), (1.0, 1.0));
         assert!(x[0] != 1.0 && x[5] != 1.0);

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::model::Llama;
 use crate::model::lora::{Adapter, Place};
 use crate::model::pass::Dimensions;
+use crate::ops::rope::Frequencies;
 use crate::ops::rope::cuda::{DeviceTable, device_table};
 
 /// A low-rank addition to some outputs of a map: y[first..first + o] += scale · B · A · x.
@@ -203,9 +204,10 @@ impl<'a> Network<'a> {
             Some(adapter) => attach(&mut layers, model, adapter, gpu)?,
             None => Vec::new(),
         };
+        let frequencies = Frequencies::new(config.rope_theta, config.head_dim / 2);
         Ok(Self {
             gpu: gpu.clone(),
-            rope: device_table(gpu, config.rope_theta, config.head_dim / 2, longest)?,
+            rope: device_table(gpu, &frequencies, longest)?,
             dimensions,
             embedding,
             layers,

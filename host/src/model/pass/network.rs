@@ -11,7 +11,7 @@ use crate::model::lora::{Adapter, Place};
 use crate::ops::attention::Sizes;
 use crate::ops::panels::{self, Panels};
 use crate::ops::product::{Matrix, MatrixMut, Product, multiply};
-use crate::ops::rope::{Table, table};
+use crate::ops::rope::{Frequencies, Table, table};
 use crate::ops::{Element, Start};
 
 /// The sizes that the passes need.
@@ -268,7 +268,7 @@ impl<'a, T: Element> Network<'a, T> {
         });
         let half = config.head_dim / 2;
         Self {
-            rope: table(config.rope_theta, half, longest),
+            rope: table(&Frequencies::new(config.rope_theta, half), longest),
             dimensions,
             embedding,
             layers,

@@ -2,31 +2,29 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::{Direction, table};
+use super::{Direction, Frequencies, table};
 use crate::device::{Buffer, Gpu, Launch, Program, Real, View, ViewMut};
 use crate::error::Result;
 
-/// A table on the device: a row of (cosine, sine) pairs for each position, (positions, D/2, 2).
+/// A table on the device: a row of (cosine, sine) pairs for each position, times the factor, (positions, D/2, 2).
 #[derive(Clone, Debug)]
 pub(crate) struct DeviceTable {
-    theta: f64,
-    half: usize,
+    frequencies: Frequencies,
     positions: usize,
     pub(crate) values: Arc<Buffer<f32>>,
 }
 
-/// A table of at least `positions` rows; the same one for the same theta and head size while rows are not longer.
+/// A table of at least `positions` rows; the same one for the same frequencies while rows are not longer.
 ///
 /// # Errors
 /// No memory on the device.
 pub(crate) fn device_table(
     gpu: &Arc<Gpu>,
-    theta: f64,
-    half: usize,
+    frequencies: &Frequencies,
     positions: usize,
 ) -> Result<DeviceTable> {
     let mut tables = gpu.tables.lock().unwrap_or_else(PoisonError::into_inner);
-    let same = |t: &DeviceTable| t.theta.to_bits() == theta.to_bits() && t.half == half;
+    let same = |t: &DeviceTable| t.frequencies.is(frequencies);
     let found = tables.iter().position(same);
     if let Some(at) = found
         && tables[at].positions >= positions
@@ -34,7 +32,8 @@ pub(crate) fn device_table(
         return Ok(tables[at].clone());
     }
     let positions = positions.next_power_of_two().max(256);
-    let host = table(theta, half, positions);
+    let half = frequencies.of.len();
+    let host = table(frequencies, positions);
     let mut values = Vec::with_capacity(positions * half * 2);
     for position in 0..positions {
         let (cosines, sines) = host.row(position as u32).split_at(half);
@@ -43,8 +42,7 @@ pub(crate) fn device_table(
         }
     }
     let made = DeviceTable {
-        theta,
-        half,
+        frequencies: frequencies.clone(),
         positions,
         values: Arc::new(Buffer::upload(gpu, &values)?),
     };
@@ -67,7 +65,7 @@ pub(crate) fn turn(
     table: &DeviceTable,
     direction: Direction,
 ) -> Result<()> {
-    let (rows, size) = (positions.len(), 2 * table.half);
+    let (rows, size) = (positions.len(), 2 * table.frequencies.of.len());
     assert_eq!(values.len(), rows * width);
     assert!(heads * size <= width);
     let sign: f32 = match direction {

@@ -1,5 +1,6 @@
 // Rotary position embedding (Su et al. 2021, eq. 34) in half-split order: the pair (low, high) of channels (i, i + D/2) of
-// a token at position p becomes low cos a − high sin a and high cos a + low sin a with a = p · theta^(−2i/D).
+// a token at position p becomes low cos a − high sin a and high cos a + low sin a with a = p · frequency; the table holds
+// cosines and sines times the frequencies' factor.
 //
 // Launch: grid any (⌈rows / 8⌉ at most is of use), block 128, no dynamic shared memory.
 
