@@ -10,6 +10,7 @@
 //! F feed-forward, V vocabulary, M positions. Formulas and memory of all of them: docs/operations.md.
 
 pub mod attention;
+pub mod bias;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 pub mod element;
@@ -21,6 +22,7 @@ pub(crate) mod gradient_check;
 mod lanes;
 pub mod log_prob;
 pub(crate) mod panels;
+pub mod pointwise;
 pub mod product;
 mod register;
 pub mod rms_norm;

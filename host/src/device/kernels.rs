@@ -45,6 +45,8 @@ const COMMON: &[&str] = &[
     include_str!("../ops/cuda/rows.cu"),
     include_str!("../ops/rms_norm/rms_norm.cu"),
     include_str!("../ops/gated/gated.cu"),
+    include_str!("../ops/bias/bias.cu"),
+    include_str!("../ops/pointwise/pointwise.cu"),
     include_str!("../ops/embedding/embedding.cu"),
     include_str!("../ops/log_prob/log_prob.cu"),
     include_str!("../train/adamw/adamw.cu"),
