@@ -233,6 +233,7 @@ fn linear(subject: &mut Subject<'_>, sizes: &Shape, batch: Batch) {
             weight: Matrix::new(weight, v, c),
             targets: &ids,
             temperature: 1.0,
+            cap: None,
             threads,
         });
     };
@@ -255,7 +256,7 @@ fn linear(subject: &mut Subject<'_>, sizes: &Shape, batch: Batch) {
                 head.backward(&said, &values[0], grads, &mut again, &mut dx, Some(&mut dw));
             });
         },
-        |t| Ok(log_prob::reference(&t[0], &t[1], &ids, 1.0)?.0),
+        |t| Ok(log_prob::reference(&t[0], &t[1], &ids, (1.0, None))?.0),
     );
 
     let (mut out, mut dw) = (vec![0.0; n * c], vec![0.0; v * c]);

@@ -97,6 +97,7 @@ impl Llama {
             weight: Matrix::new(self.output_weight(), v, c),
             targets,
             temperature,
+            cap: None,
             threads: rayon::current_num_threads(),
         }
     }

@@ -47,10 +47,10 @@ pub(super) fn tanh(x: f32) -> f32 {
     let size = x.abs();
     let square = x * x;
     let polynomial = (-5.704_988_7e-3f32)
-        .fma(square, 2.063_908_9e-2)
+        .fma(square, 2.063_908_8e-2)
         .fma(square, -5.373_971_5e-2)
         .fma(square, 1.333_144_2e-1)
-        .fma(square, -3.333_328_2e-1);
+        .fma(square, -3.333_328e-1);
     let small = (polynomial * square).fma(size, size);
     let large = 1.0 - 2.0 / (exp(2.0 * size) + 1.0);
     let result = if size < 0.625 { small } else { large };

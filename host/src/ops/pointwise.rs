@@ -47,9 +47,15 @@ pub fn cap<T: Element>(x: &mut [T], bound: f64) {
 pub fn cap_backward<T: Element>(capped: &[T], bound: f64, d: &mut [T]) {
     let inverse = T::from_f64(1.0 / bound);
     for (d, &y) in d.iter_mut().zip(capped) {
-        let t = y * inverse;
-        *d *= (-t).fma(t, T::one());
+        *d *= cap_slope(y, inverse);
     }
+}
+
+/// 1 − (y / c)² of a capped y, from 1 / c.
+#[inline]
+pub(super) fn cap_slope<T: Element>(y: T, inverse: T) -> T {
+    let t = y * inverse;
+    (-t).fma(t, T::one())
 }
 
 /// [`add_scaled`] by plain tensor operations.

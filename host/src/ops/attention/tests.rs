@@ -232,7 +232,7 @@ fn gradients() -> Result<()> {
     Ok(())
 }
 
-/// `eager_attention_forward(module, q, k, v, mask, scaling=0.3, softcap=2.0)` of transformers 5.17's modeling_gemma2 on the
+/// `eager_attention_forward(module, q, k, v, mask, scaling=0.3, softcap=2.0)` of transformers 5.17's `modeling_gemma2` on the
 /// waves above, q times 4, four tokens that see two each by a mask of −∞, and the same without softcap. Its softmax is in f32.
 #[test]
 fn scoring_agrees_with_transformers() {
