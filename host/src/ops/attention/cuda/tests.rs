@@ -171,3 +171,93 @@ fn agrees_with_the_processor_in_f32() -> Result<()> {
         .into_iter()
         .try_for_each(|sizes| check(&gpu, sizes, 1e-4))
 }
+
+/// A step of decoding of rows of `LENGTHS` tokens, in slots that lie in another order, against the last tokens of the
+/// processor's rows.
+fn check_decoding(
+    gpu: &Arc<Gpu>,
+    (heads, kv_heads, size): (usize, usize, usize),
+    (cap, window): (Option<f64>, Option<usize>),
+    tolerance: f64,
+) -> Result<()> {
+    const LENGTHS: [usize; 4] = [1, 40, 150, 17];
+    const SLOTS: [usize; 4] = [2, 4, 0, 1];
+    const ROOM: usize = 160;
+    let sizes = Sizes {
+        heads,
+        kv_heads,
+        size,
+    };
+    let scoring = Scoring {
+        cap,
+        window,
+        ..Scoring::plain(size)
+    };
+    let narrow = kv_heads * size;
+    let (keys, key_values) = upload(gpu, 5 * ROOM * narrow, 2.0)?;
+    let (values, value_values) = upload(gpu, 5 * ROOM * narrow, 3.0)?;
+    let (query, query_values) = upload(gpu, LENGTHS.len() * sizes.query_width(), 0.5)?;
+    let mut both = Vec::new();
+    let mut spans = Vec::new();
+    let mut positions = vec![0; 5];
+    for (row, (length, slot)) in LENGTHS.into_iter().zip(SLOTS).enumerate() {
+        let first = both.len() / (2 * narrow);
+        for token in slot * ROOM..slot * ROOM + length {
+            let of = token * narrow..(token + 1) * narrow;
+            both.extend_from_slice(&key_values[of.clone()]);
+            both.extend_from_slice(&value_values[of]);
+        }
+        spans.push(Span {
+            keys: first..first + length,
+            queries: row..row + 1,
+            first: length - 1,
+        });
+        positions[slot] = length as i32 - 1;
+    }
+    let mut expected = vec![0.0; query.len()];
+    let mut log_sums = vec![0.0; LENGTHS.len() * heads];
+    let how = (sizes, scoring);
+    attention::forward(
+        &query_values,
+        &both,
+        &spans,
+        how,
+        &mut expected,
+        &mut log_sums,
+    );
+    let active = Buffer::upload(gpu, &SLOTS.map(|slot| slot as i32))?;
+    let positions = Buffer::upload(gpu, &positions)?;
+    let cached = super::Cached {
+        keys: keys.view(),
+        values: values.view(),
+        room: ROOM,
+        active: active.view(),
+        positions: positions.view(),
+    };
+    let mut out = Buffer::<Real>::new(gpu, query.len())?;
+    super::decode(gpu, query.view(), cached, how, out.view_mut())?;
+    let what = format!("D = {size}, {scoring:?}");
+    assert_near(&out.download_real()?, &expected, tolerance, &what);
+    Ok(())
+}
+
+/// More query heads a key/value head than are taken at a time; windows shorter and longer than rows.
+#[test]
+fn decoding_agrees_with_the_processor() -> Result<()> {
+    for (dtype, tolerance) in [(Dtype::F32, 1e-5), (Dtype::Bf16, 2e-2)] {
+        let Some(gpu) = testing::gpu(dtype) else {
+            return Ok(());
+        };
+        for sizes in [(3, 1, 64), (12, 2, 8), (2, 2, 6)] {
+            for scoring in [
+                (None, None),
+                (Some(0.5), None),
+                (None, Some(33)),
+                (Some(0.5), Some(1)),
+            ] {
+                check_decoding(&gpu, sizes, scoring, tolerance)?;
+            }
+        }
+    }
+    Ok(())
+}
