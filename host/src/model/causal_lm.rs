@@ -23,6 +23,7 @@ use super::cuda;
 use super::lora::{self, Adapter, LoraConfig};
 use super::parameters::{self, ParameterSet};
 use super::pass::{self, Network, NetworkGradients, Pass, Pool, Read, Way};
+use super::sampling::Sampling;
 use crate::data::ragged::TokenBatch;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -244,6 +245,13 @@ impl CausalLm {
     /// What is worth a line to whoever loads the model: what its files say that was not taken word for word.
     pub fn remarks(&self) -> &[String] {
         &self.remarks
+    }
+
+    /// Whether what sampling says of its tokens has the bits of [`CausalLm::log_probs`]: on the CPU, with the weights as they are.
+    /// An adapter is merged for sampling, which rounds.
+    pub fn samples_exactly(&self, sampling: &Sampling) -> bool {
+        let as_they_are = !sampling.weights.rounds() && self.adapter.is_none();
+        as_they_are && sampling.temperature > 0.0 && matches!(self.device(), Device::Cpu)
     }
 
     /// The sizes.

@@ -24,6 +24,9 @@ pub struct Generated {
     pub ids: Vec<u32>,
     /// Log-probability of each token, nats, under the whole distribution at the sampling temperature (1 where that is 0).
     pub logprobs: Vec<f32>,
+    /// Entropy of the distribution that each token was drawn from, nats, over the whole vocabulary at that temperature; of a GPU,
+    /// which does not say, empty.
+    pub entropy: Vec<f32>,
     /// Whether it ended by EOS; otherwise it was cut at `max_new_tokens`.
     pub ended: bool,
 }
@@ -190,6 +193,42 @@ mod tests {
                     (row.ids.last() == Some(&2), usize::from(row.ended))
                 );
                 assert!(row.ended || row.ids.len() == 20);
+            }
+        }
+        Ok(())
+    }
+
+    /// Also where weights are too large to be laid out once for all chunks, and rows of other lengths stand beside.
+    #[test]
+    fn in_f32_what_sampling_says_has_the_bits_of_the_training_pass() -> Result<()> {
+        let large = crate::model::CausalLmConfig {
+            hidden_size: 264,
+            intermediate_size: 1500,
+            vocab_size: 3001,
+            max_position_embeddings: 64,
+            ..fixture::config(false)
+        };
+        let models = [
+            fixture::model(true)?,
+            fixture::model(false)?,
+            CausalLm::new(large, &Stream::new(3))?,
+        ];
+        let prompts = prompts();
+        for model in models {
+            for temperature in [1.0, 0.6] {
+                let sampling = sampling(temperature);
+                assert!(model.samples_exactly(&sampling));
+                let rows = generate(&model, &prompts[..20], &sampling, &Stream::new(1), &GO)?;
+                let mut batch = TokenBatch::new();
+                prompts
+                    .iter()
+                    .zip(&rows)
+                    .for_each(|(prompt, row)| batch.push(prompt, &row.ids));
+                let expected = model.log_probs(&batch, temperature)?;
+                let logprobs = rows.iter().flat_map(|row| row.logprobs.clone());
+                let entropy = rows.iter().flat_map(|row| row.entropy.clone());
+                assert!(logprobs.eq(expected.logprobs.iter().copied()));
+                assert!(entropy.eq(expected.entropy.iter().copied()));
             }
         }
         Ok(())

@@ -5,11 +5,21 @@ use std::cmp::Ordering;
 
 use super::sampling::Sampling;
 use crate::error::{Error, Result};
-use crate::ops::log_prob;
+use crate::ops::log_prob::{self, Weighed};
 use crate::telemetry::NotFinite;
 
 /// Likeliest tokens looked at first for a nucleus; a peaked distribution needs no more.
 const NUCLEUS_START: usize = 64;
+
+/// A token, and what the distribution that it was drawn from says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Drawn {
+    pub(super) id: u32,
+    /// Its log-probability, nats.
+    pub(super) logprob: f32,
+    /// Entropy of the distribution, nats.
+    pub(super) entropy: f32,
+}
 
 /// Buffers of the sampler, kept from one token to the next.
 #[derive(Default)]
@@ -33,14 +43,18 @@ impl Sampler {
         logits: &[f32],
         sampling: &Sampling,
         uniform: impl FnOnce() -> f64,
-    ) -> Result<(u32, f32)> {
+    ) -> Result<Drawn> {
         let greedy = sampling.temperature == 0.0;
         let scale = if greedy {
             1.0
         } else {
             (1.0 / sampling.temperature) as f32
         };
-        let (largest, sum) = log_prob::weigh(logits, scale, &mut self.weights);
+        let Weighed {
+            highest: largest,
+            sum,
+            entropy,
+        } = log_prob::weigh(logits, scale, &mut self.weights);
         // NaN anywhere, or an infinite logit, makes the sum NaN.
         if !sum.is_finite() {
             return Err(Error::input("the model's logits are not finite").hint(
@@ -60,7 +74,11 @@ impl Sampler {
             self.keep(sampling);
             draw(self.kept.iter().copied(), uniform())
         };
-        Ok((id, (logits[id as usize] - largest) * scale - sum.ln()))
+        Ok(Drawn {
+            id,
+            logprob: (logits[id as usize] - largest) * scale - sum.ln(),
+            entropy,
+        })
     }
 
     /// Fills `kept` by `top_k` and `top_p` without sorting the vocabulary.
@@ -144,7 +162,7 @@ mod tests {
         let mut counts = [0.0; 5];
         let mut sampler = Sampler::default();
         for i in 0..10_000 {
-            let (id, _) = sampler
+            let Drawn { id, .. } = sampler
                 .sample(&LOGITS, sampling, || f64::from(i) / 10_000.0)
                 .expect("finite logits");
             counts[id as usize] += 1e-4;
@@ -216,7 +234,7 @@ mod tests {
     fn log_probabilities_are_of_the_whole_distribution_at_the_temperature() {
         let mut sampler = Sampler::default();
         for (temperature, shown) in [(0.0, 1.0), (0.7, 0.7), (1.0, 1.0)] {
-            let (id, logprob) = sampler
+            let Drawn { id, logprob, .. } = sampler
                 .sample(&LOGITS, &sampling(temperature, 1, 1.0), || 0.99)
                 .expect("finite logits");
             let exact = expected(shown, &[0, 1, 2, 3, 4])[1].ln();

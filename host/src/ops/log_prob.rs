@@ -18,8 +18,9 @@ use rayon::prelude::*;
 
 use super::element::Element;
 use super::lanes::{LANES, max, total};
-use super::pointwise;
 use super::product::{Matrix, MatrixMut, Product, multiply};
+use super::start::Start;
+use super::{panels, pointwise};
 use crate::error::Result;
 
 /// Logits of a chunk take about this many bytes, so that they stay in the cache between the product and the softmax.
@@ -99,11 +100,14 @@ impl<T: Element> Head<'_, T> {
     }
 
     /// hidden · weightᵀ of some positions, (len, V), capped where they are, not yet divided by the temperature.
-    fn logits(&self, hidden: Matrix<'_, T>, out: &mut [T]) {
+    fn logits(&self, hidden: &[T], out: &mut [T], room: &mut [T]) {
         let vocabulary = self.weight.rows();
-        let product = MatrixMut::new(out, hidden.rows(), vocabulary);
-        let how = self.scaled(Product::set(self.threads));
-        multiply(product, hidden, self.weight.t(), how);
+        // By the kernel whose bits are a row's own: sampling has the same logits.
+        let into = (Start::Zero, &mut *out);
+        panels::multiply_as_it_lies(self.weight.t(), hidden, into, room, self.threads);
+        if self.form.scale != 1.0 {
+            pointwise::scale(out, self.form.scale);
+        }
         if let Some(cap) = self.form.cap {
             out.par_chunks_mut(vocabulary)
                 .with_min_len(rows_of_task(vocabulary))
@@ -124,10 +128,11 @@ impl<T: Element> Head<'_, T> {
     pub fn forward(&self, hidden: &[T], logits: &mut [T]) -> Said<T> {
         let (vocabulary, channels) = (self.weight.rows(), self.weight.columns());
         let mut all = Vec::with_capacity(self.targets.len());
+        let mut room = vec![T::zero(); panels::room(channels, vocabulary)];
         for (start, len) in self.chunks() {
             let rows = &hidden[start * channels..(start + len) * channels];
             let logits = &mut logits[..len * vocabulary];
-            self.logits(Matrix::new(rows, len, channels), logits);
+            self.logits(rows, logits, &mut room);
             all.par_extend(
                 logits
                     .par_chunks(vocabulary)
@@ -210,12 +215,20 @@ impl<T: Element> Head<'_, T> {
     ) {
         let (vocabulary, channels) = (self.weight.rows(), self.weight.columns());
         let whole = self.targets.len() <= self.rows_of_chunk();
+        let mut room = vec![
+            T::zero();
+            if whole {
+                0
+            } else {
+                panels::room(channels, vocabulary)
+            }
+        ];
         for (start, len) in self.chunks() {
             let span = start * channels..(start + len) * channels;
             let rows = Matrix::new(&hidden[span.clone()], len, channels);
             let logits = &mut logits[..len * vocabulary];
             if !whole {
-                self.logits(rows, logits);
+                self.logits(&hidden[span.clone()], logits, &mut room);
             }
             logits
                 .par_chunks_mut(vocabulary)
@@ -246,24 +259,42 @@ impl<T: Element> Head<'_, T> {
 }
 
 /// Turns the logits of one position into weights that sampling draws by, e^((logit − highest)/T) with `inverse` = 1/T; returns the
-/// highest logit and the sum of the weights. The sum has the bits of [`Head::forward`]'s.
-pub(crate) fn weigh(logits: &[f32], inverse: f32, weights: &mut Vec<f32>) -> (f32, f32) {
+/// highest logit, the sum of the weights and the entropy of the distribution in nats. All have the bits of [`Head::forward`]'s.
+pub(crate) fn weigh(logits: &[f32], inverse: f32, weights: &mut Vec<f32>) -> Weighed {
     let highest = max(logits);
     weights.clear();
     weights.extend_from_slice(logits);
     let mut sums = [0.0; LANES];
+    let mut weighted = [0.0; LANES];
     let (chunks, rest) = weights.as_chunks_mut::<LANES>();
     for chunk in chunks {
         for lane in 0..LANES {
-            chunk[lane] = Element::exp((chunk[lane] - highest) * inverse);
+            let z = (chunk[lane] - highest) * inverse;
+            chunk[lane] = Element::exp(z);
             sums[lane] += chunk[lane];
+            weighted[lane] = chunk[lane].fma(z, weighted[lane]);
         }
     }
     for (lane, logit) in rest.iter_mut().enumerate() {
-        *logit = Element::exp((*logit - highest) * inverse);
+        let z = (*logit - highest) * inverse;
+        *logit = Element::exp(z);
         sums[lane] += *logit;
+        weighted[lane] = logit.fma(z, weighted[lane]);
     }
-    (highest, total(sums))
+    let sum = total(sums);
+    Weighed {
+        highest,
+        sum,
+        entropy: sum.ln() - total(weighted) / sum,
+    }
+}
+
+/// What [`weigh`] says of a distribution.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weighed {
+    pub(crate) highest: f32,
+    pub(crate) sum: f32,
+    pub(crate) entropy: f32,
 }
 
 /// Rows of the softmax that make a parallel task of about 20 µs.

@@ -295,6 +295,43 @@ fn adapters_of_every_family_learn_what_the_merged_weights_would() -> Result<()> 
     Ok(())
 }
 
+/// Log-probabilities behind a step of adapters up the gradient of PPO's objective, which is Σ A·ρ at the policy that sampled, and
+/// what the step gained.
+fn stepped(folder: &Path, device: &Device) -> Result<(Vec<f32>, f32)> {
+    let batch = Golden::of(folder)?.batch()?;
+    let base = CausalLm::load(folder)?.to(device)?;
+    let mut policy = base.with_lora(&LoraConfig::default(), &Stream::new(5))?;
+    let pass = policy.log_probs_pass(&batch, 1.0)?;
+    let old = pass.logprobs().to_vec();
+    let advantages: Vec<f32> = (0..old.len()).map(|at| (at as f32 * 2.3).sin()).collect();
+    let mut gradients = Gradients::zeros(&policy)?;
+    pass.backward(&policy, &advantages, None, &mut gradients)?;
+    let step = gradients.values(0)?.into_owned();
+    let norm = step.iter().map(|x| x * x).sum::<f32>().sqrt();
+    policy.parameters_mut().edit(|values| {
+        let values = values.iter_mut().zip(&step);
+        values.for_each(|(value, d)| *value += 0.01 / norm * d);
+        Ok(())
+    })?;
+    let new = policy.log_probs(&batch, 1.0)?.logprobs;
+    let gained = new.iter().zip(&old).zip(&advantages);
+    let gained = gained.map(|((new, old), a)| a * ((new - old).exp() - 1.0));
+    Ok((new.clone(), gained.sum()))
+}
+
+fn steps_of_ppo(device: &Device) -> Result<()> {
+    for folder in folders() {
+        let (name, (new, gained)) = (name(&folder), stepped(&folder, device)?);
+        assert!(gained > 0.0, "{name}: {gained}");
+        if device.dtype() == Dtype::F32 {
+            assert_close(&name, &new, &stepped(&folder, &Device::Cpu)?.0, 1e-4);
+        }
+    }
+    Ok(())
+}
+
+test_device!(steps_of_ppo, steps_of_ppo_on_cpu, steps_of_ppo_on_cuda);
+
 #[test]
 fn a_saved_model_of_every_family_is_the_same_to_the_bit() -> Result<()> {
     for folder in folders() {

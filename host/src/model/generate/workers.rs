@@ -14,7 +14,7 @@ use super::Generated;
 use crate::error::{Error, Result};
 use crate::model::decoder::{Entry, HostDecoder, Scratch};
 use crate::model::kv_cache::KvCache;
-use crate::model::sampler::Sampler;
+use crate::model::sampler::{Drawn, Sampler};
 use crate::model::sampling::Sampling;
 
 /// Rows that a thread keeps going at most: enough that a product's weights are read once for many rows.
@@ -183,11 +183,16 @@ impl<'a> Work<'a> {
     /// Samples the next token of a row.
     fn extend(&self, row: &mut Row<'_>, logits: &[f32], sampler: &mut Sampler) -> Result<()> {
         let Row { rng, out, .. } = row;
-        let (id, logprob) = sampler
+        let Drawn {
+            id,
+            logprob,
+            entropy,
+        } = sampler
             .sample(logits, self.sampling, || rng.random::<f64>())
             .map_err(|error| error.context(format!("row {}", row.index)))?;
         out.ids.push(id);
         out.logprobs.push(logprob);
+        out.entropy.push(entropy);
         out.ended = self.eos.contains(&id);
         row.done = out.ended || out.ids.len() == self.sampling.max_new_tokens;
         Ok(())

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::network::Projection;
+use super::pool::Pool;
 use super::rows::Chunk;
 use crate::error::Result;
 use crate::model::block::{BackBackend, Backend, Base, Given};
@@ -69,7 +70,7 @@ pub(super) struct Cpu<'a, T> {
     pub(super) view: View<'a>,
     /// Threads that may share a product.
     pub(super) threads: usize,
-    pub(super) of: std::marker::PhantomData<&'a T>,
+    pub(super) pool: &'a Arc<Pool<T>>,
 }
 
 fn start<T>(base: Base<&[T]>) -> Start<'_, T> {
@@ -140,7 +141,7 @@ impl<'w, T: Element> Backend for Cpu<'w, T> {
         out: &mut [T],
         low: &mut [T],
     ) -> Result<()> {
-        map.forward(x, (start(base), out), self.threads, low);
+        map.forward(x, (start(base), out), (self.threads, self.pool), low);
         Ok(())
     }
 

@@ -320,7 +320,12 @@ fn weights_to_draw_by_have_the_sums_of_the_head() {
         };
         let row = head.softmax(&logits, 3);
         let (mut weights, inverse) = (Vec::new(), (1.0 / temperature) as f32);
-        let (highest, sum) = weigh(&logits, inverse, &mut weights);
+        let Weighed {
+            highest,
+            sum,
+            entropy,
+        } = weigh(&logits, inverse, &mut weights);
+        assert_eq!(entropy.to_bits(), row.entropy.to_bits());
         let logprob = (logits[3] - highest) * inverse - sum.ln();
         assert_eq!(logprob.to_bits(), row.logprob.to_bits());
         assert!((weights[3] / sum - row.logprob.exp()).abs() < 1e-6);

@@ -23,7 +23,7 @@ use crate::pipeline::report::read_report;
 use crate::pipeline::store::{Artifact, StageKey};
 use crate::train::ppo::kl::KlPlacement;
 use crate::train::ppo::reward_scale::Gains;
-use crate::train::ppo::rollout::{self, Environment, Models, Responses};
+use crate::train::ppo::rollout::{self, Environment, Models, Responses, Sampled};
 
 /// The file of [`TokenView`]s.
 pub const TOKENS: &str = "tokens.jsonl";
@@ -203,7 +203,7 @@ impl Shown {
             batch: self.batch.clone(),
             groups: (0..=self.ids.len() as u64).collect(),
             ended: self.ids.iter().map(|row| u8::from(row.ended)).collect(),
-            sampler_logprobs: None,
+            sampled: Sampled::Nothing,
             first: None,
         }
     }

@@ -11,7 +11,9 @@ use super::rewards::{self, Channel};
 use super::whiten::{Mean, whiten};
 use crate::data::ragged::{RaggedVec, TokenBatch};
 use crate::error::{Context, Error, Result};
-use crate::model::{CausalLm, PolicyPass, RoundingEffect, ScorePass, ScoredModel, generate};
+use crate::model::{
+    CausalLm, Generated, PolicyPass, RoundingEffect, Sampling, ScorePass, ScoredModel, generate,
+};
 use crate::pipeline::context::StageContext;
 use crate::plugins::instance::AdvantageInstance;
 use crate::telemetry::not_finite::OffendingRows;
@@ -49,7 +51,7 @@ pub struct Rollout {
     pub ended: Vec<u8>,
     /// What rounded weights did to the log-probabilities while sampling; `None` where `sampling.weights` is f32.
     pub rounding: Option<RoundingEffect>,
-    /// `log π_old` by the training forward pass, (M,).
+    /// `log π_old` by the training forward pass, or by sampling where that has its bits, (M,).
     pub old_logprobs: Vec<f32>,
     /// `log π_ref`, (M,).
     pub ref_logprobs: Vec<f32>,
@@ -153,23 +155,18 @@ pub fn collect(
     );
     let drawn: Vec<Vec<u32>> = drawn.into_iter().cloned().collect();
     let stream = context.stream.child("responses").index(step);
-    let responses = generate(
-        models.policy,
-        &drawn,
-        &config.sampling.with_eos(environment.eos),
-        &stream,
-        context.cancel,
-    )
-    // Which row it was is not known where the model's logits are at fault: all prompts are named.
-    .of_batch("the logits", &(0..drawn.len()).collect::<Vec<_>>())
-    .rows_of_all(|| {
-        let mut prompts = TokenBatch::new();
-        for prompt in &drawn {
-            prompts.push(prompt, &[]);
-        }
-        prompts
-    })
-    .in_words(environment.decode)?;
+    let sampling = config.sampling.with_eos(environment.eos);
+    let responses = generate(models.policy, &drawn, &sampling, &stream, context.cancel)
+        // Which row it was is not known where the model's logits are at fault: all prompts are named.
+        .of_batch("the logits", &(0..drawn.len()).collect::<Vec<_>>())
+        .rows_of_all(|| {
+            let mut prompts = TokenBatch::new();
+            for prompt in &drawn {
+                prompts.push(prompt, &[]);
+            }
+            prompts
+        })
+        .in_words(environment.decode)?;
     let mut batch = TokenBatch::new();
     for (row, (prompt, response)) in drawn.iter().zip(&responses).enumerate() {
         if response.ids.is_empty() {
@@ -188,12 +185,7 @@ pub fn collect(
             .iter()
             .map(|response| u8::from(response.ended))
             .collect(),
-        sampler_logprobs: config.sampling.weights.rounds().then(|| {
-            responses
-                .iter()
-                .flat_map(|response| response.logprobs.iter().copied())
-                .collect()
-        }),
+        sampled: Sampled::of(models.policy, &sampling, &responses),
         batch,
         first,
     };
@@ -216,10 +208,34 @@ pub struct Responses {
     pub groups: Vec<u64>,
     /// 1 per response that ended with EOS.
     pub ended: Vec<u8>,
-    /// Log-probabilities under the rounded weights that sampled, (M,), where weights were rounded.
-    pub sampler_logprobs: Option<Vec<f32>>,
+    /// What sampling said of the tokens, where it is more than nothing.
+    pub sampled: Sampled,
     /// Passes that were kept for the update.
     pub first: Option<FirstPasses>,
+}
+
+/// What sampling said of the response tokens.
+pub enum Sampled {
+    /// Nothing that is of use: a GPU's sums have other bits than its passes, and adapters are merged for sampling.
+    Nothing,
+    /// Log-probabilities under rounded weights, (M,), to compare with.
+    Rounded(Vec<f32>),
+    /// Log-probabilities and entropies, (M,) each, with the bits of a pass through the policy.
+    Exact(Vec<f32>, Vec<f32>),
+}
+
+impl Sampled {
+    fn of(policy: &CausalLm, sampling: &Sampling, responses: &[Generated]) -> Self {
+        let logprobs = || responses.iter().flat_map(|it| it.logprobs.iter().copied());
+        if sampling.weights.rounds() {
+            Self::Rounded(logprobs().collect())
+        } else if policy.samples_exactly(sampling) {
+            let entropy = responses.iter().flat_map(|it| it.entropy.iter().copied());
+            Self::Exact(logprobs().collect(), entropy.collect())
+        } else {
+            Self::Nothing
+        }
+    }
 }
 
 /// Takes log-probabilities, values and rewards of responses at `step`; `kl_coef` is β now, and the first responses decide
@@ -238,20 +254,25 @@ pub fn measure(
         batch,
         groups,
         ended,
-        sampler_logprobs,
+        sampled,
         first,
     } = responses;
     let budget = config.micro_batch_tokens;
     let temperature = config.sampling.temperature;
-    let (old_logprobs, entropy) = match &first {
-        Some(first) => (
+    let (exact, rounded) = match sampled {
+        Sampled::Nothing => (None, None),
+        Sampled::Rounded(logprobs) => (None, Some(logprobs)),
+        Sampled::Exact(logprobs, entropy) => (Some((logprobs, entropy)), None),
+    };
+    let (old_logprobs, entropy) = match (&first, exact) {
+        (Some(first), _) => (
             first.policy.logprobs().to_vec(),
             first.policy.entropy().to_vec(),
         ),
-        None => forward::log_probs(models.policy, &batch, temperature, budget)?,
+        (None, Some(exact)) => exact,
+        (None, None) => forward::log_probs(models.policy, &batch, temperature, budget)?,
     };
-    let rounding =
-        sampler_logprobs.and_then(|sampler| RoundingEffect::between(&sampler, &old_logprobs));
+    let rounding = rounded.and_then(|sampler| RoundingEffect::between(&sampler, &old_logprobs));
     let (ref_logprobs, _) = forward::log_probs(models.reference, &batch, temperature, budget)?;
     let values = match (&first, models.critic) {
         (Some(first), _) => first.critic.as_ref().map(|pass| pass.scores().to_vec()),

@@ -181,6 +181,7 @@ impl State {
             let drawn = slot * most..slot * most + lengths[slot] as usize;
             let ids: Vec<u32> = ids[drawn.clone()].iter().map(|&id| id as u32).collect();
             Generated {
+                entropy: Vec::new(),
                 ended: ids.last().is_some_and(|id| self.eos_ids.contains(id)),
                 ids,
                 logprobs: logprobs[drawn].to_vec(),
