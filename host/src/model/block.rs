@@ -18,6 +18,7 @@
 mod backward;
 mod buffers;
 mod forward;
+mod on_slices;
 
 use super::description::{LayerRule, NormPlace, Place};
 use crate::error::Result;
@@ -29,6 +30,7 @@ use crate::ops::rope::Direction;
 pub(super) use backward::{Through, backward, factors};
 pub(crate) use buffers::{Activations, Factors, Scratch, ScratchBack, Slot, Tokens, Width};
 pub(super) use forward::{Stream, forward};
+pub(super) use on_slices::steps_on_slices;
 
 /// What a result is added to.
 #[derive(Clone, Copy, Debug)]

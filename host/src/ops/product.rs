@@ -11,6 +11,8 @@
 use gemm::Parallelism;
 
 use super::element::Element;
+use super::lanes::LANES;
+use super::register::Register as _;
 
 /// A matrix in a slice: element (i, j) lies at `i · row_stride + j · column_stride`.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +75,7 @@ impl<'a, T> Matrix<'a, T> {
     }
 }
 
-impl<T: Copy> Matrix<'_, T> {
+impl<T: Element> Matrix<'_, T> {
     /// Writes the rows into `out`, `stride` elements apart; what lies between them stays.
     pub(super) fn copy_rows(self, out: &mut [T], stride: usize) {
         if self.column_stride == 1 && self.row_stride >= self.columns {
@@ -83,12 +85,34 @@ impl<T: Copy> Matrix<'_, T> {
             }
             return;
         }
-        // The elements of a column lie side by side.
+        // The elements of a column lie side by side: squares of them are turned in registers.
+        let whole = |count: usize| count / LANES * LANES;
+        let squares = if self.row_stride == 1 {
+            (whole(self.rows), whole(self.columns))
+        } else {
+            (0, 0)
+        };
+        for column in (0..squares.1).step_by(LANES) {
+            for row in (0..squares.0).step_by(LANES) {
+                let square = std::array::from_fn(|i| {
+                    let start = (column + i) * self.column_stride + row;
+                    let values = self.values[start..].first_chunk();
+                    T::Register::load(values.expect("invariant: a column holds its rows"))
+                });
+                let turned = T::Register::transpose(square);
+                for (i, register) in turned.into_iter().enumerate() {
+                    let to = out[(row + i) * stride + column..].first_chunk_mut();
+                    register.store(to.expect("invariant: a row holds its columns"));
+                }
+            }
+        }
         for column in 0..self.columns {
+            let first = if column < squares.1 { squares.0 } else { 0 };
             let from = &self.values[column * self.column_stride..];
             let from = from.iter().step_by(self.row_stride).take(self.rows);
             let to = out[column..].iter_mut().step_by(stride);
-            to.zip(from).for_each(|(to, &from)| *to = from);
+            let rest = to.zip(from).skip(first);
+            rest.for_each(|(to, &from)| *to = from);
         }
     }
 }

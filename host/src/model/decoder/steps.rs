@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Entry;
 use crate::error::Result;
-use crate::model::block::{Backend, Base};
+use crate::model::block::{Backend, Base, steps_on_slices};
 use crate::model::kv_cache::KvCache;
 use crate::model::packed::PackedMatrix;
 use crate::ops::attention::{Scoring, Sizes};
@@ -35,55 +35,13 @@ pub(super) struct Steps<'a> {
 }
 
 impl Backend for Steps<'_> {
-    type View<'a> = &'a [f32];
-    type ViewMut<'a> = &'a mut [f32];
-    type Sums<'a> = &'a mut [f32];
+    steps_on_slices!(f32);
+
     type Map = Packed;
     type Weight = Vec<f32>;
 
-    fn shorter<'a, 'b: 'a>(values: Self::View<'b>) -> Self::View<'a> {
-        values
-    }
-
-    fn read<'a>(values: &'a &mut [f32]) -> &'a [f32] {
-        values
-    }
-
-    fn again<'a>(values: &'a mut &mut [f32]) -> &'a mut [f32] {
-        values
-    }
-
-    fn first<'a>(values: &'a mut &mut [f32], len: usize) -> &'a mut [f32] {
-        &mut values[..len]
-    }
-
-    fn head<'a>(values: Self::View<'a>, len: usize) -> Self::View<'a> {
-        &values[..len]
-    }
-
-    fn len(values: &[f32]) -> usize {
-        values.len()
-    }
-
     fn pruned(&self) -> bool {
         self.asking.len() < self.entries.len()
-    }
-
-    fn norm(&mut self, x: &[f32], weight: &Vec<f32>, norm: Norm, out: &mut [f32]) -> Result<()> {
-        rms_norm::forward(x, weight, norm, out);
-        Ok(())
-    }
-
-    fn norm_heads(
-        &mut self,
-        x: &[f32],
-        weight: &Vec<f32>,
-        norm: Norm,
-        rows: Rows,
-        out: &mut [f32],
-    ) -> Result<()> {
-        rms_norm::forward_strided(x, weight, norm, rows, out);
-        Ok(())
     }
 
     fn map(
@@ -117,29 +75,6 @@ impl Backend for Steps<'_> {
     fn choose(&mut self, x: &[f32], width: usize, out: &mut [f32]) -> Result<()> {
         for (out, &from) in out.chunks_exact_mut(width).zip(self.asking) {
             out.copy_from_slice(&x[from * width..][..width]);
-        }
-        Ok(())
-    }
-
-    fn copy(&mut self, x: &[f32], out: &mut [f32]) -> Result<()> {
-        out.copy_from_slice(x);
-        Ok(())
-    }
-
-    fn add_scaled(
-        &mut self,
-        base: Base<&[f32]>,
-        x: &[f32],
-        scale: f64,
-        out: &mut [f32],
-    ) -> Result<()> {
-        match base {
-            Base::Of(base) => pointwise::add_scaled(base, x, scale, out),
-            Base::Result => pointwise::accumulate(x, scale, out),
-            Base::Zero => {
-                out.copy_from_slice(x);
-                pointwise::scale(out, scale);
-            }
         }
         Ok(())
     }
@@ -181,17 +116,6 @@ impl Backend for Steps<'_> {
                 cache.attend(self.layer, entry.position, scoring, query, out);
             }
         }
-        Ok(())
-    }
-
-    fn gate(
-        &mut self,
-        activation: Activation,
-        gate_up: &[f32],
-        width: usize,
-        out: &mut [f32],
-    ) -> Result<()> {
-        gated::forward(activation, gate_up, width, out);
         Ok(())
     }
 }

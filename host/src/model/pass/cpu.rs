@@ -6,7 +6,7 @@ use super::network::Projection;
 use super::pool::Pool;
 use super::rows::Chunk;
 use crate::error::Result;
-use crate::model::block::{BackBackend, Backend, Base, Given};
+use crate::model::block::{BackBackend, Backend, Base, Given, steps_on_slices};
 use crate::ops::attention::{self, Scoring, Sizes, Span};
 use crate::ops::gated::{self, Activation};
 use crate::ops::rms_norm::{self, Norm, Rows};
@@ -82,55 +82,13 @@ fn start<T>(base: Base<&[T]>) -> Start<'_, T> {
 }
 
 impl<'w, T: Element> Backend for Cpu<'w, T> {
-    type View<'a> = &'a [T];
-    type ViewMut<'a> = &'a mut [T];
-    type Sums<'a> = &'a mut [T];
+    steps_on_slices!(T);
+
     type Map = Projection<'w, T>;
     type Weight = &'w [T];
 
-    fn shorter<'a, 'b: 'a>(values: Self::View<'b>) -> Self::View<'a> {
-        values
-    }
-
-    fn read<'a>(values: &'a &mut [T]) -> &'a [T] {
-        values
-    }
-
-    fn again<'a>(values: &'a mut &mut [T]) -> &'a mut [T] {
-        values
-    }
-
-    fn first<'a>(values: &'a mut &mut [T], len: usize) -> &'a mut [T] {
-        &mut values[..len]
-    }
-
-    fn head<'a>(values: Self::View<'a>, len: usize) -> Self::View<'a> {
-        &values[..len]
-    }
-
-    fn len(values: &[T]) -> usize {
-        values.len()
-    }
-
     fn pruned(&self) -> bool {
         self.view.pruned
-    }
-
-    fn norm(&mut self, x: &[T], weight: &&'w [T], norm: Norm, out: &mut [T]) -> Result<()> {
-        rms_norm::forward(x, weight, norm, out);
-        Ok(())
-    }
-
-    fn norm_heads(
-        &mut self,
-        x: &[T],
-        weight: &&'w [T],
-        norm: Norm,
-        rows: Rows,
-        out: &mut [T],
-    ) -> Result<()> {
-        rms_norm::forward_strided(x, weight, norm, rows, out);
-        Ok(())
     }
 
     fn map(
@@ -151,23 +109,6 @@ impl<'w, T: Element> Backend for Cpu<'w, T> {
             let to = span.queries.start * width..span.queries.end * width;
             let len = to.len();
             out[to].copy_from_slice(&x[from..from + len]);
-        }
-        Ok(())
-    }
-
-    fn copy(&mut self, x: &[T], out: &mut [T]) -> Result<()> {
-        out.copy_from_slice(x);
-        Ok(())
-    }
-
-    fn add_scaled(&mut self, base: Base<&[T]>, x: &[T], scale: f64, out: &mut [T]) -> Result<()> {
-        match base {
-            Base::Of(base) => pointwise::add_scaled(base, x, scale, out),
-            Base::Result => pointwise::accumulate(x, scale, out),
-            Base::Zero => {
-                out.copy_from_slice(x);
-                pointwise::scale(out, scale);
-            }
         }
         Ok(())
     }
@@ -213,17 +154,6 @@ impl<'w, T: Element> Backend for Cpu<'w, T> {
             out,
             log_sums,
         );
-        Ok(())
-    }
-
-    fn gate(
-        &mut self,
-        activation: Activation,
-        gate_up: &[T],
-        width: usize,
-        out: &mut [T],
-    ) -> Result<()> {
-        gated::forward(activation, gate_up, width, out);
         Ok(())
     }
 }
