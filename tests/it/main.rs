@@ -5,6 +5,7 @@
 )]
 #![expect(clippy::print_stderr, reason = "tests say why they skip")]
 
+mod families;
 mod folders;
 mod gguf;
 mod llama_server;
