@@ -16,3 +16,4 @@ mod plugins;
 mod python;
 mod report;
 mod tensorboard;
+mod tokenizers;
