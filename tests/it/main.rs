@@ -5,6 +5,7 @@
 )]
 #![expect(clippy::print_stderr, reason = "tests say why they skip")]
 
+mod families;
 mod folders;
 mod gguf;
 mod llama_server;
@@ -15,3 +16,4 @@ mod plugins;
 mod python;
 mod report;
 mod tensorboard;
+mod tokenizers;

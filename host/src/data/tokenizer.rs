@@ -32,8 +32,8 @@ const CHAT: &str = "chat_template.jinja";
 pub const BESIDE: [&str; 3] = [CONFIG, SPECIAL, CHAT];
 
 /// Names that beginnings and ends of texts have in the vocabularies in use, tried where no file beside tokenizer.json
-/// says which tokens they are.
-const BOS_NAMES: [&str; 3] = ["<s>", "<bos>", "<|begin_of_text|>"];
+/// says which tokens they are. GPT-2 and Qwen begin a text with what ends the one before.
+const BOS_NAMES: [&str; 4] = ["<s>", "<bos>", "<|begin_of_text|>", "<|endoftext|>"];
 const EOS_NAMES: [&str; 4] = ["</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>"];
 
 /// Special tokens by their purpose (`bos`, `eos`, `unk`, `pad`), each as the vocabulary spells it.
@@ -117,7 +117,7 @@ impl Tokenizer {
     /// Loads a model folder's tokenizer, a tokenizer.json itself, or the tokenizer of a .gguf file.
     ///
     /// In a folder, BOS and EOS are what `tokenizer_config.json` names, else `special_tokens_map.json`, else the ids of
-    /// config.json (the first where it lists several), else a token with a name in common use.
+    /// config.json (the first where it lists several), else an added token with a name in common use.
     pub fn load(path: &Path) -> Result<Self> {
         if path.is_dir() {
             Self::from_file(&path.join(FILE))
@@ -290,6 +290,20 @@ mod tests {
             let tokenizer = Tokenizer::load(&dir.path().join(FILE))?;
             assert_eq!((tokenizer.bos(), tokenizer.eos()), (2, 5));
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_word_that_is_called_like_a_mark_begins_no_text() -> Result<()> {
+        let words = ["<unk>", "<s>", "<|endoftext|>", "red"];
+        let dir = folder(&words, &[]);
+        assert_eq!(Tokenizer::load(dir.path())?.bos(), 1);
+        let mut parsed: Value = serde_json::from_str(&file(&words)).expect("JSON");
+        let added = parsed["added_tokens"].as_array_mut().expect("a list");
+        added.retain(|token| token["content"] != "<s>");
+        std::fs::write(dir.path().join(FILE), parsed.to_string()).expect("written");
+        let tokenizer = Tokenizer::load(dir.path())?;
+        assert_eq!((tokenizer.bos(), tokenizer.eos()), (2, 2));
         Ok(())
     }
 

@@ -61,10 +61,11 @@ impl Beside {
             };
             inner.id_to_token(u32::try_from(id).ok()?)
         };
+        // Qwen's vocabulary has a word `<s>`, which marks nothing.
+        let marks = inner.get_added_vocabulary().get_added_tokens_decoder();
         let by_habit = || {
-            let token = known
-                .iter()
-                .find(|token| inner.token_to_id(token).is_some())?;
+            let marks = |token: &str| Some(marks.contains_key(&inner.token_to_id(token)?));
+            let token = known.iter().find(|token| marks(token) == Some(true))?;
             Some((*token).to_owned())
         };
         self.named(kind).or_else(by_id).or_else(by_habit)

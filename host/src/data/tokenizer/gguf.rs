@@ -88,8 +88,13 @@ fn special_tokens(gguf: &Gguf, tokens: &[&str], sentence_piece: bool) -> Result<
         })?;
         special.set(kind, *token);
     }
+    let types = gguf.counts(TYPES)?.unwrap_or_default();
+    let marks = |name: &str| {
+        let id = tokens.iter().position(|token| *token == name);
+        id.is_some_and(|id| types.get(id).is_none_or(|kind| *kind == CONTROL))
+    };
     if special.get("bos").is_none()
-        && let Some(known) = BOS_NAMES.iter().find(|known| tokens.contains(known))
+        && let Some(known) = BOS_NAMES.iter().find(|known| marks(known))
     {
         special.set("bos", *known);
     }
@@ -128,7 +133,7 @@ fn byte_level(gguf: &Gguf, tokens: &[&str]) -> Result<(Value, bool)> {
         .collect::<Option<Vec<_>>>()
         .ok_or_else(|| gguf.refused(format!("{MERGES} holds an entry that is not two tokens")))?;
     let file = json!({
-        "normalizer": null,
+        "normalizer": pre.normalizer(),
         "pre_tokenizer": pre.to_json(),
         "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
         "model": {

@@ -7,8 +7,11 @@ use serde_json::{Value, json};
 /// The patterns of LLaMA 3: up to three digits, line breaks with what stands before them.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
+/// The same of Qwen: every digit alone.
+const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
 /// The kinds and the names under which files ask for them.
-const KINDS: [(PreTokenizer, &[&str]); 4] = [
+const KINDS: [(PreTokenizer, &[&str]); 5] = [
     (PreTokenizer::Gpt2, &["gpt-2", "olmo"]),
     (
         PreTokenizer::Digits,
@@ -19,6 +22,7 @@ const KINDS: [(PreTokenizer, &[&str]); 4] = [
         &["llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral"],
     ),
     (PreTokenizer::Llama3Merged, &["smaug-bpe", "dbrx"]),
+    (PreTokenizer::Qwen2, &["qwen2", "deepseek-r1-qwen"]),
 ];
 
 /// A way to cut a text.
@@ -32,6 +36,8 @@ pub(super) enum PreTokenizer {
     Llama3,
     /// [`LLAMA3`], and every piece is merged.
     Llama3Merged,
+    /// [`QWEN2`], behind Unicode's composition of characters.
+    Qwen2,
 }
 
 impl PreTokenizer {
@@ -53,6 +59,14 @@ impl PreTokenizer {
         self == Self::Llama3
     }
 
+    /// What is done to a text before it is cut, as tokenizer.json has it. llama.cpp leaves it out; the model was trained with it.
+    pub(super) fn normalizer(self) -> Value {
+        match self {
+            Self::Qwen2 => json!({"type": "NFC"}),
+            _ => Value::Null,
+        }
+    }
+
     /// As tokenizer.json has it.
     pub(super) fn to_json(self) -> Value {
         let bytes = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
@@ -65,6 +79,7 @@ impl PreTokenizer {
                 bytes(true),
             ),
             Self::Llama3 | Self::Llama3Merged => both(split(LLAMA3), bytes(false)),
+            Self::Qwen2 => both(split(QWEN2), bytes(false)),
         }
     }
 }
@@ -103,6 +118,10 @@ mod tests {
         assert_eq!(
             pieces(PreTokenizer::Llama3, text),
             ["I", "'M", " ", "123", "45", "\n\n", " x"]
+        );
+        assert_eq!(
+            pieces(PreTokenizer::Qwen2, text),
+            ["I", "'M", " ", "1", "2", "3", "4", "5", "\n\n", " x"]
         );
         assert_eq!(PreTokenizer::named("smollm"), Some(PreTokenizer::Digits));
         assert_eq!(PreTokenizer::named("smollm3"), None);

@@ -131,7 +131,7 @@ fn numbers(of: &CausalLmConfig) -> Keys {
     let all = [
         (
             "query_pre_attn_scalar",
-            json!(variant.query_pre_attn_scalar.unwrap_or(of.head_dim as f64)),
+            whole(variant.query_pre_attn_scalar.unwrap_or(of.head_dim as f64)),
         ),
         (
             "attn_logit_softcapping",
@@ -149,6 +149,16 @@ fn numbers(of: &CausalLmConfig) -> Keys {
     let read = of.family.architecture().keys;
     let all = all.into_iter();
     all.filter(|(key, _)| read.contains(key)).collect()
+}
+
+/// A number as an integer where it is one: transformers 5 takes no other for what it declares as such.
+fn whole(number: f64) -> Value {
+    let rounded = number as u64;
+    if rounded as f64 == number {
+        json!(rounded)
+    } else {
+        json!(number)
+    }
 }
 
 /// Activation and biases.
