@@ -59,7 +59,13 @@ fn llama_cpp_agrees(written: &Written, model: &CausalLm) -> Result<bool> {
     let tokens: Vec<u32> = serde_json::from_value(seen["tokens"].clone()).expect("ids");
     assert_eq!(tokens.len(), COUNT, "{name}");
     let (greedy, go) = (Sampling::greedy(COUNT, vec![]), AtomicBool::new(false));
-    let rows = model::generate(model, &[prompt.clone()], &greedy, &Stream::new(0), &go)?;
+    let rows = model::generate(
+        model,
+        std::slice::from_ref(prompt),
+        &greedy,
+        &Stream::new(0),
+        &go,
+    )?;
     assert_eq!(rows[0].ids, tokens, "{name}");
     let mut batch = TokenBatch::new();
     batch.push(prompt, &tokens);
