@@ -245,15 +245,18 @@ fn linear(subject: &mut Subject<'_>, sizes: &Shape, batch: Batch) {
         |values| {
             head(&values[1], &mut |head| {
                 logits.resize(head.logits_len(), 0.0);
-                black_box(head.forward(&values[0], &mut logits));
+                let mut room = vec![0.0; head.room_len()];
+                black_box(head.forward(&values[0], &mut logits, &mut room));
             });
         },
         |values| {
             head(&values[1], &mut |head| {
                 again.resize(head.logits_len(), 0.0);
-                let said = head.forward(&values[0], &mut again);
+                let mut room = vec![0.0; head.room_len()];
+                let said = head.forward(&values[0], &mut again, &mut room);
                 let grads = (&grad[..], None);
-                head.backward(&said, &values[0], grads, &mut again, &mut dx, Some(&mut dw));
+                let buffers = (&mut again[..], &mut room[..]);
+                head.backward(&said, &values[0], grads, buffers, &mut dx, Some(&mut dw));
             });
         },
         |t| Ok(log_prob::reference(&t[0], &t[1], &ids, (1.0, Form::default()))?.0),

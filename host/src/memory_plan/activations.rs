@@ -16,7 +16,7 @@ use super::rows::MicroBatch;
 use super::sizes::Sizes;
 use crate::model::block::{Activations, Factors, Scratch, ScratchBack, Width};
 use crate::model::{LAID_OUT, Way};
-use crate::ops::panels;
+use crate::ops::{log_prob, panels};
 
 /// Elements of a chunk of logits on a GPU.
 pub(super) const LOGITS_OF_CHUNK: u64 = 1 << 25;
@@ -149,7 +149,7 @@ impl Passes<'_> {
     }
 
     /// Logits of the tokens that are read, chunk by chunk: on a GPU f32 and, on the way back, their gradient as reals; on the
-    /// CPU the gradient takes their place.
+    /// CPU the gradient takes their place, and a small head is laid out for its products.
     pub(super) fn logits(&self, batch: MicroBatch, back: bool) -> u64 {
         let (m, v) = (batch.read, self.sizes.vocabulary);
         if self.machine.is_gpu() {
@@ -157,6 +157,12 @@ impl Passes<'_> {
             return (m * v).min(LOGITS_OF_CHUNK.max(v)) * (F32 + gradient);
         }
         let rows = (CPU_LOGITS_BYTES / (F32 * v)).max(CPU_LOGITS_ROWS);
-        rows.min(m) * v * F32
+        let channels = self.sizes.channels as usize;
+        let laid_out = if log_prob::is_laid_out(v as usize, channels) {
+            panels::len(channels, v as usize) as u64
+        } else {
+            0
+        };
+        (rows.min(m) * v + laid_out) * F32
     }
 }

@@ -101,7 +101,7 @@ pub(super) trait Backend {
     /// The first `len` of them, to be written.
     fn first<'a>(values: &'a mut Self::ViewMut<'_>, len: usize) -> Self::ViewMut<'a>;
     /// The first `len` of them.
-    fn head<'a>(values: Self::View<'a>, len: usize) -> Self::View<'a>;
+    fn head(values: Self::View<'_>, len: usize) -> Self::View<'_>;
     /// How many there are.
     fn len(values: Self::View<'_>) -> usize;
 

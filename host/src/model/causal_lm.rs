@@ -27,6 +27,7 @@ use super::sampling::Sampling;
 use crate::data::ragged::TokenBatch;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::ops::log_prob;
 
 /// A language model with f32 parameters, and an adapter where it is trained by LoRA. Clones share memory until one of them is
 /// trained.
@@ -247,11 +248,16 @@ impl CausalLm {
         &self.remarks
     }
 
-    /// Whether what sampling says of its tokens has the bits of [`CausalLm::log_probs`]: on the CPU, with the weights as they are.
-    /// An adapter is merged for sampling, which rounds.
+    /// Whether what sampling says of its tokens has the bits of [`CausalLm::log_probs`]: on the CPU, with the weights as they are, of
+    /// a model whose weights are laid out once a pass for the kernel that sampling has. (The general products of larger ones add
+    /// up in another order; an adapter is merged for sampling, which rounds.)
     pub fn samples_exactly(&self, sampling: &Sampling) -> bool {
         let as_they_are = !sampling.weights.rounds() && self.adapter.is_none();
-        as_they_are && sampling.temperature > 0.0 && matches!(self.device(), Device::Cpu)
+        let config = &self.config;
+        let one_kernel = config.matrices_of_layer() <= pass::LAID_OUT
+            && log_prob::is_laid_out(config.vocab_size, config.hidden_size);
+        let on_cpu = matches!(self.device(), Device::Cpu);
+        as_they_are && one_kernel && on_cpu && sampling.temperature > 0.0
     }
 
     /// The sizes.

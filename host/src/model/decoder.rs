@@ -202,7 +202,7 @@ impl HostDecoder {
 }
 
 /// The beginning of a buffer, long enough for n tokens of which m ask.
-fn fitting<'a>((buffer, width): (&'a mut Vec<f32>, Width), n: usize, m: usize) -> &'a mut [f32] {
+fn fitting((buffer, width): (&mut Vec<f32>, Width), n: usize, m: usize) -> &mut [f32] {
     let len = width.len(n, m);
     if buffer.len() < len {
         buffer.resize(len, 0.0);

@@ -24,7 +24,7 @@ pub enum Family {
     Qwen2,
     /// Qwen 3 (Yang et al. 2025, arXiv:2505.09388): norms of the queries and keys of every head.
     Qwen3,
-    /// SmolLM 3 (Bakouch et al. 2025): every fourth layer does without rotation.
+    /// `SmolLM` 3 (Bakouch et al. 2025): every fourth layer does without rotation.
     SmolLm3,
     /// OLMo 2 (Walsh et al. 2025, arXiv:2501.00656): norms behind attention and feed-forward, and of all queries and keys.
     Olmo2,
@@ -136,7 +136,7 @@ pub(crate) struct Defaults {
 pub(crate) struct Gguf {
     /// `general.architecture`; the first key of its metadata.
     pub(crate) architecture: &'static str,
-    /// Whether rows of W_q and W_k are reordered, because its rotation turns neighbouring channels.
+    /// Whether rows of `W_q` and `W_k` are reordered, because its rotation turns neighbouring channels.
     pub(crate) interleaved: bool,
 }
 

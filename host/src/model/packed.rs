@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn a_weight_takes_the_bits_that_its_format_says() {
         for weights in ALL {
-            let packed = PackedMatrix::new(&[0.0; 64 * 96], 96, weights);
+            let packed = PackedMatrix::new(&vec![0.0; 64 * 96], 96, weights);
             assert_eq!(8 * packed.bytes(), 64 * 96 * weights.bits());
         }
     }

@@ -17,6 +17,8 @@ mod rows;
 mod tests;
 mod weights;
 
+use std::marker::PhantomData;
+
 use rayon::prelude::*;
 
 use self::buffers::{Counts, KeptLayer, Left};
@@ -340,7 +342,7 @@ impl<T: Element> Network<'_, T> {
             rotations: &self.rotations,
             view,
             threads,
-            pool: &self.pool,
+            of: PhantomData,
         }
     }
 }

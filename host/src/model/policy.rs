@@ -169,7 +169,9 @@ impl HostWay {
         let targets = batch.responses().values().to_vec();
         let head = model.head(&targets, temperature);
         let mut logits = model.pool.take(head.logits_len());
-        let said = head.forward(pass.hidden(), &mut logits);
+        let mut room = model.pool.take(head.room_len());
+        let said = head.forward(pass.hidden(), &mut logits, &mut room);
+        drop(room);
         Ok(PolicyPass {
             said: LogProbs {
                 logprobs: said.logprobs.clone(),
@@ -203,17 +205,18 @@ impl HostWay {
                 Some(&mut gradients[first..])
             }
         };
+        let mut room = model.pool.take(head.room_len());
         let mut d_hidden = model.pool.take(self.pass.hidden().len());
         head.backward(
             &self.said,
             self.pass.hidden(),
             (d_logprobs, d_entropy),
-            &mut self.logits,
+            (&mut self.logits, &mut room),
             &mut d_hidden,
             d_weight,
         );
         // Large for a large vocabulary, and done with.
-        drop(self.logits);
+        drop((self.logits, room));
         model.backward(self.pass, &d_hidden, gradients);
     }
 }

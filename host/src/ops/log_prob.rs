@@ -18,10 +18,19 @@ use rayon::prelude::*;
 
 use super::element::Element;
 use super::lanes::{LANES, max, total};
+use super::panels::{self, Panels};
+use super::pointwise;
 use super::product::{Matrix, MatrixMut, Product, multiply};
 use super::start::Start;
-use super::{panels, pointwise};
 use crate::error::Result;
+
+/// Heads of at most so many elements (8 MiB of f32) are laid out once a pass: of larger ones the copy would be felt in memory.
+const LAID_OUT: usize = 1 << 21;
+
+/// Whether a head (V, C) is laid out for its products.
+pub(crate) fn is_laid_out(vocabulary: usize, channels: usize) -> bool {
+    vocabulary * channels <= LAID_OUT
+}
 
 /// Logits of a chunk take about this many bytes, so that they stay in the cache between the product and the softmax.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -91,6 +100,22 @@ impl<T: Element> Head<'_, T> {
         self.rows_of_chunk().min(self.targets.len()) * self.weight.rows()
     }
 
+    /// How many elements of room [`Head::forward`] and [`Head::backward`] take beside that.
+    pub fn room_len(&self) -> usize {
+        let (vocabulary, channels) = (self.weight.rows(), self.weight.columns());
+        if is_laid_out(vocabulary, channels) {
+            panels::len(channels, vocabulary)
+        } else {
+            0
+        }
+    }
+
+    /// The head as the kernel reads it whose bits are a row's own, where it is small enough: sampling has the same logits then.
+    fn laid_out<'r>(&self, room: &'r mut [T]) -> Option<Panels<&'r mut [T]>> {
+        let is_laid_out = is_laid_out(self.weight.rows(), self.weight.columns());
+        is_laid_out.then(|| Panels::new(self.weight.t(), room))
+    }
+
     /// Ranges of rows whose logits are held at one time.
     fn chunks(&self) -> impl Iterator<Item = (usize, usize)> + use<T> {
         let (rows, positions) = (self.rows_of_chunk(), self.targets.len());
@@ -100,11 +125,16 @@ impl<T: Element> Head<'_, T> {
     }
 
     /// hidden · weightᵀ of some positions, (len, V), capped where they are, not yet divided by the temperature.
-    fn logits(&self, hidden: &[T], out: &mut [T], room: &mut [T]) {
-        let vocabulary = self.weight.rows();
-        // By the kernel whose bits are a row's own: sampling has the same logits.
-        let into = (Start::Zero, &mut *out);
-        panels::multiply_as_it_lies(self.weight.t(), hidden, into, room, self.threads);
+    fn logits(&self, hidden: &[T], panels: Option<&Panels<&mut [T]>>, out: &mut [T]) {
+        let (vocabulary, channels) = (self.weight.rows(), self.weight.columns());
+        if let Some(panels) = panels {
+            panels.multiply(hidden, out, Start::Zero, self.threads);
+        } else {
+            let n = hidden.len() / channels;
+            let product = MatrixMut::new(&mut *out, n, vocabulary);
+            let hidden = Matrix::new(hidden, n, channels);
+            multiply(product, hidden, self.weight.t(), Product::set(self.threads));
+        }
         if self.form.scale != 1.0 {
             pointwise::scale(out, self.form.scale);
         }
@@ -125,14 +155,14 @@ impl<T: Element> Head<'_, T> {
 
     /// Log-probabilities and entropies: hidden (M, C). What `logits` held does not matter; the backward pass wants it back
     /// as it is.
-    pub fn forward(&self, hidden: &[T], logits: &mut [T]) -> Said<T> {
+    pub fn forward(&self, hidden: &[T], logits: &mut [T], room: &mut [T]) -> Said<T> {
         let (vocabulary, channels) = (self.weight.rows(), self.weight.columns());
         let mut all = Vec::with_capacity(self.targets.len());
-        let mut room = vec![T::zero(); panels::room(channels, vocabulary)];
+        let panels = self.laid_out(room);
         for (start, len) in self.chunks() {
             let rows = &hidden[start * channels..(start + len) * channels];
             let logits = &mut logits[..len * vocabulary];
-            self.logits(rows, logits, &mut room);
+            self.logits(rows, panels.as_ref(), logits);
             all.par_extend(
                 logits
                     .par_chunks(vocabulary)
@@ -209,26 +239,19 @@ impl<T: Element> Head<'_, T> {
         said: &Said<T>,
         hidden: &[T],
         (d_logprobs, d_entropy): (&[T], Option<&[T]>),
-        logits: &mut [T],
+        (logits, room): (&mut [T], &mut [T]),
         d_hidden: &mut [T],
         mut d_weight: Option<&mut [T]>,
     ) {
         let (vocabulary, channels) = (self.weight.rows(), self.weight.columns());
         let whole = self.targets.len() <= self.rows_of_chunk();
-        let mut room = vec![
-            T::zero();
-            if whole {
-                0
-            } else {
-                panels::room(channels, vocabulary)
-            }
-        ];
+        let panels = if whole { None } else { self.laid_out(room) };
         for (start, len) in self.chunks() {
             let span = start * channels..(start + len) * channels;
             let rows = Matrix::new(&hidden[span.clone()], len, channels);
             let logits = &mut logits[..len * vocabulary];
             if !whole {
-                self.logits(&hidden[span.clone()], logits, &mut room);
+                self.logits(&hidden[span.clone()], panels.as_ref(), logits);
             }
             logits
                 .par_chunks_mut(vocabulary)

@@ -71,61 +71,34 @@ impl<B> Panels<B> {
         let Self {
             inputs, outputs, ..
         } = *self;
-        check((inputs, outputs), x, out, start);
-        let some = Part {
-            values: &self.values,
-            first: 0,
-            outputs,
-        };
-        some.multiply((inputs, outputs), x, out, start, threads);
-    }
-}
-
-fn check<T>((inputs, outputs): (usize, usize), x: &[T], out: &[T], start: Start<'_, T>) {
-    let n = out.len() / outputs;
-    if let Start::Of(base) = start {
+        let values = &*self.values;
+        let n = out.len() / outputs;
+        if let Start::Of(base) = start {
+            assert_eq!(
+                base.len(),
+                out.len(),
+                "a result lies as what it is added to"
+            );
+        }
+        if n == 0 {
+            return;
+        }
         assert_eq!(
-            base.len(),
-            out.len(),
-            "a result lies as what it is added to"
+            (x.len(), out.len()),
+            (n * inputs, n * outputs),
+            "a product fills its result"
         );
-    }
-    assert_eq!(
-        (x.len(), out.len()),
-        (n * inputs, n * outputs),
-        "a product fills its result"
-    );
-}
-
-/// Some of a matrix's outputs, laid out.
-struct Part<'a, T> {
-    values: &'a [T],
-    /// The first of them, and how many there are.
-    first: usize,
-    outputs: usize,
-}
-
-impl<T: Element> Part<'_, T> {
-    /// Writes these columns of out (n, O) = start + x (n, I) · W.
-    fn multiply(
-        &self,
-        (inputs, outputs): (usize, usize),
-        x: &[T],
-        out: &mut [T],
-        start: Start<'_, T>,
-        threads: usize,
-    ) {
         let rows = |x: &[T], out: &mut [T], start: Start<'_, T>| {
             let n = out.len() / outputs;
-            for panel in (0..self.outputs).step_by(PANEL) {
-                let (first, width) = (self.first + panel, PANEL.min(self.outputs - panel));
+            for first in (0..outputs).step_by(PANEL) {
+                let width = PANEL.min(outputs - first);
                 let left = Left {
                     values: x,
                     row: inputs,
                     step: 1,
                 };
                 let right = Right {
-                    values: &self.values[panel * inputs..],
+                    values: &values[first * inputs..],
                     step: PANEL,
                 };
                 let out = Out {
@@ -135,11 +108,7 @@ impl<T: Element> Part<'_, T> {
                 tile::product(out, left, right, (n, inputs, width), start.from(first));
             }
         };
-        let n = out.len() / outputs;
-        if n == 0 {
-            return;
-        }
-        if threads <= 1 || n * inputs * self.outputs < PARALLEL {
+        if threads <= 1 || n * inputs * outputs < PARALLEL {
             rows(x, out, start);
             return;
         }
@@ -150,53 +119,6 @@ impl<T: Element> Part<'_, T> {
         parts
             .enumerate()
             .for_each(|(index, (out, x))| rows(x, out, start.from(index * part * outputs)));
-    }
-}
-
-/// Elements of a matrix that are laid out at a time, at least a panel: what a core's second cache holds beside its rows.
-const BLOCK: usize = 1 << 17;
-
-/// Elements from which several threads lay them out.
-const SHARED: usize = 1 << 14;
-
-/// The outputs of a matrix of I inputs that are laid out at a time.
-fn block(inputs: usize) -> usize {
-    (BLOCK / (inputs * PANEL).max(1)).max(1) * PANEL
-}
-
-/// Elements that [`multiply_as_it_lies`] needs room for.
-pub(crate) fn room(inputs: usize, outputs: usize) -> usize {
-    len(inputs, outputs.min(block(inputs)))
-}
-
-/// out (n, O) = start + x (n, I) · W for a matrix (I, O) as it lies there, some outputs at a time laid out in `room`: the bits are those
-/// of [`Panels::multiply`], whatever stands beside a row.
-pub(crate) fn multiply_as_it_lies<T: Element>(
-    matrix: Matrix<'_, T>,
-    x: &[T],
-    (start, out): (Start<'_, T>, &mut [T]),
-    room: &mut [T],
-    threads: usize,
-) {
-    let (inputs, outputs) = (matrix.rows(), matrix.columns());
-    check((inputs, outputs), x, out, start);
-    for first in (0..outputs).step_by(block(inputs)) {
-        let count = block(inputs).min(outputs - first);
-        let room = &mut room[..len(inputs, count)];
-        let size = (inputs * PANEL).max(1);
-        let part = matrix.part(first, count);
-        let one = |(panel, values): (usize, &mut [T])| lay_out(part, panel * PANEL, values);
-        if threads > 1 && inputs * count >= SHARED {
-            room.par_chunks_exact_mut(size).enumerate().for_each(one);
-        } else {
-            room.chunks_exact_mut(size).enumerate().for_each(one);
-        }
-        let some = Part {
-            values: room,
-            first,
-            outputs: count,
-        };
-        some.multiply((inputs, outputs), x, out, start, threads);
     }
 }
 
@@ -237,11 +159,6 @@ mod tests {
                 for threads in [1, 3] {
                     let mut found = vec![0.5; n * outputs];
                     panels.multiply(&x, &mut found, Start::Result, threads);
-                    let mut as_it_lies = vec![0.5; n * outputs];
-                    let mut space = vec![f64::NAN; room(inputs, outputs)];
-                    let into = (Start::Result, &mut as_it_lies[..]);
-                    multiply_as_it_lies(matrix, &x, into, &mut space, threads);
-                    assert_eq!(as_it_lies, found);
                     for (found, expected) in found.iter().zip(&expected) {
                         assert!((found - expected).abs() < 1e-12, "{found} {expected}");
                     }

@@ -20,6 +20,10 @@ pub(in crate::model) struct Through<'a, B: Backend> {
 
 /// Turns the gradient of a layer's result into that of its input. Leaves both factors of every weight's gradient behind, and adds
 /// the gradients of norms to `sums` where they are wanted.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what goes through, what was kept, room, and what is left, each with a meaning of its own"
+)]
 pub(in crate::model) fn backward<B: BackBackend>(
     backend: &mut B,
     of: &Dimensions,

@@ -150,9 +150,9 @@ buffers! {
         normed,
         /// The rows of `normed` that ask, (m, C); empty where all do.
         chosen,
-        /// The gradient of what W_o gives, (m, C); empty where it is `d_middle`.
+        /// The gradient of what `W_o` gives, (m, C); empty where it is `d_middle`.
         d_attended,
-        /// The gradient of what W_down gives, (m, C); empty where it is that of the layer's result.
+        /// The gradient of what `W_down` gives, (m, C); empty where it is that of the layer's result.
         d_fed,
     }
 }

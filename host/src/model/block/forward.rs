@@ -16,6 +16,10 @@ pub(in crate::model) enum Stream<'a, B: Backend> {
         out: Option<B::ViewMut<'a>>,
     },
     /// x lies in `middle`, and the result takes its place: all tokens ask, and there is no way back.
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(dead_code, reason = "a GPU's step of sampling keeps its stream there")
+    )]
     InPlace,
 }
 
@@ -97,15 +101,12 @@ pub(in crate::model) fn forward<B: Backend>(
         raw: B::again(&mut kept.fed),
         x: B::read(activated),
     };
-    match out.flatten() {
-        Some(out) => {
-            let base = Base::Of(B::read(&kept.middle));
-            addition.onto(backend, of, base, (aside, low), out)
-        }
-        None => {
-            let out = B::again(&mut kept.middle);
-            addition.onto(backend, of, Base::Result, (aside, low), out)
-        }
+    if let Some(out) = out.flatten() {
+        let base = Base::Of(B::read(&kept.middle));
+        addition.onto(backend, of, base, (aside, low), out)
+    } else {
+        let out = B::again(&mut kept.middle);
+        addition.onto(backend, of, Base::Result, (aside, low), out)
     }
 }
 

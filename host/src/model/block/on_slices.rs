@@ -15,15 +15,23 @@ macro_rules! steps_on_slices {
             values
         }
 
+        #[expect(
+            clippy::mut_mut,
+            reason = "a view that is lent on is itself such a reference"
+        )]
         fn again<'a>(values: &'a mut &mut [$element]) -> &'a mut [$element] {
             values
         }
 
+        #[expect(
+            clippy::mut_mut,
+            reason = "a view that is lent on is itself such a reference"
+        )]
         fn first<'a>(values: &'a mut &mut [$element], len: usize) -> &'a mut [$element] {
             &mut values[..len]
         }
 
-        fn head<'a>(values: Self::View<'a>, len: usize) -> Self::View<'a> {
+        fn head(values: Self::View<'_>, len: usize) -> Self::View<'_> {
             &values[..len]
         }
 

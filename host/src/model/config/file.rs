@@ -157,7 +157,7 @@ impl Reading<'_> {
         Ok(config)
     }
 
-    /// transformers has two names for SiLU, and two for Gemma's GELU; of Gemma, `hidden_act` says nothing.
+    /// transformers has two names for `SiLU`, and two for Gemma's GELU; of Gemma, `hidden_act` says nothing.
     fn check_activation(&self) -> Result<()> {
         let (key, found, accepted): (_, _, &[&str]) = match self.of.activation {
             Activation::Silu => ("hidden_act", &self.file.hidden_act, &["silu", "swish"]),
@@ -326,8 +326,8 @@ impl Reading<'_> {
                 self.slides() && index >= file.max_window_layers.unwrap_or(28)
             }
             (None, Family::SmolLm3) => self.slides() && window.is_some() && !rotates(index),
-            (None, Family::Gemma2) => (index + 1) % 2 != 0,
-            (None, Family::Gemma3) => (index + 1) % pattern != 0,
+            (None, Family::Gemma2) => !(index + 1).is_multiple_of(2),
+            (None, Family::Gemma3) => !(index + 1).is_multiple_of(pattern),
             _ => false,
         };
         if let (Family::SmolLm3, Some(listed)) = (self.family, &file.no_rope_layers)

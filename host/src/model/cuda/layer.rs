@@ -88,7 +88,7 @@ macro_rules! plain_steps {
             values.again().into_part(0..len)
         }
 
-        fn head<'a>(values: Self::View<'a>, len: usize) -> Self::View<'a> {
+        fn head(values: Self::View<'_>, len: usize) -> Self::View<'_> {
             values.part(0..len)
         }
 

@@ -307,9 +307,9 @@ fn backward(
     if adapted {
         let lows = lows.iter();
         let lows: Vec<_> = lows.map(|pair| pair.each_ref().map(Buffer::view)).collect();
-        weights::add_adapters(network, factors, &lows, gradients)?;
+        weights::add_adapters(network, &factors, &lows, gradients)?;
     } else {
-        weights::add_own(network, factors, gradients)?;
+        weights::add_own(network, &factors, gradients)?;
     }
     Ok(dx)
 }

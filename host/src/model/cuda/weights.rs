@@ -12,11 +12,11 @@ pub(super) type Factor<'a, 'w> = (Place, &'a Projection<'w>, View<'a, Real>, Vie
 /// Adds the gradients of a layer's own products and biases.
 pub(super) fn add_own(
     network: &Network<'_>,
-    factors: [Factor<'_, '_>; 5],
+    factors: &[Factor<'_, '_>; 5],
     mut gradients: ViewMut<'_, f32>,
 ) -> Result<()> {
     let gpu = &network.gpu;
-    for (place, _, grad, x) in factors {
+    for (place, _, grad, x) in *factors {
         let map = network.layout.map(place);
         let (outputs, inputs) = (map.outputs, map.inputs);
         let n = x.len() / inputs;
@@ -39,12 +39,12 @@ pub(super) fn add_own(
 /// products of every slot.
 pub(super) fn add_adapters(
     network: &Network<'_>,
-    factors: [Factor<'_, '_>; 5],
+    factors: &[Factor<'_, '_>; 5],
     lows: &[[View<'_, Real>; 2]],
     mut gradients: ViewMut<'_, f32>,
 ) -> Result<()> {
     let gpu = &network.gpu;
-    for (_, map, grad, x) in factors {
+    for (_, map, grad, x) in *factors {
         let (outputs, inputs) = (map.weight.rows(), map.weight.columns());
         let n = x.len() / inputs;
         for adapter in &map.adapters {

@@ -202,7 +202,13 @@ fn sampling(device: &Device) -> Result<()> {
         let expected = &expected[..expected.len().min(most)];
         let sampling = Sampling::greedy(expected.len(), vec![u32::MAX]);
         let (stream, go) = (Stream::new(1), AtomicBool::new(false));
-        let rows = generate(&model, &[prompt.clone()], &sampling, &stream, &go)?;
+        let rows = generate(
+            &model,
+            std::slice::from_ref(&prompt),
+            &sampling,
+            &stream,
+            &go,
+        )?;
         if device.dtype() == Dtype::F32 {
             assert_eq!(rows[0].ids, expected, "{name}");
         }

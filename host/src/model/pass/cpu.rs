@@ -1,9 +1,9 @@
 //! A layer's steps on slices, for one chunk of a batch.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::network::Projection;
-use super::pool::Pool;
 use super::rows::Chunk;
 use crate::error::Result;
 use crate::model::block::{BackBackend, Backend, Base, Given, steps_on_slices};
@@ -70,7 +70,7 @@ pub(super) struct Cpu<'a, T> {
     pub(super) view: View<'a>,
     /// Threads that may share a product.
     pub(super) threads: usize,
-    pub(super) pool: &'a Arc<Pool<T>>,
+    pub(super) of: PhantomData<&'a T>,
 }
 
 fn start<T>(base: Base<&[T]>) -> Start<'_, T> {
@@ -99,7 +99,7 @@ impl<'w, T: Element> Backend for Cpu<'w, T> {
         out: &mut [T],
         low: &mut [T],
     ) -> Result<()> {
-        map.forward(x, (start(base), out), (self.threads, self.pool), low);
+        map.forward(x, (start(base), out), self.threads, low);
         Ok(())
     }
 

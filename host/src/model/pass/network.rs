@@ -79,19 +79,13 @@ impl<'a, T: Element> Projection<'a, T> {
         &self,
         x: &[T],
         (start, out): (Start<'_, T>, &mut [T]),
-        (threads, pool): (usize, &Arc<Pool<T>>),
+        threads: usize,
         low: &mut [T],
     ) {
         let (inputs, outputs) = (self.weight.columns(), self.weight.rows());
         let n = out.len() / outputs;
-        if let Some(panels) = &self.forwards {
-            panels.multiply(x, out, start, threads);
-        } else {
-            // The same kernel, so that a row's bits are those that it has among other rows and in sampling.
-            let mut room = pool.take(panels::room(inputs, outputs));
-            let into = (start, &mut *out);
-            panels::multiply_as_it_lies(self.weight.t(), x, into, &mut room, threads);
-        }
+        let map = (self.weight.t(), self.forwards.as_ref());
+        product(map, x, (start, out), threads);
         if let Some(bias) = self.bias {
             bias::add(out, bias);
         }
@@ -121,15 +115,8 @@ impl<'a, T: Element> Projection<'a, T> {
     ) {
         let (inputs, outputs) = (self.weight.columns(), self.weight.rows());
         let n = dx.len() / inputs;
-        match (&self.backwards, start) {
-            (Some(panels), _) => panels.multiply(grad, dx, start, threads),
-            (None, Start::Of(base)) => {
-                dx.copy_from_slice(base);
-                self.add_back(grad, dx, Product::add(threads));
-            }
-            (None, Start::Result) => self.add_back(grad, dx, Product::add(threads)),
-            (None, Start::Zero) => self.add_back(grad, dx, Product::set(threads)),
-        }
+        let map = (self.weight, self.backwards.as_ref());
+        product(map, grad, (start, dx), threads);
         let grad = Matrix::new(grad, n, outputs);
         for adapter in &self.adapters {
             let rank = adapter.a.rows();
@@ -146,14 +133,6 @@ impl<'a, T: Element> Projection<'a, T> {
         }
     }
 
-    /// dx (n, I) from grad (n, O), by a general product.
-    fn add_back(&self, grad: &[T], dx: &mut [T], how: Product<T>) {
-        let (inputs, outputs) = (self.weight.columns(), self.weight.rows());
-        let n = dx.len() / inputs;
-        let dx = MatrixMut::new(dx, n, inputs);
-        multiply(dx, Matrix::new(grad, n, outputs), self.weight, how);
-    }
-
     /// A · x of every adapter, (n, r), into the first of each pair of `lows`, by slot.
     pub(super) fn lows(&self, x: &[T], lows: &mut [[&mut [T]; 2]], threads: usize) {
         let inputs = self.weight.columns();
@@ -164,6 +143,31 @@ impl<'a, T: Element> Projection<'a, T> {
             multiply(low, x, adapter.a.t(), Product::set(threads));
         }
     }
+}
+
+/// out (n, O) = start + x (n, I) · matrix (I, O), by the matrix's panels where it has been laid out.
+fn product<T: Element>(
+    (matrix, panels): (Matrix<'_, T>, Option<&Panels<Pooled<T>>>),
+    x: &[T],
+    (start, out): (Start<'_, T>, &mut [T]),
+    threads: usize,
+) {
+    if let Some(panels) = panels {
+        panels.multiply(x, out, start, threads);
+        return;
+    }
+    let how = match start {
+        Start::Zero => Product::set(threads),
+        Start::Result => Product::add(threads),
+        Start::Of(base) => {
+            out.copy_from_slice(base);
+            Product::add(threads)
+        }
+    };
+    let (inputs, outputs) = (matrix.rows(), matrix.columns());
+    let n = out.len() / outputs;
+    let out = MatrixMut::new(out, n, outputs);
+    multiply(out, Matrix::new(x, n, inputs), matrix, how);
 }
 
 /// The parameters of one layer.

@@ -11,7 +11,7 @@ use crate::model::causal_lm::check_row;
 use crate::model::config::CausalLmConfig;
 use crate::ops::attention::Span;
 
-/// Tokens of a chunk, unless one row has more. A constant: general products of the way back depend in their last bits on its rows,
+/// Tokens of a chunk, unless one row has more. A constant: general products over a chunk depend in their last bits on its rows,
 /// which must not follow the number of threads. 256 tokens of a small model's widest activation fit a core's cache.
 const CHUNK: usize = 256;
 

@@ -34,7 +34,8 @@ impl Probabilities {
     fn run<T: Element>(&self, inputs: &[Vec<T>]) -> (Said<T>, Vec<T>) {
         let head = self.head(&inputs[1]);
         let mut logits = vec![T::zero(); head.logits_len()];
-        (head.forward(&inputs[0], &mut logits), logits)
+        let mut room = vec![T::zero(); head.room_len()];
+        (head.forward(&inputs[0], &mut logits, &mut room), logits)
     }
 
     /// Logits, targets, and log-probabilities, entropies and log-sums, on a GPU.
@@ -83,7 +84,9 @@ impl Operation for Probabilities {
         let mut d_weight = vec![T::zero(); inputs[1].len()];
         let head = self.head(&inputs[1]);
         let target = Some(&mut d_weight[..]);
-        head.backward(&said, &inputs[0], grad, &mut logits, &mut d_hidden, target);
+        let mut room = vec![T::zero(); head.room_len()];
+        let buffers = (&mut logits[..], &mut room[..]);
+        head.backward(&said, &inputs[0], grad, buffers, &mut d_hidden, target);
         vec![d_hidden, d_weight]
     }
 
@@ -301,7 +304,9 @@ fn a_frozen_weight_costs_no_product_and_changes_nothing_else() {
     let mut d_hidden = vec![0.0; 6];
     let grad = (&[1.0, -2.0][..], None);
     let head = operation.head(&inputs[1]);
-    head.backward(&said, &inputs[0], grad, &mut logits, &mut d_hidden, None);
+    let mut room = vec![0.0; head.room_len()];
+    let buffers = (&mut logits[..], &mut room[..]);
+    head.backward(&said, &inputs[0], grad, buffers, &mut d_hidden, None);
     assert_eq!(d_hidden, both[0]);
 }
 

@@ -39,7 +39,7 @@ impl Frequencies {
     }
 
     /// Of wavelengths in tokens: those above `original` / `low` are stretched by `factor`, those below `original` / `high` stay, and
-    /// between them frequencies go over from one to the other (CausalLm 3.1; `llama3`). `original` is the length of rows that the
+    /// between them frequencies go over from one to the other (LLaMA 3.1; `llama3`). `original` is the length of rows that the
     /// model was pretrained on.
     #[must_use]
     pub fn llama3(self, factor: f64, low: f64, high: f64, original: usize) -> Self {
