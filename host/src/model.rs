@@ -1,7 +1,7 @@
 //! Models: parameters, passes, heads, checkpoints, generation.
 //!
 //! `family` says what the families are, `description` what of it a model has where, `block` computes a layer of any of them,
-//! forwards and back, on any device. `llama` is the model over ragged batches, `pass` its way through all layers on the CPU and
+//! forwards and back, on any device. `causal_lm` is the model over ragged batches, `pass` its way through all layers on the CPU and
 //! `cuda` on a GPU, `policy` and `heads` what is read from it; `plain` is the same written down by tensors, for reading and for tests; `decoder` is the same model laid out for generation on the CPU.
 
 pub(crate) mod block;

@@ -73,10 +73,7 @@ impl<S: SequenceReward> RewardJudge<S> {
                 "a text holds {name:?}, for which the reward model has no embedding"
             )));
         }
-        let (tokens, most) = (
-            prompt_ids.len() + response_ids.len(),
-            config.max_position_embeddings,
-        );
+        let (tokens, most) = (prompt_ids.len() + response_ids.len(), config.longest_row());
         if tokens > most {
             return Ok(Err(format!(
                 "prompt and response have {tokens} tokens; the reward model takes {most}"

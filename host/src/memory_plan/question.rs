@@ -79,7 +79,7 @@ impl Question {
     }
 
     fn positions(&self) -> u64 {
-        self.model.max_position_embeddings as u64
+        self.model.longest_row() as u64
     }
 
     /// The longest row out of the data.

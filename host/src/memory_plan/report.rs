@@ -82,7 +82,7 @@ pub(super) fn assumptions(question: &Question) -> Vec<String> {
     let unknown = |known: Option<u64>, what: &str, flag: &str| {
         let fills = format!(
             "how long {what} are is not known from the configuration, so they fill the model's {} positions: --{flag} says it",
-            HumanCount(question.model.max_position_embeddings as u64)
+            HumanCount(question.model.longest_row() as u64)
         );
         known.is_none().then_some(fills)
     };

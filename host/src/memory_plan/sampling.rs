@@ -7,6 +7,7 @@ use super::parts::Parts;
 use super::rows::{MicroBatch, Row};
 use super::sizes::Sizes;
 use crate::model::SamplingWeights;
+use crate::model::block::{Activations, Scratch, Width};
 
 /// A GPU: rows at once, the cache's share of the memory (one part of so many), tokens of prompts that go through together
 /// (`model/cuda/decoder`).
@@ -76,11 +77,14 @@ impl Sampling {
         let rows = self.at_once(sizes, machine);
         if machine.is_gpu() {
             // Buffers of a step, beside those of the prompts that go through before.
-            let step = 2 * sizes.channels
-                + 2 * sizes.query_width
-                + sizes.key_value_width
-                + 3 * sizes.feed_forward
-                + sizes.ranks();
+            // The newest tokens' stream after the final norm, and a layer's buffers.
+            let rank = sizes
+                .slots()
+                .iter()
+                .map(|slot| slot.rank)
+                .max()
+                .unwrap_or(0);
+            let step = sizes.channels + buffers(sizes, rank);
             let prompt = self.row.prompt;
             let prompts = MicroBatch {
                 tokens: (rows * prompt).min(GPU_PROMPTS.max(prompt)),
@@ -96,10 +100,8 @@ impl Sampling {
         }
         let (workers, _) = self.workers(sizes, machine);
         let room = self.row.tokens().next_multiple_of(CPU_ROOM);
-        // Residual stream, normed, update; the wide and the narrow result of a layer.
-        let wide = (sizes.query_width + sizes.key_value_width).max(2 * sizes.feed_forward);
-        let narrow = sizes.query_width.max(sizes.feed_forward);
-        let step = CPU_STEP * (3 * sizes.channels + wide + narrow);
+        // Two residual streams, a sum that is added, and a layer's buffers.
+        let step = CPU_STEP * (3 * sizes.channels + buffers(sizes, 0));
         // Scores of the query heads that share a key head.
         let scores = 2 * sizes.query_width / sizes.key_value_width;
         // The sampler has weights and (weight, id) of one row.
@@ -112,4 +114,10 @@ impl Sampling {
                 ..Parts::default()
             }
     }
+}
+
+/// Elements a token of the buffers that a layer has while it samples.
+fn buffers(sizes: &Sizes, rank: usize) -> u64 {
+    let kept = Activations::<Width>::widths(&sizes.of).len(1, 1);
+    (kept + Scratch::<Width>::widths(&sizes.of, false, rank).len(1, 1)) as u64
 }

@@ -189,7 +189,7 @@ fn activations_by_hand() {
     assert_eq!(logits(&cpu), 64 * 32_000 * 4);
 }
 
-/// 5 rows of 3 + 2 tokens on a GPU: keys and values 2·(2·4) bytes a token; a step 5·2·(2·4 + 2·4 + 4 + 3·3); the prompts of
+/// 5 rows of 3 + 2 tokens on a GPU: keys and values 2·(2·4) bytes a token; a step 5·2·(3·4 + 2·4 + 4 + 3·3); the prompts of
 /// 15 tokens before 2·(15·(12 + 3) + 5·4) and a layer, 2·(15·4 + 15·18) + 4·15·2, and the last, 2·(15·4 + 5·18) + 4·5·2.
 #[test]
 fn sampling_by_hand() {
@@ -216,7 +216,7 @@ fn sampling_by_hand() {
     };
     let found = parts(&gpu);
     assert_eq!((found.kv_cache, found.logits), (5 * 5 * 16, 5 * 10 * 4));
-    assert_eq!(found.activations, 290 + 490 + 780 + 340);
+    assert_eq!(found.activations, 330 + 490 + 780 + 340);
     assert_eq!(found.parameters, 0);
     // Two workers of 3 rows, room for 32 tokens and two scores for each, and one panel behind the values; the copy:
     // 168 + 40 in matrices, 20 in norms.

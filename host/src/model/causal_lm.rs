@@ -351,7 +351,7 @@ impl CausalLm {
     /// Hidden states after the final norm at the tokens that are read, row after row, (M, C).
     ///
     /// # Errors
-    /// A row longer than `max_position_embeddings`, an id outside the vocabulary; both name the row.
+    /// A row longer than [`CausalLmConfig::longest_row`], an id outside the vocabulary; both name the row.
     pub fn hidden(&self, batch: &TokenBatch, read: Read) -> Result<Vec<f32>> {
         match self.device() {
             Device::Cpu => Ok(self.pass(batch, read, false)?.hidden().to_vec()),
@@ -371,7 +371,8 @@ pub(super) fn check_row(
     let limit = config.longest_row();
     if length > limit {
         return Err(Error::input(format!(
-            "row {row} has {length} tokens, more than the model's max_position_embeddings of {limit}"
+            "row {row} has {length} tokens, more than the model's {} of {limit}",
+            config.longest_row_key()
         ))
         .hint("shorten the prompts or the responses"));
     }

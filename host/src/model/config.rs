@@ -92,6 +92,15 @@ impl CausalLmConfig {
         }
     }
 
+    /// The key of config.json that says [`CausalLmConfig::longest_row`].
+    pub fn longest_row_key(&self) -> &'static str {
+        if self.longest_row() < self.max_position_embeddings {
+            "original_max_position_embeddings"
+        } else {
+            "max_position_embeddings"
+        }
+    }
+
     /// The text of config.json with the class `task` (`ForCausalLM`, `ForSequenceClassification`), readable by transformers 4
     /// and 5.
     pub fn to_json(&self, task: &str) -> String {
@@ -146,6 +155,7 @@ impl CausalLmConfig {
                 )));
             }
         }
+        self.check_counts()?;
         self.variant.validate(self)?;
         let named = self.bos_token_id.iter().map(|id| ("bos_token_id", *id));
         let named = named.chain(self.eos_token_id.iter().map(|id| ("eos_token_id", *id)));
@@ -160,6 +170,34 @@ impl CausalLmConfig {
         Ok(())
     }
 }
+
+impl CausalLmConfig {
+    /// Refuses sizes that no machine holds, before anything is counted or taken by them.
+    fn check_counts(&self) -> Result<()> {
+        if self.num_hidden_layers > MOST_LAYERS {
+            return Err(Error::input(format!(
+                "num_hidden_layers is {}; accepted: 1 to {MOST_LAYERS}",
+                self.num_hidden_layers
+            )));
+        }
+        let [c, f, v] =
+            [self.hidden_size, self.intermediate_size, self.vocab_size].map(|it| it as u128);
+        let heads = (self.num_attention_heads + self.num_key_value_heads) as u128;
+        let layer = c * (2 * heads * self.head_dim as u128 + 3 * f);
+        let all = 2 * v * c + self.num_hidden_layers as u128 * layer;
+        if all > MOST_PARAMETERS {
+            return Err(Error::input(format!(
+                "the sizes make a model of {all} parameters; accepted: up to {MOST_PARAMETERS}"
+            ))
+            .hint("one of vocab_size, hidden_size, intermediate_size, head_dim and the numbers of heads and layers is wrong"));
+        }
+        Ok(())
+    }
+}
+
+/// More than any model has.
+const MOST_LAYERS: usize = 100_000;
+const MOST_PARAMETERS: u128 = 1 << 46;
 
 /// The files that name the tokens which end a response, config.json and what stands beside it, and whom each names. A file that is
 /// not there names none.

@@ -190,7 +190,7 @@ impl ScoredModel {
         })
     }
 
-    /// Loads a Hugging Face folder of a `LlamaForSequenceClassification` with one label, or of an adapter with such a head.
+    /// Loads a Hugging Face folder of a `a classifier` with one label, or of an adapter with such a head.
     /// A folder without `score.bias` has a bias of 0: transformers' head has none.
     pub fn load(dir: &Path) -> Result<Self> {
         if lora::base::is_adapter(dir) {

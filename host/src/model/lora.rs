@@ -69,6 +69,19 @@ impl Target {
         Self::DownProj,
     ];
 
+    /// All there are.
+    pub const ALL: [Self; 9] = [
+        Self::QProj,
+        Self::KProj,
+        Self::VProj,
+        Self::QkvProj,
+        Self::OProj,
+        Self::GateProj,
+        Self::UpProj,
+        Self::GateUpProj,
+        Self::DownProj,
+    ];
+
     /// The target that is a field's map, whole; `None` of a norm.
     pub(super) fn of(field: Field) -> Option<Self> {
         Some(match field {

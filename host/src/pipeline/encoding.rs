@@ -14,7 +14,9 @@ pub struct Encoder<'a> {
     template: &'a PromptTemplate,
     /// The tokens that end a response.
     ends: Vec<u32>,
+    /// Tokens of the longest row, and the key of config.json that says so.
     context_length: usize,
+    length_key: &'static str,
     /// Rows of the embedding table.
     rows: usize,
 }
@@ -40,7 +42,8 @@ impl<'a> Encoder<'a> {
             tokenizer,
             template,
             ends: ends(config, tokenizer),
-            context_length: config.max_position_embeddings,
+            context_length: config.longest_row(),
+            length_key: config.longest_row_key(),
             rows: config.vocab_size,
         }
     }
@@ -141,8 +144,9 @@ impl<'a> Encoder<'a> {
                 _ => format!(" and {behind} {of}"),
             };
             let detail = format!(
-                "{tokens} tokens ({} of the prompt{behind}), limit {limit} (max_position_embeddings)",
-                prompt.len()
+                "{tokens} tokens ({} of the prompt{behind}), limit {limit} ({})",
+                prompt.len(),
+                self.length_key
             );
             (SetAsideReason::TooLong, detail)
         }))
@@ -185,8 +189,8 @@ impl<'a> Encoder<'a> {
     fn check(&self, id: &str, tokens: usize) -> Result<()> {
         if tokens > self.context_length {
             return Err(Error::input(format!(
-                "row {id:?} has {tokens} tokens; the model takes {} (max_position_embeddings)",
-                self.context_length
+                "row {id:?} has {tokens} tokens; the model takes {} ({})",
+                self.context_length, self.length_key
             ))
             .hint("shorten or drop the row; data.max_words sets long rows of a file aside"));
         }

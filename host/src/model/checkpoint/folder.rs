@@ -30,7 +30,7 @@ impl Folder {
     /// Reads the configuration and the headers of all weight files of `dir`.
     ///
     /// # Errors
-    /// A file that cannot be read, a configuration that is no plain LLaMA's, a tensor that belongs to nothing in one.
+    /// A file that cannot be read, a configuration that is not supported, a tensor that belongs to nothing in one.
     pub(super) fn open(dir: &Path) -> Result<Self> {
         let config = CausalLmConfig::load(&dir.join(CONFIG))?;
         let mut folder = Self {

@@ -85,7 +85,7 @@ impl GgufModel {
         }
     }
 
-    /// Refuses tensors that belong to nothing: biases, experts.
+    /// Refuses tensors that belong to nothing.
     fn check_tensors(&self) -> Result<()> {
         for name in self.gguf.tensor_names() {
             let known = ROPE_FACTORS.contains(&name)

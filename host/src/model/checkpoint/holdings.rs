@@ -125,7 +125,7 @@ pub(super) fn settle_head(dir: &Path, folder: &mut Folder) -> Result<Option<Stri
                 (TABLE, HEAD)
             };
             return Err(Error::input(format!(
-                "{} has no tensor {gone:?}, and config.json does not set tie_word_embeddings to true (left out, it is false)",
+                "{} has no tensor {gone:?}, and tie_word_embeddings is not true in config.json, nor what it is without the key",
                 dir.display()
             ))
             .hint(format!(

@@ -59,7 +59,7 @@ pub fn is_here(name: &Path) -> Result<bool> {
 /// of the hub's cache, or from the metadata of a .gguf file. Nothing is downloaded. An adapter has the sizes of its base.
 ///
 /// # Errors
-/// Nothing of this name, a model of the hub that is not cached, a config.json that is no plain LLaMA's.
+/// Nothing of this name, a model of the hub that is not cached, a config.json that is not supported.
 pub fn sizes(name: &Path) -> Result<CausalLmConfig> {
     if name.is_dir() {
         if lora::is_adapter(name) {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::keys;
 use super::rope::{self, Beside, Rope};
-use super::{CausalLmConfig, LayerKind, Variant};
+use super::{CausalLmConfig, LayerKind, MOST_LAYERS, Variant};
 use crate::error::{Error, Result};
 use crate::model::family::{Architecture, Biases, Family};
 use crate::ops::gated::Activation;
@@ -180,16 +180,11 @@ impl Reading<'_> {
     fn check_biases(&self) -> Result<()> {
         let biases = self.of.biases;
         let attention = matches!(biases, Biases::Asked | Biases::AskedOfAttention);
-        // transformers' Qwen 2 and Mistral do not look at the key.
-        let deaf = matches!(self.family, Family::Qwen2 | Family::Mistral);
         for (key, set, accepted) in [
-            (
-                "attention_bias",
-                self.file.attention_bias,
-                attention || deaf,
-            ),
+            ("attention_bias", self.file.attention_bias, attention),
             ("mlp_bias", self.file.mlp_bias, biases == Biases::Asked),
         ] {
+            let accepted = accepted || keys::of_no_effect(self.family).contains(&key);
             if set && !accepted {
                 return Err(Error::input(format!("{key} is true; accepted: false")));
             }
@@ -225,6 +220,8 @@ impl Reading<'_> {
             long: phi,
         };
         let read = |name: &str, keys: Option<&Map<String, Value>>| match keys {
+            // An empty one says nothing, and hides nothing.
+            Some(keys) if keys.is_empty() => Ok(None),
             Some(keys) => rope::read(name, keys, beside).map(Some),
             None => Ok(None),
         };
@@ -323,7 +320,7 @@ impl Reading<'_> {
             (Some(kinds), _) => kinds.get(index).copied().unwrap_or(false),
             (None, Family::Mistral | Family::Phi3) => window.is_some(),
             (None, Family::Qwen2 | Family::Qwen3) => {
-                self.slides() && index >= file.max_window_layers.unwrap_or(28)
+                self.slides() && window.is_some() && index >= file.max_window_layers.unwrap_or(28)
             }
             (None, Family::SmolLm3) => self.slides() && window.is_some() && !rotates(index),
             (None, Family::Gemma2) => !(index + 1).is_multiple_of(2),
@@ -339,7 +336,7 @@ impl Reading<'_> {
                 file.num_hidden_layers
             )));
         }
-        // A number of layers that no file holds is refused where it is compared with the file.
+        // Those are refused by their number, when the sizes are checked.
         if file.num_hidden_layers > MOST_LAYERS {
             return Ok(Vec::new());
         }
@@ -415,9 +412,6 @@ impl Reading<'_> {
         }
     }
 }
-
-/// Layers beyond this are not listed one by one.
-const MOST_LAYERS: usize = 100_000;
 
 /// None, one id or a list of ids.
 pub(super) fn eos_ids(value: &Value) -> Result<Vec<u32>> {

@@ -2,8 +2,8 @@
 //!
 //! Folders carry keys of every tool that they went through, and most change nothing. But a model that calls itself a LLaMA and
 //! has a `residual_multiplier` computes something else, and would talk nonsense without a complaint. What each family reads beyond
-//! the others stands in its table. So a key that is known to
-//! have no effect passes; one whose name is about the arithmetic is refused unless it is off; what is left is a note.
+//! the others stands in its table. So a key that is known to have no effect passes; one whose name is about the arithmetic is refused
+//! unless it is off; what is left is a note.
 
 use serde_json::{Map, Value};
 
@@ -130,7 +130,7 @@ const OTHER_NAMES: [(&str, &str); 16] = [
     ("rope_base", "rope_theta"),
 ];
 
-/// Values of keys about the arithmetic that say what a plain LLaMA does anyway.
+/// Values of keys about the arithmetic that say what a model without them does anyway.
 fn says_the_usual(key: &str, value: &Value, keys: &Map<String, Value>) -> bool {
     if let Some((_, read)) = OTHER_NAMES.iter().find(|(other, _)| *other == key) {
         let number = |value: &Value| value.as_f64();
@@ -165,10 +165,11 @@ fn says_the_usual(key: &str, value: &Value, keys: &Map<String, Value>) -> bool {
 }
 
 /// Keys about the arithmetic that transformers' class for the family does not look at.
-fn of_no_effect(family: Family) -> &'static [&'static str] {
+pub(super) fn of_no_effect(family: Family) -> &'static [&'static str] {
     match family {
         Family::Mistral => &["attention_bias", "mlp_bias"],
-        Family::Qwen2 => &["attention_bias"],
+        // Chunks of attention begin behind the rows that are read here.
+        Family::Qwen2 => &["attention_bias", "dual_chunk_attention_config"],
         Family::SmolLm3 => &["max_window_layers"],
         Family::Gemma2 => &["sliding_window_pattern", "cache_implementation"],
         Family::Gemma3 => &["_sliding_window_pattern", "cache_implementation"],

@@ -147,7 +147,9 @@ impl RopeScaling {
                 });
                 // transformers 4 refuses a fourth key of Phi 3 that says what follows from the lengths.
                 let ratio = max_position_embeddings as f64 / *original as f64;
-                if *attention_factor != attention_factor_of(ratio, *original) {
+                // A GGUF keeps it as f32.
+                let usual = attention_factor_of(ratio, *original);
+                if (attention_factor / usual - 1.0).abs() > 1e-6 {
                     keys["attention_factor"] = json!(attention_factor);
                 }
                 keys
@@ -200,7 +202,12 @@ pub(super) fn read(name: &str, keys: &Map<String, Value>, beside: Beside) -> Res
         Ok(
             match (beside.original, number("original_max_position_embeddings")?) {
                 (Some(outside), _) => outside,
-                (None, Some(inside)) => inside as usize,
+                (None, Some(inside)) if inside >= 1.0 && inside.fract() == 0.0 => inside as usize,
+                (None, Some(inside)) => {
+                    return Err(Error::input(format!(
+                        "{name}.original_max_position_embeddings is {inside}; accepted: a whole number above 0"
+                    )));
+                }
                 (None, None) => beside.max_position_embeddings,
             },
         )

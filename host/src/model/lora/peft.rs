@@ -251,6 +251,8 @@ fn check_targets(names: &[String], family: Family) -> Result<()> {
     let rows = family.architecture().layer.iter();
     let targets = rows.filter_map(|(field, _, _)| Target::of(*field));
     let maps: Vec<_> = targets.map(Target::name).collect();
+    // PEFT passes over names that match nothing as long as one does; those of other families' maps are in many lists.
+    let others: Vec<_> = Target::ALL.into_iter().map(Target::name).collect();
     if names.is_empty() {
         return Err(Error::input(
             "target_modules: none is named; at least one is needed",
@@ -258,7 +260,7 @@ fn check_targets(names: &[String], family: Family) -> Result<()> {
     }
     let unknown = names.iter().find(|name| {
         let end = name.rsplit('.').next().unwrap_or(name);
-        !maps.contains(&end)
+        !maps.contains(&end) && !others.contains(&end)
     });
     match unknown {
         None => Ok(()),

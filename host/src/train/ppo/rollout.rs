@@ -216,7 +216,7 @@ pub struct Responses {
 
 /// What sampling said of the response tokens.
 pub enum Sampled {
-    /// Nothing that is of use: a GPU's sums have other bits than its passes, and adapters are merged for sampling.
+    /// Nothing that is of use: sampling and passes have other bits ([`CausalLm::samples_exactly`]).
     Nothing,
     /// Log-probabilities under rounded weights, (M,), to compare with.
     Rounded(Vec<f32>),

@@ -84,7 +84,9 @@ pub(super) fn read(gguf: &Gguf) -> Result<CausalLmConfig> {
     let max_position_embeddings = keys.size("context_length")?;
     let mut config = CausalLmConfig {
         family,
-        vocab_size: table[0],
+        vocab_size: *table
+            .first()
+            .ok_or_else(|| gguf.refused(format!("tensor {TABLE_THERE:?} has no dimensions")))?,
         hidden_size,
         intermediate_size: keys.needed("feed_forward_length", feed_forward)?,
         num_hidden_layers,
