@@ -3,7 +3,7 @@
 //! All families are the same decoder (`block.rs`); a table says which parameters a layer has and what they are called, where its
 //! norms stand, and which activation it has. What a single model of a family chooses (sizes, windows, multipliers) stands in its
 //! configuration. From both follow the layout of the parameters, the places of adapters, names in files, memory plans and what is
-//! refused ([`super::description`]).
+//! refused (`description`).
 
 mod tables;
 #[cfg(test)]
