@@ -42,7 +42,7 @@ impl Question {
     /// language; those of files by the model alone.
     ///
     /// # Errors
-    /// A prompt template that the sandbox's tokenizer cannot encode.
+    /// A prompt template that the sandbox's tokenizer cannot encode; adapters that the model's family has no place for.
     pub fn new(
         config: Config,
         model: CausalLmConfig,
@@ -50,6 +50,10 @@ impl Question {
         machine: Machine,
         given: Limits,
     ) -> Result<Self> {
+        if let Some(lora) = &config.model.lora {
+            lora.check_family(model.family)
+                .map_err(|error| error.context("model"))?;
+        }
         let known = match (config.task, &config.model.path) {
             (Task::Sandbox, None) => sandbox_limits(&config)?,
             _ => Limits::default(),

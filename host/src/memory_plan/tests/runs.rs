@@ -31,6 +31,27 @@ fn question(text: &str, kind: DeviceKind) -> Question {
     .unwrap()
 }
 
+#[test]
+fn adapters_that_a_family_has_no_place_for_are_refused_before_anything_is_planned() {
+    let text = "task = \"sandbox\"\nmodel = { lora = { targets = [\"q_proj\"] } }\n";
+    let model = CausalLmConfig {
+        family: Family::Phi3,
+        ..tiny()
+    };
+    let needs = Needs {
+        critic: true,
+        reward_models: vec![true],
+    };
+    let machine = machine(DeviceKind::Cpu, Dtype::F32);
+    let config = Config::from_toml(text).unwrap();
+    let asked = Question::new(config, model, needs, machine, Limits::default());
+    let error = asked.expect_err("a part of a map").to_string();
+    assert!(
+        error.contains("model: lora.targets: q_proj is named and k_proj is not"),
+        "{error}"
+    );
+}
+
 const PPO: &str =
     "ppo = { rollout_rows = 128, minibatch_rows = 64, sampling = { max_new_tokens = 300 } }";
 

@@ -25,8 +25,15 @@ pub(super) struct Fit<'c> {
 
 impl<'c> Fit<'c> {
     /// The model that a configuration names.
+    ///
+    /// # Errors
+    /// Files that cannot be read; adapters that the model's family has no place for.
     pub(super) fn of(config: &'c Config) -> Result<Self> {
         let (tokenizer, sizes) = BaseModel::of(config)?.without_weights()?;
+        if let Some(lora) = &config.model.lora {
+            lora.check_family(sizes.family)
+                .map_err(|error| error.context("model"))?;
+        }
         Ok(Self {
             config,
             tokenizer,
