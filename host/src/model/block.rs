@@ -30,7 +30,7 @@ use crate::ops::rope::Direction;
 pub(super) use backward::{Through, backward, factors};
 pub(crate) use buffers::{Activations, Factors, Scratch, ScratchBack, Slot, Tokens, Width};
 pub(super) use forward::{Stream, forward};
-pub(super) use on_slices::steps_on_slices;
+pub(super) use on_slices::{steps_on_slices, turn};
 
 /// What a result is added to.
 #[derive(Clone, Copy, Debug)]

@@ -196,7 +196,7 @@ impl CausalLmConfig {
 }
 
 /// More than any model has.
-const MOST_LAYERS: usize = 100_000;
+pub(super) const MOST_LAYERS: usize = 100_000;
 const MOST_PARAMETERS: u128 = 1 << 46;
 
 /// The files that name the tokens which end a response, config.json and what stands beside it, and whom each names. A file that is

@@ -196,7 +196,7 @@ impl HostDecoder {
         rms_norm::forward(x, &self.norm, self.of.norm, normed);
         logits.resize(x.len() / self.of.channels * self.of.vocabulary, 0.0);
         self.head.multiply(normed, logits);
-        self.of.finish_logits(logits);
+        self.of.logits.finish(logits);
         logits.chunks_exact(self.of.vocabulary)
     }
 }

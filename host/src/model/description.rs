@@ -10,7 +10,6 @@ use super::family::{Architecture, Biases, Field, Width};
 use crate::ops::attention::{Scoring, Sizes};
 use crate::ops::gated::Activation;
 use crate::ops::log_prob::Form;
-use crate::ops::pointwise;
 use crate::ops::rms_norm::Norm;
 use crate::ops::rope::Frequencies;
 
@@ -85,17 +84,6 @@ impl Dimensions {
     /// Whether layers have this norm.
     pub(crate) fn has(&self, place: NormPlace) -> bool {
         self.norms[place as usize]
-    }
-
-    /// Scales and caps what the head's product gives.
-    pub(crate) fn finish_logits(&self, logits: &mut [f32]) {
-        let Form { scale, cap } = self.logits;
-        if scale != 1.0 {
-            pointwise::scale(logits, scale);
-        }
-        if let Some(cap) = cap {
-            pointwise::cap(logits, cap);
-        }
     }
 
     /// Whether what a half of a layer adds to the stream is finished apart from the product that makes it, by this norm or a
@@ -393,6 +381,14 @@ impl CausalLmConfig {
         }
     }
 
+    /// What becomes of the head's product.
+    pub(crate) fn logits(&self) -> Form {
+        Form {
+            scale: 1.0 / self.variant.logits_scaling,
+            cap: self.variant.final_logit_softcapping,
+        }
+    }
+
     /// What passes need.
     pub(crate) fn dimensions(&self) -> Dimensions {
         let (architecture, variant) = (self.architecture(), &self.variant);
@@ -444,10 +440,7 @@ impl CausalLmConfig {
             activation: architecture.activation,
             embedding: scaled * variant.embedding_multiplier,
             residual: variant.residual_multiplier,
-            logits: Form {
-                scale: 1.0 / variant.logits_scaling,
-                cap: variant.final_logit_softcapping,
-            },
+            logits: self.logits(),
             rotations,
             layers: all().map(rule).collect(),
             norms: NormPlace::ALL.map(|place| layout.norm(place).is_some()),

@@ -88,7 +88,7 @@ impl CausalLm {
             Matrix::new(self.output_weight(), v, c).t(),
             Product::set(rayon::current_num_threads()),
         );
-        self.config().dimensions().finish_logits(&mut logits);
+        self.config().logits().finish(&mut logits);
         Ok(logits)
     }
 
@@ -98,7 +98,7 @@ impl CausalLm {
             weight: Matrix::new(self.output_weight(), v, c),
             targets,
             temperature,
-            form: self.config().dimensions().logits,
+            form: self.config().logits(),
             threads: rayon::current_num_threads(),
         }
     }

@@ -61,6 +61,18 @@ pub struct Form {
     pub cap: Option<f64>,
 }
 
+impl Form {
+    /// Makes logits of the head's product, in place.
+    pub(crate) fn finish<T: Element>(self, logits: &mut [T]) {
+        if self.scale != 1.0 {
+            pointwise::scale(logits, self.scale);
+        }
+        if let Some(cap) = self.cap {
+            pointwise::cap(logits, cap);
+        }
+    }
+}
+
 impl Default for Form {
     /// The product as it is.
     fn default() -> Self {
@@ -135,13 +147,10 @@ impl<T: Element> Head<'_, T> {
             let hidden = Matrix::new(hidden, n, channels);
             multiply(product, hidden, self.weight.t(), Product::set(self.threads));
         }
-        if self.form.scale != 1.0 {
-            pointwise::scale(out, self.form.scale);
-        }
-        if let Some(cap) = self.form.cap {
+        if self.form != Form::default() {
             out.par_chunks_mut(vocabulary)
                 .with_min_len(rows_of_task(vocabulary))
-                .for_each(|logits| pointwise::cap(logits, cap));
+                .for_each(|logits| self.form.finish(logits));
         }
     }
 

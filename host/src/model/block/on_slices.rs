@@ -1,5 +1,23 @@
 //! The steps of a layer that do not ask where tokens stand, on slices: training and sampling on the CPU have them in common.
 
+use crate::ops::Element;
+use crate::ops::attention::Sizes;
+use crate::ops::rope::{self, Direction, Table};
+
+/// Turns queries (m, H·D) and the keys of (n, 2·K·D), each with the positions of its tokens.
+pub(in crate::model) fn turn<T: Element>(
+    sizes: Sizes,
+    table: &Table,
+    (query, asking): (&mut [T], &[u32]),
+    (key_value, positions): (&mut [T], &[u32]),
+    direction: Direction,
+) {
+    let (wide, heads) = (sizes.query_width(), (sizes.heads, sizes.size));
+    rope::turn(query, wide, heads, asking, table, direction);
+    let (narrow, heads) = (sizes.key_value_width(), (sizes.kv_heads, sizes.size));
+    rope::turn(key_value, narrow, heads, positions, table, direction);
+}
+
 /// Types, views and plain steps of a [`super::Backend`] over slices of `$element`.
 macro_rules! steps_on_slices {
     ($element:ty) => {

@@ -251,3 +251,81 @@ fn generation_config_json_names_more_tokens_that_end_a_response() -> Result<()> 
     }
     Ok(())
 }
+
+#[test]
+fn sizes_that_no_machine_holds_are_refused_before_anything_is_counted() {
+    type Change = fn(&mut Value);
+    let cases: [(Change, &str); 3] = [
+        (
+            |v| v["num_hidden_layers"] = json!(4_000_000_000u32),
+            "num_hidden_layers is 4000000000; accepted: 1 to 100000",
+        ),
+        (
+            |v| v["vocab_size"] = json!(4_000_000_000u32),
+            "make a model of",
+        ),
+        (
+            |v| {
+                for key in ["hidden_size", "intermediate_size", "head_dim"] {
+                    v[key] = json!(u32::MAX - 1);
+                }
+            },
+            "accepted: up to",
+        ),
+    ];
+    for (change, expected) in cases {
+        let error = parse(|v| {
+            v["hidden_size"] = json!(1 << 20);
+            v["head_dim"] = json!(64);
+            change(v);
+        })
+        .expect_err(expected);
+        assert!(error.to_string().contains(expected), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+}
+
+#[test]
+fn what_the_families_classes_pass_over_passes() -> Result<()> {
+    let of = |family: &str, change: fn(&mut Value)| {
+        parse(|v| {
+            v["model_type"] = json!(family);
+            v["num_key_value_heads"] = json!(4);
+            change(v);
+        })
+    };
+    // An empty way of stretching hides no other.
+    let config = of("llama", |v| {
+        v["rope_scaling"] = json!({});
+        v["rope_parameters"] = json!({"rope_type": "linear", "factor": 4.0});
+    })?;
+    assert_eq!(
+        config.variant.rope_scaling,
+        RopeScaling::Linear { factor: 4.0 }
+    );
+    // No window although one is asked for, and long contexts' chunks.
+    let config = of("qwen2", |v| {
+        v["use_sliding_window"] = json!(true);
+        v["sliding_window"] = Value::Null;
+        v["max_window_layers"] = json!(0);
+        v["dual_chunk_attention_config"] = json!({"chunk_size": 262_144});
+    })?;
+    assert_eq!(config.variant.sliding_window, None);
+    of("mistral", |v| v["mlp_bias"] = json!(true))?;
+    // Left out it is not what null says.
+    assert_eq!(of("mistral", |_| {})?.variant.sliding_window, Some(4096));
+    let null = of("mistral", |v| v["sliding_window"] = Value::Null)?;
+    assert_eq!(null.variant.sliding_window, None);
+    let odd = of("llama", |v| {
+        v["rope_scaling"] = json!({
+            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192.5
+        });
+    });
+    let error = odd.expect_err("half a token").to_string();
+    assert!(
+        error.contains("is 8192.5; accepted: a whole number"),
+        "{error}"
+    );
+    Ok(())
+}

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::Entry;
 use crate::error::Result;
-use crate::model::block::{Backend, Base, steps_on_slices};
+use crate::model::block::{Backend, Base, steps_on_slices, turn};
 use crate::model::kv_cache::KvCache;
 use crate::model::packed::PackedMatrix;
 use crate::ops::attention::{Scoring, Sizes};
 use crate::ops::gated::{self, Activation};
 use crate::ops::rms_norm::{self, Norm, Rows};
-use crate::ops::rope::{self, Direction, Table};
+use crate::ops::rope::{Direction, Table};
 use crate::ops::{bias, pointwise};
 
 /// A linear map laid out for few rows.
@@ -86,12 +86,15 @@ impl Backend for Steps<'_> {
         rotation: usize,
         direction: Direction,
     ) -> Result<()> {
-        let (sizes, table) = (self.sizes, &self.rotations[rotation]);
         let asking: Vec<u32> = self.asking.iter().map(|&at| self.positions[at]).collect();
-        let (wide, heads) = (sizes.query_width(), (sizes.heads, sizes.size));
-        rope::turn(query, wide, heads, &asking, table, direction);
-        let (narrow, heads) = (sizes.key_value_width(), (sizes.kv_heads, sizes.size));
-        rope::turn(key_value, narrow, heads, self.positions, table, direction);
+        let (query, keys) = ((query, &asking[..]), (key_value, self.positions));
+        turn(
+            self.sizes,
+            &self.rotations[rotation],
+            query,
+            keys,
+            direction,
+        );
         Ok(())
     }
 

@@ -4,157 +4,121 @@
 use super::{Architecture, Biases, Defaults, Family, Field, Gguf, Row, Width};
 use crate::ops::gated::Activation;
 
+// Rows of the tables: what a parameter is, its module inside a layer, and its name in GGUF.
+const INPUT_NORM: Row = (Field::InputNorm, "input_layernorm", "attn_norm");
+const QUERY: Row = (Field::Query, "self_attn.q_proj", "attn_q");
+const KEY: Row = (Field::Key, "self_attn.k_proj", "attn_k");
+const VALUE: Row = (Field::Value, "self_attn.v_proj", "attn_v");
+const QUERY_KEY_VALUE: Row = (Field::QueryKeyValue, "self_attn.qkv_proj", "attn_qkv");
+const QUERY_NORM: &str = "self_attn.q_norm";
+const KEY_NORM: &str = "self_attn.k_norm";
+const HEADS_QUERY_NORM: Row = (Field::QueryNorm(Width::Head), QUERY_NORM, "attn_q_norm");
+const HEADS_KEY_NORM: Row = (Field::KeyNorm(Width::Head), KEY_NORM, "attn_k_norm");
+const WHOLE_QUERY_NORM: Row = (Field::QueryNorm(Width::All), QUERY_NORM, "attn_q_norm");
+const WHOLE_KEY_NORM: Row = (Field::KeyNorm(Width::All), KEY_NORM, "attn_k_norm");
+const OUTPUT: Row = (Field::Output, "self_attn.o_proj", "attn_output");
+/// A name for two things: in families with norms behind attention it is one of those.
+const POST_ATTENTION: &str = "post_attention_layernorm";
+const NORM_BEHIND_ATTENTION: Row = (Field::AttentionNorm, POST_ATTENTION, "post_attention_norm");
+const NORM_BEFORE_FEED_FORWARD: Row = (Field::FeedForwardNorm, POST_ATTENTION, "ffn_norm");
+const PRE_FEED_FORWARD: Row = (
+    Field::FeedForwardNorm,
+    "pre_feedforward_layernorm",
+    "ffn_norm",
+);
+const GATE: Row = (Field::Gate, "mlp.gate_proj", "ffn_gate");
+const UP: Row = (Field::Up, "mlp.up_proj", "ffn_up");
+const GATE_UP: Row = (Field::GateUp, "mlp.gate_up_proj", "ffn_up");
+const DOWN: Row = (Field::Down, "mlp.down_proj", "ffn_down");
+const NORM_BEHIND_FEED_FORWARD: Row = (
+    Field::LastNorm,
+    "post_feedforward_layernorm",
+    "post_ffw_norm",
+);
+
 /// LLaMA's layer, which most families have.
 const PLAIN: &[Row] = &[
-    (Field::InputNorm, "input_layernorm", "attn_norm"),
-    (Field::Query, "self_attn.q_proj", "attn_q"),
-    (Field::Key, "self_attn.k_proj", "attn_k"),
-    (Field::Value, "self_attn.v_proj", "attn_v"),
-    (Field::Output, "self_attn.o_proj", "attn_output"),
-    (
-        Field::FeedForwardNorm,
-        "post_attention_layernorm",
-        "ffn_norm",
-    ),
-    (Field::Gate, "mlp.gate_proj", "ffn_gate"),
-    (Field::Up, "mlp.up_proj", "ffn_up"),
-    (Field::Down, "mlp.down_proj", "ffn_down"),
+    INPUT_NORM,
+    QUERY,
+    KEY,
+    VALUE,
+    OUTPUT,
+    NORM_BEFORE_FEED_FORWARD,
+    GATE,
+    UP,
+    DOWN,
 ];
 
 /// The same with norms of every head's queries and keys.
 const HEAD_NORMS: &[Row] = &[
-    (Field::InputNorm, "input_layernorm", "attn_norm"),
-    (Field::Query, "self_attn.q_proj", "attn_q"),
-    (Field::Key, "self_attn.k_proj", "attn_k"),
-    (Field::Value, "self_attn.v_proj", "attn_v"),
-    (
-        Field::QueryNorm(Width::Head),
-        "self_attn.q_norm",
-        "attn_q_norm",
-    ),
-    (
-        Field::KeyNorm(Width::Head),
-        "self_attn.k_norm",
-        "attn_k_norm",
-    ),
-    (Field::Output, "self_attn.o_proj", "attn_output"),
-    (
-        Field::FeedForwardNorm,
-        "post_attention_layernorm",
-        "ffn_norm",
-    ),
-    (Field::Gate, "mlp.gate_proj", "ffn_gate"),
-    (Field::Up, "mlp.up_proj", "ffn_up"),
-    (Field::Down, "mlp.down_proj", "ffn_down"),
+    INPUT_NORM,
+    QUERY,
+    KEY,
+    VALUE,
+    HEADS_QUERY_NORM,
+    HEADS_KEY_NORM,
+    OUTPUT,
+    NORM_BEFORE_FEED_FORWARD,
+    GATE,
+    UP,
+    DOWN,
 ];
 
 /// Norms behind the blocks instead of before them, and of all queries and keys.
 const NORMS_BEHIND: &[Row] = &[
-    (Field::Query, "self_attn.q_proj", "attn_q"),
-    (Field::Key, "self_attn.k_proj", "attn_k"),
-    (Field::Value, "self_attn.v_proj", "attn_v"),
-    (
-        Field::QueryNorm(Width::All),
-        "self_attn.q_norm",
-        "attn_q_norm",
-    ),
-    (
-        Field::KeyNorm(Width::All),
-        "self_attn.k_norm",
-        "attn_k_norm",
-    ),
-    (Field::Output, "self_attn.o_proj", "attn_output"),
-    (
-        Field::AttentionNorm,
-        "post_attention_layernorm",
-        "post_attention_norm",
-    ),
-    (Field::Gate, "mlp.gate_proj", "ffn_gate"),
-    (Field::Up, "mlp.up_proj", "ffn_up"),
-    (Field::Down, "mlp.down_proj", "ffn_down"),
-    (
-        Field::LastNorm,
-        "post_feedforward_layernorm",
-        "post_ffw_norm",
-    ),
+    QUERY,
+    KEY,
+    VALUE,
+    WHOLE_QUERY_NORM,
+    WHOLE_KEY_NORM,
+    OUTPUT,
+    NORM_BEHIND_ATTENTION,
+    GATE,
+    UP,
+    DOWN,
+    NORM_BEHIND_FEED_FORWARD,
 ];
 
 /// What has the same input lies in one matrix.
 const FUSED: &[Row] = &[
-    (Field::InputNorm, "input_layernorm", "attn_norm"),
-    (Field::QueryKeyValue, "self_attn.qkv_proj", "attn_qkv"),
-    (Field::Output, "self_attn.o_proj", "attn_output"),
-    (
-        Field::FeedForwardNorm,
-        "post_attention_layernorm",
-        "ffn_norm",
-    ),
-    (Field::GateUp, "mlp.gate_up_proj", "ffn_up"),
-    (Field::Down, "mlp.down_proj", "ffn_down"),
+    INPUT_NORM,
+    QUERY_KEY_VALUE,
+    OUTPUT,
+    NORM_BEFORE_FEED_FORWARD,
+    GATE_UP,
+    DOWN,
 ];
 
 /// Norms on both sides.
 const NORMS_AROUND: &[Row] = &[
-    (Field::InputNorm, "input_layernorm", "attn_norm"),
-    (Field::Query, "self_attn.q_proj", "attn_q"),
-    (Field::Key, "self_attn.k_proj", "attn_k"),
-    (Field::Value, "self_attn.v_proj", "attn_v"),
-    (Field::Output, "self_attn.o_proj", "attn_output"),
-    (
-        Field::AttentionNorm,
-        "post_attention_layernorm",
-        "post_attention_norm",
-    ),
-    (
-        Field::FeedForwardNorm,
-        "pre_feedforward_layernorm",
-        "ffn_norm",
-    ),
-    (Field::Gate, "mlp.gate_proj", "ffn_gate"),
-    (Field::Up, "mlp.up_proj", "ffn_up"),
-    (Field::Down, "mlp.down_proj", "ffn_down"),
-    (
-        Field::LastNorm,
-        "post_feedforward_layernorm",
-        "post_ffw_norm",
-    ),
+    INPUT_NORM,
+    QUERY,
+    KEY,
+    VALUE,
+    OUTPUT,
+    NORM_BEHIND_ATTENTION,
+    PRE_FEED_FORWARD,
+    GATE,
+    UP,
+    DOWN,
+    NORM_BEHIND_FEED_FORWARD,
 ];
 
 /// Norms on both sides, and of every head's queries and keys.
 const NORMS_AROUND_AND_HEADS: &[Row] = &[
-    (Field::InputNorm, "input_layernorm", "attn_norm"),
-    (Field::Query, "self_attn.q_proj", "attn_q"),
-    (Field::Key, "self_attn.k_proj", "attn_k"),
-    (Field::Value, "self_attn.v_proj", "attn_v"),
-    (
-        Field::QueryNorm(Width::Head),
-        "self_attn.q_norm",
-        "attn_q_norm",
-    ),
-    (
-        Field::KeyNorm(Width::Head),
-        "self_attn.k_norm",
-        "attn_k_norm",
-    ),
-    (Field::Output, "self_attn.o_proj", "attn_output"),
-    (
-        Field::AttentionNorm,
-        "post_attention_layernorm",
-        "post_attention_norm",
-    ),
-    (
-        Field::FeedForwardNorm,
-        "pre_feedforward_layernorm",
-        "ffn_norm",
-    ),
-    (Field::Gate, "mlp.gate_proj", "ffn_gate"),
-    (Field::Up, "mlp.up_proj", "ffn_up"),
-    (Field::Down, "mlp.down_proj", "ffn_down"),
-    (
-        Field::LastNorm,
-        "post_feedforward_layernorm",
-        "post_ffw_norm",
-    ),
+    INPUT_NORM,
+    QUERY,
+    KEY,
+    VALUE,
+    HEADS_QUERY_NORM,
+    HEADS_KEY_NORM,
+    OUTPUT,
+    NORM_BEHIND_ATTENTION,
+    PRE_FEED_FORWARD,
+    GATE,
+    UP,
+    DOWN,
+    NORM_BEHIND_FEED_FORWARD,
 ];
 
 const DEFAULTS: Defaults = Defaults {

@@ -13,7 +13,8 @@ use crate::data::ragged::TokenBatch;
 use crate::device::{Device, Dtype};
 use crate::error::Result;
 use crate::model::{
-    CausalLm, CausalLmConfig, Gradients, LoraConfig, Read, Sampling, generate, lora::Target, plain,
+    CausalLm, CausalLmConfig, Gradients, LoraConfig, Read, RopeScaling, Sampling, generate,
+    lora::Target, plain,
 };
 use crate::ops::gradient_check::test_device;
 
@@ -409,4 +410,62 @@ fn a_part_of_a_map_has_no_adapter_of_its_own() {
     }
     let fields = lora(&[Target::QkvProj]).fields(Family::Llama);
     assert_eq!(fields, [Field::Query, Field::Key, Field::Value]);
+}
+
+/// Positions of Phi 3's long models have factors for rows of so many tokens.
+#[test]
+fn rows_beyond_the_first_factors_of_longrope_are_refused() -> Result<()> {
+    let folder = folders().into_iter().find(|it| name(it) == "phi3-longrope");
+    let model = CausalLm::load(&folder.expect("the model"))?;
+    let config = model.config();
+    assert_eq!(
+        (config.longest_row(), config.max_position_embeddings),
+        (12, 32)
+    );
+    let mut batch = TokenBatch::new();
+    batch.push(&[3; 10], &[4; 3]);
+    let error = model
+        .log_probs(&batch, 1.0)
+        .expect_err("too long")
+        .to_string();
+    let expected =
+        "row 0 has 13 tokens, more than the model's original_max_position_embeddings of 12";
+    assert!(error.contains(expected), "{error}");
+    // What a GGUF rounds to f32 is still what follows from the lengths, and no key beside them.
+    let mut rounded = config.clone();
+    if let RopeScaling::LongRope {
+        attention_factor, ..
+    } = &mut rounded.variant.rope_scaling
+    {
+        *attention_factor = f64::from(*attention_factor as f32);
+    }
+    assert!(!rounded.to_json("ForCausalLM").contains("attention_factor"));
+    Ok(())
+}
+
+/// PEFT passes over names that match nothing as long as one does.
+#[test]
+fn an_adapter_that_names_maps_of_other_families_too_is_read() -> Result<()> {
+    let folder = folders().into_iter().find(|it| name(it) == "phi3");
+    let lora = LoraConfig {
+        targets: vec![Target::OProj, Target::DownProj],
+        ..LoraConfig::default()
+    };
+    let model = CausalLm::load(&folder.expect("the model"))?;
+    let model = model.with_lora(&lora, &Stream::new(5))?;
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    model.save(dir.path())?;
+    let file = dir.path().join("adapter_config.json");
+    let read = |targets: &[&str]| {
+        let text = std::fs::read(&file).expect("written");
+        let mut keys: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        keys["target_modules"] = serde_json::json!(targets);
+        std::fs::write(&file, keys.to_string()).expect("written");
+        CausalLm::load(dir.path())
+    };
+    let usual = Target::USUAL.map(Target::name);
+    assert_eq!(read(&usual)?.parameters().host(), model.parameters().host());
+    let error = read(&["o_proj", "down_proj", "experts"]).expect_err("a map of none");
+    assert!(error.to_string().contains("\"experts\""), "{error}");
+    Ok(())
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::network::Projection;
 use super::rows::Chunk;
 use crate::error::Result;
-use crate::model::block::{BackBackend, Backend, Base, Given, steps_on_slices};
+use crate::model::block::{BackBackend, Backend, Base, Given, steps_on_slices, turn};
 use crate::ops::attention::{self, Scoring, Sizes, Span};
 use crate::ops::gated::{self, Activation};
 use crate::ops::rms_norm::{self, Norm, Rows};
-use crate::ops::rope::{self, Direction, Table};
+use crate::ops::rope::{Direction, Table};
 use crate::ops::{Element, Start, pointwise};
 
 /// The tokens of a chunk as a layer sees them.
@@ -120,18 +120,12 @@ impl<'w, T: Element> Backend for Cpu<'w, T> {
         rotation: usize,
         direction: Direction,
     ) -> Result<()> {
-        let (sizes, table) = (self.sizes, &self.rotations[rotation]);
-        let wide = sizes.query_width();
-        let heads = (sizes.heads, sizes.size);
-        rope::turn(query, wide, heads, self.view.asking, table, direction);
-        let narrow = sizes.key_value_width();
-        let heads = (sizes.kv_heads, sizes.size);
-        rope::turn(
-            key_value,
-            narrow,
-            heads,
-            self.view.positions,
-            table,
+        let (query, keys) = ((query, self.view.asking), (key_value, self.view.positions));
+        turn(
+            self.sizes,
+            &self.rotations[rotation],
+            query,
+            keys,
             direction,
         );
         Ok(())

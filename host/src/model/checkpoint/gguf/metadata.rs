@@ -4,7 +4,7 @@ use candle_core::Device;
 
 use crate::data::gguf::Gguf;
 use crate::error::Result;
-use crate::model::config::{CausalLmConfig, LayerKind, RopeScaling, Variant};
+use crate::model::config::{CausalLmConfig, LayerKind, MOST_LAYERS, RopeScaling, Variant};
 use crate::model::family::{Biases, Family};
 
 /// The embedding table and the output head there.
@@ -176,7 +176,8 @@ fn variant(keys: &Keys<'_>, config: &CausalLmConfig) -> Result<Variant> {
             config.head_dim as f64
         }
     };
-    let kinds = |kind: &dyn Fn(usize) -> LayerKind| (0..layers.min(1 << 16)).map(kind).collect();
+    let kinds =
+        |kind: &dyn Fn(usize) -> LayerKind| (0..layers.min(MOST_LAYERS)).map(kind).collect();
     let sliding = |sliding: bool| LayerKind {
         sliding,
         ..LayerKind::default()
@@ -233,7 +234,8 @@ fn variant(keys: &Keys<'_>, config: &CausalLmConfig) -> Result<Variant> {
             attention_multiplier: keys.real("attention.scale")?.filter(|scale| *scale != 0.0),
             embedding_multiplier: one("embedding_scale")?,
             residual_multiplier: one("residual_scale")?,
-            logits_scaling: one("logit_scale")?,
+            // llama.cpp does not load a file without it either.
+            logits_scaling: keys.needed("logit_scale", keys.real("logit_scale")?)?,
             ..plain
         },
         _ => plain,
@@ -351,6 +353,13 @@ fn check_variant(keys: &Keys<'_>, family: Family) -> Result<()> {
         }
     }
     if family == Family::Granite {
+        // There, and there alone, it says that positions are not rotated at all.
+        let key = keys.name("rope.scaling.finetuned");
+        if gguf.flag(&key)? == Some(false) {
+            return Err(gguf.refused(format!(
+                "{key} is false; accepted: true, or no such key, because the models of the family rotate"
+            )));
+        }
         return Ok(());
     }
     for key in [
